@@ -1,0 +1,230 @@
+//! The control state: everything that the log's decisions add up to at one point. It is a fold over entries, the same
+//! for the daemon that takes the decisions, for recovery and for `verify`; each segment opens with a copy of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::Chain;
+use crate::entry::{Barrier, Entry, Note};
+use crate::ledger::Counts;
+
+/// Which aggregators exist, and how lines are read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Presets by index; the shape is the decoder's own.
+    pub presets: Vec<serde_json::Value>,
+    /// Aggregators by name.
+    pub aggregators: BTreeMap<String, Attached>,
+}
+
+/// An aggregator that takes part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Name of the plugin file, without its ending.
+    pub plugin: String,
+    /// The plugin's own version, for people.
+    pub version: String,
+    /// Digest of the plugin's bytes.
+    pub digest: String,
+    /// Settings, as canonical JSON text.
+    pub settings: String,
+    /// What the saved bytes mean.
+    pub state_version: String,
+    /// The cut at which it was attached; while it catches up on older ones, their plans do not concern it.
+    pub attached_at: u64,
+    /// It has seen everything up to this cut when it is attached: it applies what comes after.
+    pub applies_after: u64,
+}
+
+/// Why an aggregator does not take part although it is attached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The last cut that it saved.
+    pub after_cut: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Totals proved as of a cut; `verify` starts at the newest one whose cut is still in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The cut.
+    pub cut: u64,
+    /// The frame that holds the cut.
+    pub frame: u64,
+    /// Sequence of the last event before it.
+    pub last_sequence: u64,
+    /// Per aggregator: its chain, and BLAKE3 of its saved total.
+    pub totals: BTreeMap<String, (Chain, String)>,
+}
+
+/// The fold over all entries so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Control {
+    /// The last frame folded in.
+    pub frame: u64,
+    /// The last sequence given.
+    pub last_sequence: u64,
+    /// The last arrival time given, microseconds since the Unix epoch; never goes backwards.
+    pub arrival: i64,
+    /// Number of the last cut.
+    pub cut: u64,
+    /// Arrival time of the last cut.
+    pub cut_at: i64,
+    /// Sequence of the last event before the last cut.
+    pub cut_sequence: u64,
+    /// Number of the last flush.
+    pub batch_id: u64,
+    /// Arrival time of the last flush, or of the log's first event.
+    pub flushed_at: i64,
+    /// Last sequence covered by the last flush.
+    pub flushed_sequence: u64,
+    /// Counts as of the last flush.
+    pub flushed_counts: Counts,
+    /// Cumulative counts.
+    pub counts: Counts,
+    /// Lines decided of each remembered producer, least recently touched first.
+    pub producers: Vec<(String, u64)>,
+    /// The plan in force.
+    pub plan: Plan,
+    /// Aggregators in quarantine.
+    #[serde(default)]
+    pub quarantined: BTreeMap<String, Quarantine>,
+    /// The newest anchor.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+    /// Version of the decoder of the daemon that wrote last.
+    #[serde(default)]
+    pub decoder: u32,
+    /// Engine fingerprint of the daemon that wrote last.
+    #[serde(default)]
+    pub engine: String,
+}
+
+impl Control {
+    /// Folds in one entry of frame `frame`.
+    pub fn apply(&mut self, frame: u64, entry: &Entry<'_>) {
+        self.frame = frame;
+        match entry {
+            Entry::Events { arrival, count, .. } => self.events(*arrival, *count),
+            Entry::Producers(touched) => self.touch_producers(touched.iter().copied()),
+            Entry::Counts(counts) => self.counts = counts.clone(),
+            Entry::Barrier(barrier) => self.barrier(barrier),
+            Entry::Note(note) => self.note(frame, note),
+            Entry::Opening(control) => {
+                *self = (**control).clone();
+                self.frame = frame;
+            }
+        }
+    }
+
+    /// Folds in accepted events.
+    pub fn events(&mut self, arrival: i64, count: u32) {
+        if self.flushed_at == 0 {
+            self.flushed_at = arrival;
+        }
+        self.arrival = self.arrival.max(arrival);
+        self.last_sequence += u64::from(count);
+    }
+
+    /// Folds in the lines decided of producers.
+    pub fn touch_producers<'p>(&mut self, touched: impl Iterator<Item = (&'p str, u64)>) {
+        let touched: BTreeMap<&str, u64> = touched.collect();
+        self.producers.retain(|(id, _)| !touched.contains_key(id.as_str()));
+        self.producers.extend(touched.into_iter().map(|(id, lines)| (id.to_owned(), lines)));
+    }
+
+    /// Folds in a barrier.
+    pub fn barrier(&mut self, barrier: &Barrier) {
+        self.arrival = self.arrival.max(barrier.at);
+        self.cut = barrier.cut;
+        self.cut_at = barrier.at;
+        self.cut_sequence = barrier.last_sequence;
+        if let Some(flush) = &barrier.flush {
+            self.batch_id = flush.batch_id;
+            self.flushed_at = flush.to;
+            self.flushed_sequence = flush.last_sequence;
+            self.flushed_counts = flush.total.clone();
+        }
+        if let Some(plan) = &barrier.plan {
+            // A quarantine ends when the aggregator is attached anew or is gone.
+            self.quarantined
+                .retain(|name, _| plan.aggregators.get(name).is_some_and(|a| a.attached_at != barrier.cut));
+            self.plan = plan.clone();
+        }
+    }
+
+    /// Folds in a note.
+    pub fn note(&mut self, _frame: u64, note: &Note) {
+        match note {
+            Note::Started { decoder, engine, .. } => {
+                self.decoder = *decoder;
+                self.engine.clone_from(engine);
+            }
+            Note::Quarantined { name, after_cut, reason } => {
+                let quarantine = Quarantine { after_cut: *after_cut, reason: reason.clone() };
+                self.quarantined.insert(name.clone(), quarantine);
+            }
+            Note::Anchored(anchor) => self.anchor = Some(anchor.clone()),
+        }
+    }
+
+    /// Aggregators whose part belongs into the next record: attached and not in quarantine.
+    pub fn expected(&self) -> Vec<String> {
+        self.plan.aggregators.keys().filter(|name| !self.quarantined.contains_key(*name)).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attached(attached_at: u64) -> Attached {
+        Attached {
+            plugin: "p".into(),
+            version: "1".into(),
+            digest: "d".into(),
+            settings: "{}".into(),
+            state_version: "1".into(),
+            attached_at,
+            applies_after: attached_at,
+        }
+    }
+
+    fn activation(cut: u64, names: &[(&str, u64)]) -> Barrier {
+        let aggregators = names.iter().map(|(name, at)| ((*name).to_owned(), attached(*at))).collect();
+        let plan = Plan { presets: vec![], aggregators };
+        Barrier { cut, reason: "activation".into(), at: 1, last_sequence: 0, flush: None, plan: Some(plan), anchor: false }
+    }
+
+    #[test]
+    fn quarantine_lasts_until_the_aggregator_is_attached_anew() {
+        let mut control = Control::default();
+        control.barrier(&activation(1, &[("a", 1), ("b", 1)]));
+        control.note(2, &Note::Quarantined { name: "a".into(), after_cut: 1, reason: "trap".into() });
+        assert_eq!(control.expected(), ["b"]);
+        control.barrier(&activation(2, &[("a", 1), ("b", 1)]));
+        assert_eq!(control.expected(), ["b"]);
+        control.barrier(&activation(3, &[("a", 3), ("b", 1)]));
+        assert_eq!(control.expected(), ["a", "b"]);
+    }
+
+    #[test]
+    fn producers_stand_in_the_order_of_their_last_touch() {
+        let mut control = Control::default();
+        control.touch_producers([("a", 1), ("b", 2)].into_iter());
+        control.touch_producers([("a", 5)].into_iter());
+        assert_eq!(control.producers, [("b".to_owned(), 2), ("a".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn an_opening_replaces_everything_before_it() {
+        let mut control = Control::default();
+        control.events(10, 5);
+        let copy = control.clone();
+        let mut other = Control::default();
+        other.apply(9, &Entry::Opening(Box::new(copy)));
+        assert_eq!(other, Control { frame: 9, ..control });
+    }
+}

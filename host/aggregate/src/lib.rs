@@ -1,0 +1,16 @@
+//! The decisions of the daemon, without I/O: what a frame of the log says (entries), what follows from all of it
+//! (control state), when to flush, what balances (ledger), what proves equality (chains), which saved runs to merge.
+//! Knows no file, socket, clock or Wasm engine: callers hand in bytes and times.
+
+pub mod chain;
+pub mod control;
+pub mod entry;
+pub mod flush;
+pub mod ledger;
+pub mod runs;
+
+pub use chain::Chain;
+pub use control::{Anchor, Attached, Control, Plan, Quarantine};
+pub use entry::{Barrier, BodyBuilder, Entries, Entry, EntryError, Flush, Note};
+pub use flush::FlushPolicy;
+pub use ledger::{AggregatorLedger, Counts, Reasons};
