@@ -93,6 +93,8 @@ pub struct Flush {
     pub total: Counts,
     /// Aggregators whose part belongs into the record.
     pub expected: Vec<String>,
+    /// Rows of each table that go into the record.
+    pub table_rows: u32,
 }
 
 /// A decision that is no barrier.
@@ -222,6 +224,16 @@ impl<'a> Entries<'a> {
     /// The entries of `body`.
     pub fn new(body: &'a [u8]) -> Self {
         Self { body, offset: 0 }
+    }
+
+    /// The entries of `body` from `offset` on, which an earlier [`Entries::offset`] gave.
+    pub fn at(body: &'a [u8], offset: usize) -> Self {
+        Self { body, offset }
+    }
+
+    /// Where the next entry begins.
+    pub fn offset(&self) -> usize {
+        self.offset
     }
 
     fn read(&mut self) -> Result<Entry<'a>, String> {

@@ -1,0 +1,11 @@
+//! One aggregator: two Wasm stores on two threads. `apply` holds the open delta only, `total` the saved past; both are
+//! plain state machines, `thread` runs them in the daemon and `verify` runs them over a log at rest.
+
+pub mod apply;
+pub mod meta;
+pub mod thread;
+pub mod total;
+
+pub use apply::{Apply, Delta};
+pub use meta::Meta;
+pub use total::{Failure, Total};

@@ -1,0 +1,300 @@
+//! The total side: merges saved deltas into the running total and the open window, keeps runs in the state store,
+//! reports at flushes and answers questions. Knows nothing of events, the log or threads.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tally_aggregate::{Attached, Barrier, runs};
+use tally_event::table::{Question, Table};
+use tally_plugin::{Accumulator, CallError, Configured, Instance};
+use tally_state::{Commit, RunInfo, Store};
+
+use super::apply::Delta;
+use super::meta::Meta;
+
+/// Why the total side cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The plugin failed: worth one retry in a new store, then quarantine.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The state store failed: nothing can be saved any more.
+    #[error("the state store failed; nothing more can be saved: {0:#}")]
+    Fatal(#[from] anyhow::Error),
+}
+
+impl From<tally_state::StateError> for Failure {
+    fn from(error: tally_state::StateError) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+/// Level of a run that an anchor pins: it is merged with nothing until the next anchor replaces it.
+const PINNED: u8 = u8::MAX;
+
+/// An aggregator's saved past.
+pub struct Total {
+    name: String,
+    configured: Configured,
+    instance: Instance,
+    total: Accumulator,
+    window: Option<Accumulator>,
+    meta: Meta,
+    runs: Vec<RunInfo>,
+    store: Arc<Store>,
+}
+
+impl Total {
+    /// Loads what the store has, or begins with `start`, which is saved at once.
+    pub fn restore(
+        name: &str,
+        configured: Configured,
+        store: Arc<Store>,
+        start: Meta,
+    ) -> Result<Self, Failure> {
+        let (meta, runs) = match store.load(name)? {
+            Some(saved) => (Meta::from_bytes(name, &saved.meta)?, saved.runs),
+            None => {
+                let meta = start.to_bytes();
+                store.commit(&Commit { name, meta: &meta, add: &[], remove: &[], pending: None })?;
+                (start, Vec::new())
+            }
+        };
+        let mut instance = configured.instantiate()?;
+        let total = instance.create()?;
+        let mut this =
+            Self { name: name.to_owned(), configured, instance, total, window: None, meta, runs, store };
+        for run in this.runs.clone() {
+            let bytes = this.store.run(&this.name, &run)?;
+            this.merge_in(&bytes, run.first > this.meta.flushed_cut)?;
+        }
+        Ok(this)
+    }
+
+    /// What is saved.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The plugin and settings that run.
+    pub fn configured(&self) -> &Configured {
+        &self.configured
+    }
+
+    fn merge_in(&mut self, bytes: &[u8], into_window: bool) -> Result<(), CallError> {
+        let delta = self.instance.load(&self.configured.manifest.state_version, bytes)?;
+        self.instance.merge(&self.total, &delta)?;
+        match &self.window {
+            _ if !into_window => self.instance.discard(delta)?,
+            // Most windows have one delta: it becomes the window without a merge.
+            None => self.window = Some(delta),
+            Some(window) => {
+                self.instance.merge(window, &delta)?;
+                self.instance.discard(delta)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the apply side saved at `barrier` (in frame `frame`), durably. After a [`Failure::Call`] this total
+    /// is to be thrown away and restored; the store is as before.
+    pub fn cut(&mut self, frame: u64, barrier: &Barrier, delta: &Delta) -> Result<(), Failure> {
+        assert_eq!(barrier.cut, self.meta.cut + 1, "cuts come in order");
+        assert!(delta.ledger.balances(), "the ledger balances at every cut: {:?}", delta.ledger);
+        let mut meta = self.meta.clone();
+        meta.cut = barrier.cut;
+        meta.frame = frame;
+        meta.last_sequence = barrier.last_sequence;
+        meta.chain = meta.chain.next(barrier.cut, barrier.last_sequence, &delta.bytes);
+        meta.ledger = delta.ledger.clone();
+        meta.watermark = delta.watermark;
+        let mut run = None;
+        if !delta.bytes.is_empty() {
+            self.merge_in(&delta.bytes, true)?;
+            run = Some(RunInfo::new(barrier.cut, barrier.cut, 0, &delta.bytes));
+        }
+        let mut pending = None;
+        if let Some(flush) = &barrier.flush {
+            if flush.expected.iter().any(|name| *name == self.name) {
+                pending = Some(self.pending(&meta, flush.table_rows)?);
+            }
+            if let Some(window) = self.window.take() {
+                self.instance.discard(window)?;
+            }
+            meta.flushed_cut = barrier.cut;
+            meta.flushed_ledger = meta.ledger.clone();
+        }
+        if barrier.plan.is_some() && barrier.cut == meta.attached.attached_at && meta.flushed_cut < barrier.cut {
+            // Caught up: from here on it takes part in records, and its window begins here.
+            if let Some(window) = self.window.take() {
+                self.instance.discard(window)?;
+            }
+            meta.flushed_cut = barrier.cut;
+            meta.flushed_ledger = meta.ledger.clone();
+        }
+        let add: Vec<(RunInfo, &[u8])> = run.iter().map(|run| (*run, delta.bytes.as_slice())).collect();
+        let pending = pending.as_ref().map(|bytes| (barrier.cut, bytes.as_slice()));
+        let bytes = meta.to_bytes();
+        self.store.commit(&Commit { name: &self.name, meta: &bytes, add: &add, remove: &[], pending })?;
+        self.meta = meta;
+        self.runs.extend(run);
+        if barrier.flush.is_some() {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    /// This aggregator's part of the flush record.
+    fn pending(&mut self, meta: &Meta, row_limit: u32) -> Result<Vec<u8>, CallError> {
+        let question = Question {
+            as_of: meta.watermark.unwrap_or_default(),
+            row_limit,
+            ..Question::default()
+        };
+        let empty = match self.window {
+            Some(_) => None,
+            None => Some(self.instance.create()?),
+        };
+        let window = self.window.as_ref().or(empty.as_ref()).expect("one of the two is there");
+        let aggregates = render(&self.instance.report(window, &question)?);
+        let totals = render(&self.instance.report(&self.total, &question)?);
+        if let Some(empty) = empty {
+            self.instance.discard(empty)?;
+        }
+        let part = json!({
+            "aggregates": aggregates,
+            "totals": totals,
+            "ledger": meta.ledger.since(&meta.flushed_ledger),
+            "ledger_total": meta.ledger,
+            "complete": meta.complete,
+            "plugin": {
+                "plugin": meta.attached.plugin,
+                "version": meta.attached.version,
+                "digest": meta.attached.digest,
+                "chain": meta.chain,
+            },
+        });
+        Ok(serde_json::to_vec(&part).expect("plain data serializes"))
+    }
+
+    /// Merges runs as their levels say. The runs of an open window stay as they are.
+    fn compact(&mut self) -> Result<(), Failure> {
+        loop {
+            let settled = self.runs.partition_point(|run| run.last <= self.meta.flushed_cut);
+            let levels: Vec<u8> = self.runs[..settled].iter().map(|run| run.level).collect();
+            let Some(range) = runs::to_merge(&levels) else { return Ok(()) };
+            let level = levels[range.start] + 1;
+            let mut merged: Option<Accumulator> = None;
+            for run in self.runs[range.clone()].to_vec() {
+                let bytes = self.store.run(&self.name, &run)?;
+                let loaded = self.instance.load(&self.configured.manifest.state_version, &bytes)?;
+                match &merged {
+                    None => merged = Some(loaded),
+                    Some(into) => {
+                        self.instance.merge(into, &loaded)?;
+                        self.instance.discard(loaded)?;
+                    }
+                }
+            }
+            let merged = merged.expect("a merge has runs");
+            let bytes = self.instance.save(&merged)?;
+            self.instance.discard(merged)?;
+            self.replace_runs(range, level, &bytes)?;
+        }
+    }
+
+    fn replace_runs(&mut self, range: std::ops::Range<usize>, level: u8, bytes: &[u8]) -> Result<(), Failure> {
+        let old = &self.runs[range.clone()];
+        let (Some(first), Some(last)) = (old.first(), old.last()) else { return Ok(()) };
+        let run = RunInfo::new(first.first, last.last, level, bytes);
+        let remove: Vec<(u64, u64)> = old.iter().map(|run| (run.first, run.last)).collect();
+        let meta = self.meta.to_bytes();
+        let add = [(run, bytes)];
+        self.store.commit(&Commit { name: &self.name, meta: &meta, add: &add, remove: &remove, pending: None })?;
+        self.runs.splice(range, [run]);
+        Ok(())
+    }
+
+    /// Replaces all runs by the saved total, so that the log before this cut is no longer needed for it. Gives the hash of
+    /// the saved total. Only right after a flush.
+    pub fn pin(&mut self) -> Result<String, Failure> {
+        assert_eq!(self.meta.flushed_cut, self.meta.cut, "an anchor stands at a flush");
+        let bytes = self.instance.save(&self.total)?;
+        if !self.runs.is_empty() {
+            self.replace_runs(0..self.runs.len(), PINNED, &bytes)?;
+        }
+        Ok(blake3::hash(&bytes).to_hex().to_string())
+    }
+
+    /// Goes on with another version of the plugin that reads the same state; only right after a cut.
+    pub fn swap(&mut self, configured: Configured, attached: &Attached) -> Result<(), Failure> {
+        let total = self.instance.save(&self.total)?;
+        let window = self.window.as_ref().map(|window| self.instance.save(window)).transpose()?;
+        let mut instance = configured.instantiate()?;
+        let state_version = &configured.manifest.state_version;
+        self.total = instance.load(state_version, &total)?;
+        self.window = window.map(|bytes| instance.load(state_version, &bytes)).transpose()?;
+        self.instance = instance;
+        self.configured = configured;
+        let mut meta = self.meta.clone();
+        meta.attached = attached.clone();
+        self.save_meta(meta)
+    }
+
+    /// What is attached has changed while nothing ran; the state carries over as it is.
+    pub fn set_attached(&mut self, attached: &Attached) -> Result<(), Failure> {
+        let mut meta = self.meta.clone();
+        meta.attached = attached.clone();
+        self.save_meta(meta)
+    }
+
+    fn save_meta(&mut self, meta: Meta) -> Result<(), Failure> {
+        let bytes = meta.to_bytes();
+        self.store.commit(&Commit { name: &self.name, meta: &bytes, add: &[], remove: &[], pending: None })?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Reports the total.
+    pub fn ask(&mut self, question: &Question) -> Result<Vec<Table>, CallError> {
+        self.instance.report(&self.total, question)
+    }
+
+    /// The saved total.
+    pub fn save(&mut self) -> Result<Vec<u8>, CallError> {
+        self.instance.save(&self.total)
+    }
+
+    /// Linear memory in use, bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.instance.memory_bytes()
+    }
+}
+
+/// A report as it stands in a record: the summary's columns, then `tables` by name, then what their row limit left out.
+pub fn render(tables: &[Table]) -> Value {
+    let (summary, rest) = split(tables);
+    let mut object = summary;
+    if !rest.is_empty() {
+        let rows: serde_json::Map<_, _> = rest.iter().map(|t| (t.name.clone(), json!(t.to_json_rows()))).collect();
+        object.insert("tables".into(), rows.into());
+    }
+    let left_out = left_out(rest);
+    if !left_out.is_empty() {
+        object.insert("rows_left_out".into(), left_out.into());
+    }
+    object.into()
+}
+
+/// The summary's columns, and the other tables.
+pub fn split(tables: &[Table]) -> (serde_json::Map<String, Value>, &[Table]) {
+    match tables.split_first() {
+        Some((summary, rest)) => (summary.summary_json(), rest),
+        None => (serde_json::Map::new(), &[]),
+    }
+}
+
+/// How many rows each table's row limit left out, where it did.
+pub fn left_out(tables: &[Table]) -> serde_json::Map<String, Value> {
+    tables.iter().filter(|t| t.rows_left_out > 0).map(|t| (t.name.clone(), t.rows_left_out.into())).collect()
+}

@@ -1,0 +1,144 @@
+//! What the daemon's threads share: handles only, each owned by the part that explains it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use tally_aggregate::Control;
+use tally_event::plan::Limits;
+use tally_ingest::Queue;
+use tally_state::Store;
+use tally_wal::{Reader, RealStorage};
+use tokio::sync::oneshot;
+
+use crate::aggregator::thread::TotalMessage;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::plugins::Registry;
+use crate::progress::Progress;
+use crate::sequencer::Published;
+use crate::tail::Tail;
+
+/// A decision that is asked for: it travels in the queue, so that it has its place among the events.
+pub enum Token {
+    /// Cut here.
+    Cut {
+        /// Why, for the log.
+        reason: &'static str,
+        /// Whether the cut has an analytics record.
+        flush: bool,
+        /// Gets the number of the cut once it is durable.
+        done: oneshot::Sender<u64>,
+    },
+    /// From here on these aggregators run.
+    Activate(Box<Activation>),
+    /// An aggregator no longer takes part.
+    Quarantine {
+        /// The aggregator.
+        name: String,
+        /// The last cut that it saved.
+        after_cut: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A new plan, ready to be logged.
+pub struct Activation {
+    /// The plan as it will stand in the log; [`Activation::HERE`] stands for the number of the cut that it gets.
+    pub plan: tally_aggregate::Plan,
+    /// What lines are decoded by behind it.
+    pub decoding: Arc<tally_event::plan::Plan>,
+    /// Gets the cut and its frame once it is durable.
+    pub done: mpsc::Sender<(crate::feed::Position, u64)>,
+}
+
+impl Activation {
+    /// Stands for the cut of the activation itself.
+    pub const HERE: u64 = u64::MAX;
+}
+
+/// Ends the daemon with an error.
+#[derive(Clone)]
+pub struct Fatal(pub tokio::sync::mpsc::UnboundedSender<anyhow::Error>);
+
+impl Fatal {
+    /// Reports the error; the daemon stops acknowledging and exits.
+    pub fn stop(&self, error: anyhow::Error) {
+        tracing::error!(error = format!("{error:#}"), "the daemon stops");
+        // The receiver is gone only when the daemon ends already.
+        let _ = self.0.send(error);
+    }
+}
+
+/// See the module.
+pub struct Context {
+    /// The validated configuration.
+    pub config: Config,
+    /// The clocks.
+    pub clock: Clock,
+    /// Chunks and tokens on their way to the log.
+    pub queue: Arc<Queue<Token>>,
+    /// Recent durable frames.
+    pub tail: Arc<Tail>,
+    /// How far everybody is.
+    pub progress: Arc<Progress>,
+    /// Saved state.
+    pub store: Arc<Store>,
+    /// Plugin versions.
+    pub registry: Arc<Registry>,
+    /// Where a failure that ends the daemon is reported.
+    pub fatal: Fatal,
+    /// Decoding limits.
+    pub limits: Limits,
+    /// The newest published facts of the sequencer.
+    pub published: Arc<Mutex<Arc<Published>>>,
+    /// Doors to the total threads, by aggregator.
+    pub totals: Mutex<HashMap<String, mpsc::SyncSender<TotalMessage>>>,
+    /// Control state as recovered at the start.
+    pub recovered: Control,
+    reader: Mutex<Reader<RealStorage>>,
+}
+
+impl Context {
+    /// Puts the handles together.
+    #[expect(clippy::too_many_arguments, reason = "called once, by the wiring")]
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        queue: Arc<Queue<Token>>,
+        tail: Arc<Tail>,
+        store: Arc<Store>,
+        registry: Arc<Registry>,
+        fatal: Fatal,
+        published: Arc<Mutex<Arc<Published>>>,
+        recovered: Control,
+        reader: Reader<RealStorage>,
+    ) -> Self {
+        let limits = Limits { line_bytes: config.limits.line_bytes, depth: config.limits.depth, ..Limits::default() };
+        Self {
+            config,
+            clock,
+            queue,
+            tail,
+            progress: Arc::default(),
+            store,
+            registry,
+            fatal,
+            limits,
+            published,
+            totals: Mutex::default(),
+            recovered,
+            reader: Mutex::new(reader),
+        }
+    }
+
+    /// A reader of the log with a position of its own.
+    pub fn reader(&self) -> Reader<RealStorage> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the sequencer published last.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,151 @@
+//! Parser threads: each takes the next job off the queue, decodes it by the plan in force at that place, and hands it to
+//! the sequencer, which puts the jobs back in order by number.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use tally_event::batch::Batch;
+use tally_event::decode::{Decoder, Mode, Pushed, RejectReason};
+use tally_event::plan::Plan;
+use tally_ingest::{Body, Chunk, Popped, Queue};
+
+use crate::context::Token;
+
+/// Bytes that one job takes off the queue at most (a single longer chunk goes alone). About 4,096 events of 125 bytes:
+/// large enough that a call per batch costs nothing, small enough that its columns stay in the cache.
+const JOB_BYTES: usize = 512 * 1024;
+
+/// Decoded chunks, or a token, with their place in the queue.
+pub struct Job {
+    /// Dense from 1.
+    pub number: u64,
+    /// What it is.
+    pub work: Work,
+}
+
+/// See [`Job`].
+pub enum Work {
+    /// Decoded chunks.
+    Events(Box<Decoded>),
+    /// A decision that is asked for.
+    Token(Token),
+}
+
+/// Chunks of one preset and the batch that they became.
+pub struct Decoded {
+    /// Index of the preset.
+    pub preset: usize,
+    /// The chunks, whose bytes go into the log and whose streams get verdicts.
+    pub chunks: Vec<DecodedChunk>,
+    /// Their accepted events.
+    pub batch: Batch,
+}
+
+/// A chunk and what became of its lines.
+pub struct DecodedChunk {
+    /// The chunk.
+    pub chunk: Chunk,
+    /// Events received, accepted.
+    pub received: u32,
+    /// Events accepted.
+    pub accepted: u32,
+    /// The others: line within the chunk, reason, detail, bytes of the line in the chunk's body.
+    pub rejects: Vec<(u32, RejectReason, String, Range<usize>)>,
+    /// Byte ranges of the body that are not logged.
+    pub removed: Vec<Range<usize>>,
+}
+
+/// Starts `count` parser threads. They end, and with them the returned channel, when the queue is closed and empty.
+pub fn spawn(
+    queue: &Arc<Queue<Token>>,
+    plan: Arc<Plan>,
+    count: usize,
+) -> anyhow::Result<(mpsc::Receiver<Job>, Vec<JoinHandle<()>>)> {
+    let (to_sequencer, jobs) = mpsc::sync_channel(2 * count);
+    let plan = Arc::new(Mutex::new(plan));
+    let threads = (0..count)
+        .map(|i| {
+            let (queue, plan, to_sequencer) = (queue.clone(), plan.clone(), to_sequencer.clone());
+            std::thread::Builder::new()
+                .name(format!("parser-{i}"))
+                .spawn(move || run(&queue, &plan, &to_sequencer))
+                .context("starting a parser thread")
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((jobs, threads))
+}
+
+fn run(queue: &Queue<Token>, plan: &Mutex<Arc<Plan>>, to_sequencer: &mpsc::SyncSender<Job>) {
+    let mut decoder: Option<(Arc<Plan>, Decoder)> = None;
+    loop {
+        // The lock is held while waiting, on purpose: taking a job and learning the plan in force at its place are one
+        // step, and an activation changes the plan for every job behind it. Other parsers have nothing to do meanwhile.
+        let (number, popped, plan) = {
+            let mut current = plan.lock().unwrap_or_else(PoisonError::into_inner);
+            let (number, popped) = queue.pop_numbered(JOB_BYTES);
+            if let Popped::Control(Token::Activate(activation)) = &popped {
+                *current = activation.decoding.clone();
+            }
+            (number, popped, current.clone())
+        };
+        let work = match popped {
+            Popped::Closed => return,
+            Popped::Control(token) => Work::Token(token),
+            Popped::Chunks(chunks) => {
+                if !decoder.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &plan)) {
+                    decoder = Some((plan.clone(), Decoder::new(plan)));
+                }
+                let Some((_, decoder)) = &mut decoder else { unreachable!("made above") };
+                Work::Events(Box::new(decode(decoder, chunks)))
+            }
+        };
+        if to_sequencer.send(Job { number, work }).is_err() {
+            return;
+        }
+    }
+}
+
+fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {
+    let preset = chunks.first().map_or(0, |chunk| chunk.preset);
+    let chunks = chunks.into_iter().map(|chunk| decode_chunk(decoder, chunk)).collect();
+    Decoded { preset, chunks, batch: decoder.finish() }
+}
+
+fn decode_chunk(decoder: &mut Decoder, chunk: Chunk) -> DecodedChunk {
+    match &chunk.body {
+        Body::Lines(bytes) => {
+            let Pushed { lines, received, accepted, rejects, removed } = decoder.push(chunk.preset, bytes, Mode::Admit);
+            assert_eq!(lines, chunk.lines, "framing and decoding agree on what a line is");
+            let rejects = rejects.into_iter().map(|r| (r.line, r.reason, r.detail, r.span)).collect();
+            DecodedChunk { chunk, received, accepted, rejects, removed }
+        }
+        Body::TooLong { prefix, length } => {
+            let detail = format!("the line has {length} bytes");
+            let rejects = vec![(0, RejectReason::LineTooLong, detail, 0..prefix.len())];
+            DecodedChunk { chunk, received: 1, accepted: 0, rejects, removed: Vec::new() }
+        }
+    }
+}
+
+impl DecodedChunk {
+    /// The bytes that the rejects' ranges refer to.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.chunk.body {
+            Body::Lines(bytes) => bytes,
+            Body::TooLong { prefix, .. } => prefix,
+        }
+    }
+
+    /// What goes into the log: the accepted lines, in order, as few slices.
+    pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes: &[u8] = match &self.chunk.body {
+            Body::Lines(bytes) => bytes,
+            Body::TooLong { .. } => &[],
+        };
+        let ends = self.removed.iter().map(|r| r.start).chain([bytes.len()]);
+        let starts = [0].into_iter().chain(self.removed.iter().map(|r| r.end));
+        starts.zip(ends).filter(|(start, end)| start < end).map(|(start, end)| &bytes[start..end])
+    }
+}

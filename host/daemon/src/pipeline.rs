@@ -1,0 +1,250 @@
+//! The daemon's life: recover, wire the data path, serve, drain, end. Everything runs in threads of its own; tokio only
+//! carries sockets and signals.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tally_aggregate::Note;
+use tally_ingest::{Counters, Producers, Queue, UnixConfig, UnixSource};
+use tally_plugin::{Engine, Limits};
+use tally_sink::RejectedFiles;
+use tally_state::Store;
+use tally_wal::{Log, Options, RealStorage};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::aggregator::thread;
+use crate::answers::Answers;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::context::{Context, Fatal, Token};
+use crate::plugins::{Controller, Registry, Request, folder};
+use crate::sequencer::{Published, Sequencer};
+use crate::tail::Tail;
+use crate::{DECODER_VERSION, LOG_FOLDER, parse, records, recovery};
+
+/// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .context("starting the I/O runtime")?;
+    let result = runtime.block_on(live(config));
+    // Questions under way may still block in threads of the runtime; they are not worth waiting for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn live(config: Config) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    let on = |kind| signal(kind).context("listening for signals");
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+    let fatal = Fatal(failed);
+
+    // What is on disk.
+    let _lock = lock(&config.data_dir)?;
+    let storage = RealStorage::new(config.data_dir.join(LOG_FOLDER)).context("opening the log's folder")?;
+    let options = Options { segment_bytes: config.log.segment_bytes, ..Options::default() };
+    let (log, recovered) = Log::open(storage, options).context("opening the log")?;
+    if let Some(file) = &recovered.torn_file {
+        tracing::warn!(bytes = recovered.torn_bytes, copy = file, "cut a torn tail off the log; nothing in it was acknowledged");
+    }
+    let last_frame = recovered.next_frame - 1;
+    let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
+    let store = Arc::new(Store::open(&config.data_dir)?);
+    let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
+    let registry = Arc::new(Registry::new(engine, &config.data_dir));
+
+    // sources -> queue -> parsers -> sequencer (log) -> tail -> apply threads -> total threads -> records
+    let queue = Queue::<Token>::new(config.queue.max_bytes);
+    let tail = Arc::new(Tail::new(last_frame, config.log.tail_bytes));
+    let published = Arc::new(Mutex::new(Arc::new(Published {
+        last_sequence: control.last_sequence,
+        cut: control.cut,
+        cut_sequence: control.cut_sequence,
+        batch_id: control.batch_id,
+        counts: control.counts.clone(),
+        ..Published::default()
+    })));
+    let context = Arc::new(Context::new(
+        config, clock, queue.clone(), tail.clone(), store, registry, fatal, published, control.clone(), log.reader(),
+    ));
+    let config = &context.config;
+    let producers = Producers::new(config.limits.producers);
+    producers.restore(control.producers.iter().map(|(id, lines)| (id, *lines)));
+    let rejected = RejectedFiles::open(&config.data_dir, config.limits.rejected_bytes)?;
+
+    let decoding = recovery::decoding_plan(&control, &context.registry, context.limits)?;
+    let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
+    let plan = control.plan.clone();
+    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected);
+    sequencer.begin(&Note::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        decoder: DECODER_VERSION,
+        engine: context.registry.engine().fingerprint(),
+    })?;
+    let (jobs, parsers) = parse::spawn(&queue, decoding, config.workers.parsers)?;
+    let sequencer = guarded(&context, "sequencer", move |_| sequencer.run(&jobs))?;
+    let mut aggregators = BTreeMap::new();
+    for start in starts {
+        aggregators.insert(start.name.clone(), thread::spawn(&context, start)?);
+    }
+    let writer = guarded(&context, "records", records::run)?;
+
+    // What is wanted.
+    let mut controller = Controller::new(context.clone(), plan, aggregators);
+    let statuses = controller.statuses();
+    let (to_controller, requests) = mpsc::channel();
+    let ring = to_controller.clone();
+    folder::watch(&config.plugins_dir, move || ring.send(Request::Reconcile(None)).is_ok())?;
+    let controller = tokio::task::spawn_blocking(move || {
+        controller.reconcile().map(|()| controller)
+    });
+    let controller = controller.await.context("taking over the plugins directory")??;
+    let controller = guarded(&context, "controller", move |_| {
+        controller.run(&requests);
+        Ok(())
+    })?;
+
+    // The doors.
+    let (stop, stopped) = watch::channel(false);
+    let counters = Arc::new(Counters::default());
+    let answers = Answers {
+        context: context.clone(),
+        controller: to_controller.clone(),
+        statuses: statuses.clone(),
+        sources: counters.clone(),
+    };
+    let listener = tally_query::bind(&config.query.socket)?;
+    let mut no_more_questions = stopped.clone();
+    let questions = tokio::spawn(tally_query::serve(listener, Arc::new(answers), async move {
+        // An error means that the sender is gone: stop as well.
+        let _ = no_more_questions.wait_for(|stop| *stop).await;
+    }));
+    let unix = UnixConfig {
+        mode: config.unix.mode,
+        preset: config.unix.preset,
+        max_connections: config.limits.connections,
+        line_bytes: config.limits.line_bytes,
+        grace: config.shutdown.grace,
+        ..UnixConfig::new(&config.unix.path)
+    };
+    let source = UnixSource::bind(unix).await?;
+    let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
+    let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
+    println!(
+        "tally is ready: unix={} query={} aggregators={running} sequence={}",
+        config.unix.path.display(),
+        config.query.socket.display(),
+        context.published().last_sequence,
+    );
+
+    // Until told to stop.
+    loop {
+        tokio::select! {
+            biased;
+            failure = failures.recv() => return Err(failure.unwrap_or_else(|| anyhow::anyhow!("the daemon stopped"))),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: looking at the plugins directory");
+                to_controller.send(Request::Reconcile(None)).context("the controller is gone")?;
+            }
+        }
+    }
+
+    // Drain: sources first, then one last cut, then everybody behind it.
+    tracing::info!(grace = ?config.shutdown.grace, "stopping; a second signal ends at once");
+    let drained = async {
+        stop.send(true).context("the sources are gone")?;
+        source.await.context("the source")?;
+        let (done, cut) = oneshot::channel();
+        queue.push_control(Token::Cut { reason: "shutdown", flush: true, done });
+        cut.await.context("the last cut")?;
+        queue.close();
+        to_controller.send(Request::Stop).context("the controller is gone")?;
+        let threads = parsers.into_iter().chain([sequencer, controller, writer]);
+        tokio::task::spawn_blocking(move || threads.for_each(|t| drop(t.join()))).await.context("the threads")?;
+        questions.await.context("the query socket")??;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        failure = failures.recv() => Err(failure.unwrap_or_else(|| anyhow::anyhow!("the daemon stopped"))),
+        drained = tokio::time::timeout(config.shutdown.grace, drained) => match drained {
+            Ok(result) => {
+                result?;
+                tracing::info!(sequence = context.published().last_sequence, "stopped; everything is flushed");
+                Ok(())
+            }
+            Err(_) => {
+                tracing::warn!("the grace period is over; nothing acknowledged is lost, the next start catches up");
+                std::process::exit(0);
+            }
+        },
+        _ = terminate.recv() => end_at_once(),
+        _ = interrupt.recv() => end_at_once(),
+    }
+}
+
+fn end_at_once() -> ! {
+    tracing::warn!("second signal: ending at once; nothing acknowledged is lost");
+    std::process::exit(1)
+}
+
+/// A thread without which the daemon cannot go on: its error or panic ends it.
+fn guarded(
+    context: &Arc<Context>,
+    name: &str,
+    body: impl FnOnce(&Arc<Context>) -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    let (context, what) = (context.clone(), name.to_owned());
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let body = std::panic::AssertUnwindSafe(|| body(&context));
+            let result = std::panic::catch_unwind(body)
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("the {what} thread panicked; this is a bug")));
+            if let Err(error) = result {
+                context.fatal.stop(error);
+            }
+        })
+        .with_context(|| format!("starting the {name} thread"))
+}
+
+fn plugin_limits(config: &Config) -> Limits {
+    let mut limits = Limits { memory_bytes: config.plugin.memory_bytes, backstop: config.plugin.backstop, ..Limits::default() };
+    limits.fuel_base = config.plugin.fuel_base.unwrap_or(limits.fuel_base);
+    limits.fuel_per_row = config.plugin.fuel_per_row.unwrap_or(limits.fuel_per_row);
+    limits
+}
+
+/// One daemon per data directory.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("making the data directory {}", data_dir.display()))?;
+    let path = data_dir.join("tally.lock");
+    let file = File::options()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = std::fs::read_to_string(&path).unwrap_or_default();
+        let holder = if holder.trim().is_empty() { "another process".to_owned() } else { format!("process {}", holder.trim()) };
+        bail!("{} is in use by {holder}: one daemon per data directory", data_dir.display());
+    }
+    file.set_len(0).and_then(|()| std::io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()))
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(file)
+}

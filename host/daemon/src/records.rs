@@ -1,0 +1,173 @@
+//! The record writer: follows the barriers of the log on a cursor of its own and appends one analytics record per flush,
+//! in order, once every expected aggregator has saved its part. After a crash it goes on at the committed length.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::Value;
+use tally_aggregate::{Barrier, Counts, Flush};
+use tally_sink::{RecordFiles, Rotation};
+
+use crate::context::Context;
+use crate::feed::{Feed, Position, Step};
+
+/// One analytics record. The order of the members is the order in the file.
+#[derive(Debug, Serialize)]
+pub struct Record<'a> {
+    batch_id: u64,
+    from: String,
+    to: String,
+    first_sequence: u64,
+    last_sequence: u64,
+    ledger: Ledger<'a>,
+    aggregates: BTreeMap<&'a str, &'a Value>,
+    totals: BTreeMap<&'a str, &'a Value>,
+    ledger_total: Ledger<'a>,
+    plugins: BTreeMap<&'a str, &'a Value>,
+    /// Aggregators that are attached but in quarantine, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    quarantined: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ledger<'a> {
+    #[serde(flatten)]
+    counts: &'a Counts,
+    aggregators: BTreeMap<&'a str, &'a Value>,
+}
+
+/// Renders a record from the flush's decision and the parts that the aggregators saved.
+pub fn render(flush: &Flush, parts: &BTreeMap<String, Value>, quarantined: &BTreeMap<String, String>) -> Vec<u8> {
+    let member = |key: &str| parts.iter().map(|(name, part)| (name.as_str(), &part[key])).collect::<BTreeMap<_, _>>();
+    let record = Record {
+        batch_id: flush.batch_id,
+        from: rfc3339(flush.from),
+        to: rfc3339(flush.to),
+        first_sequence: flush.first_sequence,
+        last_sequence: flush.last_sequence,
+        ledger: Ledger { counts: &flush.window, aggregators: member("ledger") },
+        aggregates: member("aggregates"),
+        totals: member("totals"),
+        ledger_total: Ledger { counts: &flush.total, aggregators: member("ledger_total") },
+        plugins: member("plugin"),
+        quarantined,
+    };
+    serde_json::to_vec(&record).expect("plain data serializes")
+}
+
+/// Microseconds since the Unix epoch as RFC 3339 text, UTC.
+pub fn rfc3339(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros)
+        .map_or_else(|| micros.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
+}
+
+/// Where the writer stands: the last written flush in the log, and the committed end of the files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    /// In the log.
+    pub log: Position,
+    /// In the files; none before the first record.
+    pub files: Option<tally_sink::Position>,
+}
+
+impl Cursor {
+    /// Reads the cursor from the state store.
+    pub fn load(store: &tally_state::Store) -> anyhow::Result<Self> {
+        let Some(bytes) = store.records_position()? else { return Ok(Self::default()) };
+        let number = |at: usize| bytes.get(at..at + 8).map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes")));
+        let (Some(frame), Some(cut)) = (number(0), number(8)) else {
+            anyhow::bail!("the state store's position of the analytics files is {} bytes short", 16 - bytes.len());
+        };
+        let files = tally_sink::Position::from_bytes(&bytes[16..])?;
+        Ok(Self { log: Position { frame, cut }, files: Some(files) })
+    }
+
+    fn to_bytes(position: Position, files: tally_sink::Position) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&position.frame.to_le_bytes());
+        bytes.extend_from_slice(&position.cut.to_le_bytes());
+        bytes.extend_from_slice(&files.to_bytes());
+        bytes
+    }
+}
+
+/// Runs until the log ends and everything is written.
+pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
+    let cursor = Cursor::load(&context.store)?;
+    let analytics = &context.config.analytics;
+    let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
+    let mut files = RecordFiles::open(&context.config.data_dir, cursor.files, rotation)
+        .context("opening the analytics files")?;
+    context.progress.update(|facts| (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame));
+    let mut feed =
+        Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new(), context.limits);
+    loop {
+        let (frame, barrier) = match feed.next().context("following the log for the analytics files")? {
+            Step::End => return Ok(()),
+            Step::Events { .. } => continue,
+            Step::Barrier { frame, barrier } => (frame, barrier),
+        };
+        if let Some(flush) = &barrier.flush {
+            let Some(record) = wait_for_parts(context, &barrier, flush)? else { return Ok(()) };
+            let written = files.append(&record).context("appending an analytics record")?;
+            let position = Position { frame, cut: barrier.cut };
+            context.store.commit_records(&Cursor::to_bytes(position, written), barrier.cut)?;
+            tracing::info!(
+                batch = flush.batch_id,
+                first_sequence = flush.first_sequence,
+                last_sequence = flush.last_sequence,
+                reason = barrier.reason,
+                "flushed"
+            );
+        }
+        context.progress.update(|facts| {
+            (facts.records_cut, facts.records_frame) = (barrier.cut, frame);
+            facts.records_written += u64::from(barrier.flush.is_some());
+        });
+    }
+}
+
+/// Waits until every expected part is saved or its aggregator quarantined; none when that will not happen any more.
+fn wait_for_parts(context: &Context, barrier: &Barrier, flush: &Flush) -> anyhow::Result<Option<Vec<u8>>> {
+    let in_quarantine = |facts: &crate::progress::Facts, name: &str| {
+        facts.quarantined.get(name).is_some_and(|(after_cut, _)| *after_cut < barrier.cut)
+    };
+    let mut ended = false;
+    loop {
+        let ready = context.progress.wait(Duration::from_millis(500), |facts| {
+            let settled = |name: &String| {
+                in_quarantine(facts, name) || facts.saved.get(name).is_some_and(|meta| meta.cut >= barrier.cut)
+            };
+            flush.expected.iter().all(settled).then_some(())
+        });
+        if ready.is_some() {
+            break;
+        }
+        // Once all threads have ended, waiting has no point: the next start finds the log where it is.
+        if ended {
+            return Ok(None);
+        }
+        ended = flush.expected.iter().all(|name| context.progress.facts().ended.contains(name));
+    }
+    let mut parts = BTreeMap::new();
+    let mut quarantined = BTreeMap::new();
+    for name in &flush.expected {
+        match context.store.pending(barrier.cut, name)? {
+            Some(bytes) => {
+                let part = serde_json::from_slice(&bytes).with_context(|| format!("the saved part of {name}"))?;
+                parts.insert(name.clone(), part);
+            }
+            None => {
+                let facts = context.progress.facts();
+                let reason = facts.quarantined.get(name).map(|(_, reason)| reason.clone()).with_context(|| {
+                    format!("aggregator {name} has saved cut {} without its part of the record", barrier.cut)
+                })?;
+                quarantined.insert(name.clone(), reason);
+            }
+        }
+    }
+    Ok(Some(render(flush, &parts, &quarantined)))
+}

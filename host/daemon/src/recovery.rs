@@ -1,0 +1,171 @@
+//! Start-up from what is on disk: folds the log's entries into the control state, and finds where each aggregator goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tally_aggregate::{Attached, Control, Entries, Entry};
+use tally_state::Store;
+use tally_wal::{Frame, Reader, RealStorage};
+
+use crate::aggregator::Meta;
+use crate::aggregator::thread::{Start, presets};
+use crate::feed::Position;
+use crate::progress::Progress;
+
+/// The control state right behind `until` (the end of the log for none). Reads from the opening of the segment that holds
+/// it, so the cost is that of one segment.
+pub fn control_at(reader: &mut Reader<RealStorage>, until: Option<Position>, last_frame: u64) -> anyhow::Result<Control> {
+    let mut control = Control::default();
+    let stop_frame = until.map_or(last_frame, |position| position.frame);
+    if stop_frame == 0 {
+        return Ok(control);
+    }
+    reader.seek_segment_of(stop_frame).with_context(|| format!("looking for frame {stop_frame} of the log"))?;
+    let mut frame = Frame::default();
+    while reader.next(&mut frame).context("reading the log")? {
+        for entry in Entries::new(&frame.body) {
+            let entry = entry.with_context(|| format!("frame {} of the log", frame.number))?;
+            control.apply(frame.number, &entry);
+            if let (Entry::Barrier(barrier), Some(until)) = (&entry, until)
+                && frame.number == until.frame
+                && barrier.cut == until.cut
+            {
+                return Ok(control);
+            }
+        }
+        control.frame = frame.number;
+        if frame.number >= stop_frame {
+            break;
+        }
+    }
+    anyhow::ensure!(
+        control.frame == stop_frame,
+        "the log ends at frame {}, but the state store knows frame {stop_frame}: the log is not the one this state was made from, \
+         or its end is lost",
+        control.frame
+    );
+    Ok(control)
+}
+
+/// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at
+/// which they were paused. Quarantined ones stay as they are.
+pub fn starts(
+    store: &Store,
+    reader: &Reader<RealStorage>,
+    control: &Control,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Start>> {
+    for (name, quarantine) in &control.quarantined {
+        progress.update(|facts| {
+            facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone()))
+        });
+    }
+    let mut names: BTreeMap<String, Option<Meta>> =
+        control.plan.aggregators.keys().map(|name| (name.clone(), None)).collect();
+    for name in store.aggregators()? {
+        if let Some(saved) = store.load(&name)? {
+            let meta = Meta::from_bytes(&name, &saved.meta)?;
+            anyhow::ensure!(
+                meta.frame <= control.frame,
+                "the log ends at frame {}, but aggregator {name} has saved frame {}: the end of the log is lost",
+                control.frame,
+                meta.frame
+            );
+            names.insert(name, Some(meta));
+        }
+    }
+    let mut starts = Vec::new();
+    for (name, meta) in names {
+        if control.quarantined.contains_key(&name) {
+            if let Some(meta) = meta {
+                progress.update(|facts| facts.saved.insert(name, meta));
+            }
+            continue;
+        }
+        if let Some(start) = start_of(reader, control, name, meta)? {
+            starts.push(start);
+        }
+    }
+    Ok(starts)
+}
+
+fn start_of(
+    reader: &Reader<RealStorage>,
+    control: &Control,
+    name: String,
+    meta: Option<Meta>,
+) -> anyhow::Result<Option<Start>> {
+    let reader = &mut reader.clone();
+    let current = control.plan.aggregators.get(&name);
+    let position = match (&meta, current) {
+        (Some(meta), _) => meta.position(),
+        // Attached, but the daemon ended before anything was saved of it: it begins at its attachment.
+        (None, Some(attached)) => find_cut(reader, attached.applies_after, control.frame)?,
+        (None, None) => return Ok(None),
+    };
+    let then = control_at(reader, Some(position), control.frame)?;
+    let attached = match current {
+        // Attached anew and still catching up: what was attached then covers everything up to there.
+        Some(attached) if attached.attached_at > position.cut => {
+            let attachment = find_cut(reader, attached.attached_at, control.frame)?;
+            control_at(reader, Some(attachment), control.frame)?.plan.aggregators.get(&name).cloned()
+        }
+        _ => then.plan.aggregators.get(&name).cloned(),
+    };
+    let Some(attached) = attached else { return Ok(None) };
+    let meta = meta.unwrap_or_else(|| Meta::start(&name, &attached, position, then.cut_sequence));
+    Ok(Some(Start { name, attached, meta, presets: presets(&then.plan)? }))
+}
+
+/// The frame that holds a cut.
+fn find_cut(reader: &mut Reader<RealStorage>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
+    if cut == 0 {
+        return Ok(Position::default());
+    }
+    reader.seek_segment_of(last_frame)?;
+    let mut frame = Frame::default();
+    let mut segment_start = None;
+    loop {
+        while reader.next(&mut frame)? {
+            segment_start = segment_start.or(Some(frame.number));
+            for entry in Entries::new(&frame.body) {
+                if let Entry::Barrier(barrier) = entry.with_context(|| format!("frame {} of the log", frame.number))?
+                    && barrier.cut == cut
+                {
+                    return Ok(Position { frame: frame.number, cut });
+                }
+            }
+        }
+        // Not in this segment: look in the one before.
+        let Some(before) = segment_start.take().and_then(|first| first.checked_sub(1)).filter(|before| *before > 0) else {
+            anyhow::bail!("cut {cut} is not in the log any more");
+        };
+        reader.seek_segment_of(before).with_context(|| format!("looking for cut {cut} before frame {before}"))?;
+    }
+}
+
+/// An aggregator that is attached now, at `position`.
+pub fn fresh(name: &str, attached: &Attached, position: Position, sequence: u64, presets: Vec<tally_event::schema::Preset>) -> Start {
+    let meta = Meta::start(name, attached, position, sequence);
+    Start { name: name.to_owned(), attached: attached.clone(), meta, presets }
+}
+
+/// The parse plan of a logged plan.
+pub fn decoding_plan(
+    control: &Control,
+    registry: &crate::plugins::Registry,
+    limits: tally_event::plan::Limits,
+) -> anyhow::Result<Arc<tally_event::plan::Plan>> {
+    let mut subscribers = Vec::new();
+    for (name, attached) in &control.plan.aggregators {
+        if control.quarantined.contains_key(name) {
+            continue;
+        }
+        let configured = registry.configured(&attached.digest, &attached.settings)?;
+        let manifest = configured.manifest.clone();
+        subscribers.push(tally_event::plan::Subscriber { name: name.as_str().into(), manifest });
+    }
+    let presets = presets(&control.plan)?;
+    Ok(Arc::new(tally_event::plan::Plan::new(subscribers, presets, limits)?))
+}

@@ -1,0 +1,506 @@
+//! The sequencer: the one thread that decides and writes. It gives sequence numbers and arrival times, takes cuts, logs
+//! everything as frames of one group commit each, and only then acknowledges and publishes. One frame is in flight.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, Note};
+use tally_ingest::Producers;
+use tally_sink::{Rejected, RejectedFiles};
+use tally_wal::{AppendError, Log, RealStorage};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::context::{Activation, Context, Token};
+use crate::feed::Position;
+use crate::parse::{Decoded, DecodedChunk, Job, Work};
+use crate::progress::Progress;
+use crate::tail::{Item, LiveFrame, Tail};
+
+/// A frame takes no further job once its body has this many bytes.
+const FRAME_BYTES: usize = 4 << 20;
+/// After so long without a frame an empty one is written: it proves the last one whole.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What others may know of the log's end.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// The last durable sequence.
+    pub last_sequence: u64,
+    /// The last durable frame.
+    pub frame: u64,
+    /// The last cut, its time (monotonic milliseconds) and its last sequence.
+    pub cut: u64,
+    /// When it was taken, monotonic milliseconds.
+    pub cut_millis: u64,
+    /// Sequence of the last event before the last cut.
+    pub cut_sequence: u64,
+    /// Number of the last flush.
+    pub batch_id: u64,
+    /// Cumulative counts.
+    pub counts: Counts,
+    /// Last arrival time.
+    pub arrival: i64,
+    /// Bytes of the log's segments.
+    pub log_bytes: u64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Events in the open batch.
+    pub open_events: u64,
+}
+
+/// See the module.
+pub struct Sequencer {
+    log: Log<RealStorage>,
+    control: Control,
+    clock: Clock,
+    tail: Arc<Tail>,
+    progress: Arc<Progress>,
+    producers: Arc<Producers>,
+    rejected: RejectedFiles,
+    published: Arc<Mutex<Arc<Published>>>,
+    policy: FlushPolicy,
+    retention: Retention,
+    frame_bytes: usize,
+    table_rows: u32,
+    body: BodyBuilder,
+    frame: OpenFrame,
+    cut_millis: u64,
+    last_frame_at: Duration,
+    closed_behind: bool,
+}
+
+/// How much of the log is kept beyond what is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// A covered segment may go when the segments after it hold this many bytes.
+    pub bytes: u64,
+    /// A covered segment may go when it is this old.
+    pub age: Duration,
+}
+
+/// The frame being filled.
+#[derive(Default)]
+struct OpenFrame {
+    events: u32,
+    /// Chunks and the last sequence given when they were decided.
+    jobs: Vec<(Vec<DecodedChunk>, u64)>,
+    touched: BTreeMap<Arc<str>, u64>,
+    items: Vec<Item>,
+    replies: Vec<(u64, oneshot::Sender<u64>)>,
+    activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
+    quarantined: Vec<(String, u64, String)>,
+    dirty: bool,
+}
+
+impl Sequencer {
+    /// Takes over an opened log whose control state is `control`.
+    pub fn new(
+        context: &Context,
+        log: Log<RealStorage>,
+        control: Control,
+        producers: Arc<Producers>,
+        rejected: RejectedFiles,
+    ) -> Self {
+        let config = &context.config;
+        let interval = u64::try_from(config.flush.interval.as_millis()).unwrap_or(u64::MAX);
+        let mut policy = FlushPolicy::new(config.flush.events, interval);
+        policy.add(control.last_sequence - control.flushed_sequence, context.clock.millis());
+        let quarter = usize::try_from(config.log.segment_bytes / 4).unwrap_or(usize::MAX);
+        Self {
+            log,
+            control,
+            clock: context.clock,
+            tail: context.tail.clone(),
+            progress: context.progress.clone(),
+            producers,
+            rejected,
+            published: context.published.clone(),
+            policy,
+            retention: Retention { bytes: config.log.retain_bytes, age: config.log.retain_age },
+            frame_bytes: FRAME_BYTES.min(quarter),
+            table_rows: config.analytics.table_rows,
+            body: BodyBuilder::default(),
+            frame: OpenFrame::default(),
+            cut_millis: 0,
+            last_frame_at: context.clock.elapsed(),
+            closed_behind: true,
+        }
+    }
+
+    /// Writes that this daemon took over the log.
+    pub fn begin(&mut self, note: &Note) -> anyhow::Result<()> {
+        self.open_frame()?;
+        self.body.note(note);
+        self.control.note(self.log.next_frame(), note);
+        self.frame.dirty = true;
+        self.commit()
+    }
+
+    /// Runs until the parsers are gone, then writes the closing frame.
+    pub fn run(mut self, jobs: &mpsc::Receiver<Job>) -> anyhow::Result<()> {
+        let mut order = Reorder::default();
+        loop {
+            let timeout = self.until_next_deadline();
+            match order.receive(jobs, timeout) {
+                Received::Job(work) => {
+                    self.open_frame()?;
+                    self.add(work)?;
+                    while self.body.bytes().len() < self.frame_bytes
+                        && let Some(work) = order.try_receive(jobs)
+                    {
+                        self.add(work)?;
+                    }
+                }
+                Received::Timeout => {}
+                Received::Ended => break,
+            }
+            self.flush_when_due()?;
+            if self.frame.dirty {
+                self.commit()?;
+            } else if !self.closed_behind && self.clock.elapsed() >= self.last_frame_at + IDLE {
+                self.close_behind()?;
+            }
+        }
+        if !self.closed_behind {
+            self.close_behind()?;
+        }
+        self.tail.close();
+        self.progress.ring();
+        Ok(())
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        let now = self.clock.elapsed();
+        let flush = self.policy.deadline().map(Duration::from_millis);
+        let idle = (!self.closed_behind).then(|| self.last_frame_at + IDLE);
+        let next = flush.into_iter().chain(idle).min();
+        next.map_or(Duration::from_secs(3600), |at| at.saturating_sub(now) + Duration::from_millis(1))
+    }
+
+    // --------------------------------------------------------------------------------------------- filling a frame
+
+    /// Makes sure that a whole frame fits: opens the next segment first if it might not.
+    fn open_frame(&mut self) -> anyhow::Result<()> {
+        if self.frame.dirty {
+            return Ok(());
+        }
+        self.body.clear();
+        // The body of a frame goes past `frame_bytes` by at most one job and its decisions.
+        if self.log.needs_roll(2 * self.frame_bytes) {
+            self.control.producers =
+                self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
+            self.body.opening(&self.control);
+            self.control.producers.clear();
+            let rolled = self.log.roll(self.body.bytes());
+            let rolled = rolled.map_err(stopped)?;
+            self.body.clear();
+            self.control.frame = rolled.frame;
+            self.tail.publish(LiveFrame { number: rolled.frame, bytes: 64, items: Vec::new() });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, work: Work) -> anyhow::Result<()> {
+        self.frame.dirty = true;
+        match work {
+            Work::Events(decoded) => self.add_events(*decoded),
+            Work::Token(Token::Cut { reason, flush, done }) => {
+                let cut = self.barrier(reason, flush, None);
+                self.frame.replies.push((cut, done));
+            }
+            Work::Token(Token::Activate(activation)) => self.activate(*activation),
+            Work::Token(Token::Quarantine { name, after_cut, reason }) => {
+                if self.control.plan.aggregators.contains_key(&name) {
+                    let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };
+                    self.body.note(&note);
+                    self.control.note(self.log.next_frame(), &note);
+                    self.frame.quarantined.push((name, after_cut, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_events(&mut self, decoded: Decoded) {
+        let Decoded { preset, chunks, mut batch } = decoded;
+        let arrival = self.control.arrival.max(self.clock.wall_micros());
+        let preset = u16::try_from(preset).expect("presets are few");
+        let first_sequence = self.control.last_sequence + 1;
+        batch.stamp(first_sequence, arrival);
+        let accepted = batch.accepted();
+        for chunk in &chunks {
+            self.control.counts.received += u64::from(chunk.received - chunk.accepted);
+            for (_, reason, ..) in &chunk.rejects {
+                self.control.counts.reject(reason.as_str());
+            }
+            if let (Some(id), Some(lines)) = (chunk.chunk.stream.producer(), chunk.chunk.producer_lines) {
+                self.frame.touched.insert(id.clone(), lines);
+            }
+        }
+        let batch = Arc::new(batch);
+        let mut lines = KeptLines::new(&chunks);
+        let mut done = 0;
+        while done < accepted {
+            let room = u32::try_from(self.policy.room()).unwrap_or(u32::MAX).max(1);
+            let take = room.min(accepted - done);
+            self.body.events(arrival, preset, take, lines.take(take, done + take == accepted).into_iter());
+            self.frame.items.push(Item::Events { batch: batch.clone(), rows: done..done + take, arrival });
+            self.control.events(arrival, take);
+            self.control.counts.received += u64::from(take);
+            self.control.counts.accepted += u64::from(take);
+            self.frame.events += take;
+            self.policy.add(take.into(), self.clock.millis());
+            done += take;
+            if self.policy.room() == 0 {
+                self.barrier("events", true, None);
+            }
+        }
+        assert!(self.control.counts.balances(), "the ledger balances: {:?}", self.control.counts);
+        let last_sequence = self.control.last_sequence;
+        drop(lines);
+        self.frame.jobs.push((chunks, last_sequence));
+    }
+
+    fn flush_when_due(&mut self) -> anyhow::Result<()> {
+        if let Some(reason) = self.policy.due(self.clock.millis()) {
+            self.open_frame()?;
+            self.frame.dirty = true;
+            self.barrier(reason, true, None);
+        }
+        Ok(())
+    }
+
+    /// Puts a barrier behind everything so far and gives the number of its cut. Flushes have at least one event.
+    fn barrier(&mut self, reason: &str, flush: bool, plan: Option<tally_aggregate::Plan>) -> u64 {
+        let control = &self.control;
+        let at = control.arrival.max(self.clock.wall_micros());
+        let flush = (flush && control.last_sequence > control.flushed_sequence).then(|| Flush {
+            batch_id: control.batch_id + 1,
+            from: control.flushed_at,
+            to: at,
+            first_sequence: control.flushed_sequence + 1,
+            last_sequence: control.last_sequence,
+            window: control.counts.since(&control.flushed_counts),
+            total: control.counts.clone(),
+            expected: control.expected(),
+            table_rows: self.table_rows,
+        });
+        let anchor = flush.is_some() && self.wants_anchor();
+        let barrier = Barrier {
+            cut: control.cut + 1,
+            reason: reason.to_owned(),
+            at,
+            last_sequence: control.last_sequence,
+            flush,
+            plan,
+            anchor,
+        };
+        self.body.barrier(&barrier);
+        self.control.barrier(&barrier);
+        if barrier.flush.is_some() {
+            self.policy.flushed();
+        }
+        self.cut_millis = self.clock.millis();
+        let cut = barrier.cut;
+        self.frame.items.push(Item::Barrier(Arc::new(barrier)));
+        cut
+    }
+
+    fn activate(&mut self, activation: Activation) {
+        let Activation { mut plan, done, .. } = activation;
+        let here = self.control.cut + 1;
+        for attached in plan.aggregators.values_mut() {
+            for cut in [&mut attached.attached_at, &mut attached.applies_after] {
+                if *cut == Activation::HERE {
+                    *cut = here;
+                }
+            }
+        }
+        let before = self.control.quarantined.clone();
+        let cut = self.barrier("activation", false, Some(plan));
+        for name in before.keys().filter(|name| !self.control.quarantined.contains_key(*name)) {
+            self.frame.quarantined.retain(|(quarantined, ..)| quarantined != name);
+            self.progress.update(|facts| facts.quarantined.remove(name));
+        }
+        self.frame.activated.push((cut, done));
+    }
+
+    // ------------------------------------------------------------------------------------------- making it durable
+
+    fn commit(&mut self) -> anyhow::Result<()> {
+        let frame = &mut self.frame;
+        if !frame.touched.is_empty() {
+            self.body.producers(frame.touched.iter().map(|(id, lines)| (&**id, *lines)));
+        }
+        if !frame.jobs.is_empty() {
+            self.body.counts(&self.control.counts);
+        }
+        let appended = self.log.append(frame.events, self.body.bytes()).map_err(stopped)?;
+        self.control.frame = appended.frame;
+        self.last_frame_at = self.clock.elapsed();
+        self.closed_behind = false;
+        let frame = std::mem::take(&mut self.frame);
+        // Durable. First those who wait for exactly this, then the followers.
+        for (id, lines) in &frame.touched {
+            self.producers.durable(id, *lines);
+        }
+        for (chunks, last_sequence) in &frame.jobs {
+            self.acknowledge(chunks, *last_sequence);
+        }
+        for (name, after_cut, reason) in frame.quarantined {
+            self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
+        }
+        let published = self.publish_facts();
+        let bytes = self.body.bytes().len() * 2 + 256;
+        self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
+        for (cut, done) in frame.replies {
+            // Whoever asked may have given up waiting.
+            let _ = done.send(cut);
+        }
+        for (cut, done) in frame.activated {
+            let position = Position { frame: appended.frame, cut };
+            let _ = done.send((position, published.cut_sequence));
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
+        for chunk in chunks {
+            let rejects: Vec<(u32, &'static str)> = chunk.rejects.iter().map(|r| (r.0, r.1.as_str())).collect();
+            chunk.chunk.stream.decided(chunk.chunk.lines, last_sequence, &rejects);
+            for (line, reason, detail, span) in &chunk.rejects {
+                let bytes = &chunk.bytes()[span.clone()];
+                self.rejected.append(&Rejected {
+                    time_micros: self.control.arrival,
+                    source: chunk.chunk.stream.source(),
+                    line: chunk.chunk.first_line + u64::from(*line),
+                    reason: reason.as_str(),
+                    detail,
+                    bytes,
+                    length: bytes.len() as u64,
+                });
+            }
+        }
+    }
+
+    fn publish_facts(&self) -> Arc<Published> {
+        let segments = self.log.segments();
+        let published = Arc::new(Published {
+            last_sequence: self.control.last_sequence,
+            frame: self.control.frame,
+            cut: self.control.cut,
+            cut_millis: self.cut_millis,
+            cut_sequence: self.control.cut_sequence,
+            batch_id: self.control.batch_id,
+            counts: self.control.counts.clone(),
+            arrival: self.control.arrival,
+            log_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            segments: segments.len() as u64,
+            open_events: self.policy.open_events(),
+        });
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published.clone();
+        published
+    }
+
+    /// An empty frame behind the last one, so that rot in that one would be noticed.
+    fn close_behind(&mut self) -> anyhow::Result<()> {
+        self.open_frame()?;
+        let appended = self.log.append(0, &[]).map_err(stopped)?;
+        self.control.frame = appended.frame;
+        self.closed_behind = true;
+        self.publish_facts();
+        self.tail.publish(LiveFrame { number: appended.frame, bytes: 64, items: Vec::new() });
+        Ok(())
+    }
+
+    fn wants_anchor(&self) -> bool {
+        let _ = self.retention;
+        false
+    }
+}
+
+fn stopped(error: AppendError) -> anyhow::Error {
+    anyhow::Error::from(error).context("writing the log; nothing more is acknowledged")
+}
+
+/// The kept lines of a job, taken off in order.
+struct KeptLines<'a> {
+    spans: Vec<&'a [u8]>,
+    next: usize,
+}
+
+impl<'a> KeptLines<'a> {
+    fn new(chunks: &'a [DecodedChunk]) -> Self {
+        Self { spans: chunks.iter().flat_map(|chunk| chunk.kept()).collect(), next: 0 }
+    }
+
+    /// The next `count` lines as slices; all that are left when `rest`.
+    fn take(&mut self, count: u32, rest: bool) -> Vec<&'a [u8]> {
+        if rest {
+            let from = std::mem::replace(&mut self.next, self.spans.len());
+            return self.spans[from..].to_vec();
+        }
+        let mut wanted = count as usize;
+        let mut taken = Vec::new();
+        while wanted > 0 {
+            let span = self.spans[self.next];
+            match memchr::memchr_iter(b'\n', span).nth(wanted - 1) {
+                Some(end) => {
+                    taken.push(&span[..=end]);
+                    self.spans[self.next] = &span[end + 1..];
+                    wanted = 0;
+                }
+                None => {
+                    // A last line may lack its newline.
+                    wanted -= memchr::memchr_iter(b'\n', span).count() + usize::from(!span.ends_with(b"\n"));
+                    taken.push(span);
+                    self.next += 1;
+                }
+            }
+        }
+        taken
+    }
+}
+
+enum Received {
+    Job(Work),
+    Timeout,
+    Ended,
+}
+
+/// Puts the parsers' jobs back in order. What waits here is bounded by the queue's bytes.
+#[derive(Default)]
+struct Reorder {
+    waiting: HashMap<u64, Work>,
+    taken: u64,
+}
+
+impl Reorder {
+    fn ready(&mut self) -> Option<Work> {
+        let work = self.waiting.remove(&(self.taken + 1))?;
+        self.taken += 1;
+        Some(work)
+    }
+
+    fn receive(&mut self, jobs: &mpsc::Receiver<Job>, timeout: Duration) -> Received {
+        loop {
+            if let Some(work) = self.ready() {
+                return Received::Job(work);
+            }
+            match jobs.recv_timeout(timeout) {
+                Ok(job) => self.waiting.insert(job.number, job.work),
+                Err(mpsc::RecvTimeoutError::Timeout) => return Received::Timeout,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Received::Ended,
+            };
+        }
+    }
+
+    fn try_receive(&mut self, jobs: &mpsc::Receiver<Job>) -> Option<Work> {
+        while let Ok(job) = jobs.try_recv() {
+            self.waiting.insert(job.number, job.work);
+        }
+        self.ready()
+    }
+}

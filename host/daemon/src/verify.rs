@@ -1,0 +1,361 @@
+//! Rebuilds everything from log and stored plugins into a scratch store and compares it with what the daemon left: chains,
+//! ledgers and records of every flush, then chains and totals of every aggregator. Reads only.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+use tally_aggregate::{Attached, Barrier, Control, Entries, Entry};
+use tally_event::plan::{Limits, Subscriber};
+use tally_plugin::Engine;
+use tally_sink::{Record, read_records_until};
+use tally_state::Store;
+use tally_wal::{Frame, Reader, RealStorage};
+
+use crate::aggregator::thread::presets;
+use crate::aggregator::{Apply, Meta, Total};
+use crate::feed::{Feed, Position, Step};
+use crate::plugins::Registry;
+use crate::records::{self, Cursor};
+use crate::{DECODER_VERSION, LOG_FOLDER};
+
+/// What `tally verify` is told.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// The data directory of a daemon that is not running.
+    pub data_dir: PathBuf,
+    /// Rows given to a plugin in one call; any number gives the same results. `None`: 4,096.
+    pub batch_rows: Option<usize>,
+}
+
+/// What `tally verify` found equal.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyReport {
+    /// Frames of the log that were read.
+    pub frames: u64,
+    /// Events that were replayed.
+    pub events: u64,
+    /// Cuts that were replayed, over all aggregators.
+    pub cuts: u64,
+    /// Records that were rebuilt and compared.
+    pub records: u64,
+    /// Aggregators whose chain and total were compared.
+    pub aggregators: BTreeMap<String, String>,
+}
+
+/// Everything an aggregator's replay needs.
+struct Scratch<'a> {
+    options: &'a VerifyOptions,
+    registry: Registry,
+    reader: Reader<RealStorage>,
+    /// What the daemon saved.
+    saved: Store,
+    /// What is rebuilt.
+    rebuilt: Arc<Store>,
+    history: History,
+}
+
+/// Verifies a data directory.
+pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
+    let storage = RealStorage::read_only(options.data_dir.join(LOG_FOLDER)).context("opening the log")?;
+    let reader = Reader::open_read_only(storage).context("opening the log")?;
+    let mut saved = Store::open_read_only(&options.data_dir)?;
+    saved.check()?;
+    let mut report = VerifyReport::default();
+    let history = History::read(&mut reader.clone(), &mut report)?;
+    let engine = Engine::new(tally_plugin::Limits::default(), None)?;
+    ensure!(
+        history.control.engine.is_empty() || history.control.engine == engine.fingerprint(),
+        "the log was written with engine {}, this is {}: verify with the version that wrote it",
+        history.control.engine,
+        engine.fingerprint()
+    );
+    ensure!(
+        history.control.decoder <= DECODER_VERSION,
+        "the log was written by decoder version {}, this is {DECODER_VERSION}: verify with the version that wrote it",
+        history.control.decoder
+    );
+    let mut scratch = Scratch {
+        registry: Registry::new(engine, &options.data_dir),
+        options: &options,
+        reader,
+        saved,
+        rebuilt: Arc::new(Store::open_in_memory()?),
+        history,
+    };
+    for name in scratch.saved.aggregators()? {
+        let chain = scratch.aggregator(&name, &mut report).with_context(|| format!("aggregator {name}"))?;
+        report.aggregators.insert(name, chain);
+    }
+    scratch.records(&mut report)?;
+    Ok(report)
+}
+
+/// The decisions of the whole log.
+struct History {
+    control: Control,
+    barriers: Vec<(u64, Barrier)>,
+}
+
+impl History {
+    fn read(reader: &mut Reader<RealStorage>, report: &mut VerifyReport) -> anyhow::Result<Self> {
+        let first = reader.first_frame();
+        let mut control = Control::default();
+        let mut barriers = Vec::new();
+        let mut frame = Frame::default();
+        if reader.next_frame() > first {
+            reader.seek(first)?;
+        }
+        while reader.next(&mut frame)? {
+            for entry in Entries::new(&frame.body) {
+                let entry = entry.with_context(|| format!("frame {} of the log", frame.number))?;
+                if let (Entry::Opening(opening), true) = (&entry, frame.number > first) {
+                    let mut before = control.clone();
+                    before.producers.clone_from(&opening.producers);
+                    ensure!(
+                        before == Control { frame: before.frame, ..(**opening).clone() },
+                        "frame {} opens a segment with a state that does not follow from the log before it",
+                        frame.number
+                    );
+                }
+                control.apply(frame.number, &entry);
+                if let Entry::Barrier(barrier) = entry {
+                    barriers.push((frame.number, *barrier));
+                }
+            }
+            control.frame = frame.number;
+            report.frames += 1;
+            report.events += u64::from(frame.count);
+        }
+        Ok(Self { control, barriers })
+    }
+
+    /// The stretches over which `name` ran without a gap in its attachment: (from, plan at that place).
+    fn attachments(&self, name: &str) -> Vec<(Position, Attached, tally_aggregate::Plan, u64)> {
+        let mut found: Vec<(Position, Attached, tally_aggregate::Plan, u64)> = Vec::new();
+        for (_, barrier) in &self.barriers {
+            let Some(plan) = &barrier.plan else { continue };
+            let Some(attached) = plan.aggregators.get(name) else { continue };
+            if attached.attached_at != barrier.cut {
+                continue;
+            }
+            let from = self.barriers.iter().find(|(_, b)| b.cut == attached.applies_after);
+            let Some((frame, begun)) = from else { continue };
+            let position = Position { frame: *frame, cut: begun.cut };
+            let presets_then = self.plan_at(begun.cut).cloned().unwrap_or_default();
+            let plan = tally_aggregate::Plan { presets: presets_then.presets, ..plan.clone() };
+            found.push((position, attached.clone(), plan, begun.last_sequence));
+        }
+        found
+    }
+
+    fn plan_at(&self, cut: u64) -> Option<&tally_aggregate::Plan> {
+        self.barriers.iter().take_while(|(_, b)| b.cut <= cut).filter_map(|(_, b)| b.plan.as_ref()).last()
+    }
+}
+
+impl Scratch<'_> {
+    /// Replays one aggregator and compares its chain, ledger, watermark and total with what is saved.
+    fn aggregator(&mut self, name: &str, report: &mut VerifyReport) -> anyhow::Result<String> {
+        let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
+        let meta = Meta::from_bytes(name, &saved.meta)?;
+        let mut rebuilt: Option<Total> = None;
+        let attachments = self.history.attachments(name);
+        ensure!(!attachments.is_empty(), "the log does not say when it was attached");
+        for (position, attached, plan, sequence) in attachments {
+            let start = Meta::start(name, &attached, position, sequence);
+            let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+            let mut total = Total::restore(name, configured, self.rebuilt.clone(), start)?;
+            if total.meta().cut >= meta.cut {
+                continue;
+            }
+            ensure!(
+                total.meta().cut == position.cut,
+                "it was attached anew behind cut {}, but the replay stands at cut {}",
+                position.cut,
+                total.meta().cut
+            );
+            total.set_attached(&attached)?;
+            self.replay(name, &mut total, &attached, presets(&plan)?, meta.cut, report)?;
+            rebuilt = Some(total);
+        }
+        let mut rebuilt = rebuilt.context("nothing was replayed")?;
+        let got = rebuilt.meta().clone();
+        ensure!(got.cut == meta.cut, "the log ends at cut {} but cut {} is saved", got.cut, meta.cut);
+        ensure!(
+            got.chain == meta.chain,
+            "the chain at cut {} is {} by the log and {} in the state store",
+            meta.cut, got.chain, meta.chain
+        );
+        ensure!(got.ledger == meta.ledger, "the ledger at cut {} is {:?} by the log and {:?} in the state store", meta.cut, got.ledger, meta.ledger);
+        ensure!(got.watermark == meta.watermark, "the watermark at cut {} differs", meta.cut);
+        let mut stored = self.stored_total(name, &got.attached, &saved.runs)?;
+        ensure!(
+            stored == rebuilt.save()?,
+            "the saved runs merge to another total than the log gives at cut {}",
+            meta.cut
+        );
+        stored.clear();
+        Ok(got.chain.to_string())
+    }
+
+    /// The total as the saved runs merge to it.
+    fn stored_total(&self, name: &str, attached: &Attached, runs: &[tally_state::RunInfo]) -> anyhow::Result<Vec<u8>> {
+        let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+        let mut instance = configured.instantiate()?;
+        let total = instance.create()?;
+        for run in runs {
+            let bytes = self.saved.run(name, run)?;
+            let loaded = instance
+                .load(&attached.state_version, &bytes)
+                .with_context(|| format!("loading the saved run of cuts {}..={}", run.first, run.last))?;
+            instance.merge(&total, &loaded)?;
+            instance.discard(loaded)?;
+        }
+        Ok(instance.save(&total)?)
+    }
+
+    fn replay(
+        &self,
+        name: &str,
+        total: &mut Total,
+        attached: &Attached,
+        presets_then: Vec<tally_event::schema::Preset>,
+        until_cut: u64,
+        report: &mut VerifyReport,
+    ) -> anyhow::Result<()> {
+        let mut attached = attached.clone();
+        let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+        let subscriber = |manifest| Subscriber { name: name.into(), manifest };
+        let position = total.meta().position();
+        let mut feed = Feed::new(
+            None,
+            self.reader.clone(),
+            position,
+            Some(subscriber(configured.manifest.clone())),
+            presets_then,
+            Limits::default(),
+        );
+        let meta = total.meta().clone();
+        let rows = self.options.batch_rows.unwrap_or(4096);
+        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
+        while total.meta().cut < until_cut {
+            match feed.next()? {
+                Step::End => break,
+                Step::Events { batch, subscriber, rows, arrival } => apply.events(&batch, subscriber, rows, arrival)?,
+                Step::Barrier { frame, barrier } => {
+                    let delta = apply.cut()?;
+                    total.cut(frame, &barrier, &delta).with_context(|| format!("cut {}", barrier.cut))?;
+                    report.cuts += 1;
+                    if let Some(flush) = &barrier.flush {
+                        self.compare_part(name, flush.batch_id, barrier.cut)?;
+                    }
+                    let Some(plan) = &barrier.plan else { continue };
+                    if barrier.cut > attached.attached_at {
+                        match plan.aggregators.get(name) {
+                            Some(next) if next.attached_at == attached.attached_at => {
+                                if *next != attached {
+                                    let configured = self.registry.configured(&next.digest, &next.settings)?;
+                                    apply.swap(configured.clone())?;
+                                    total.swap(configured, next)?;
+                                    attached = next.clone();
+                                }
+                            }
+                            _ => break,
+                        }
+                    }
+                    let manifest = apply.configured().manifest.clone();
+                    feed.become_subscriber(Some(subscriber(manifest)), presets(plan)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A part that still waits for its record is compared here; written ones are compared with the records.
+    fn compare_part(&self, name: &str, batch_id: u64, cut: u64) -> anyhow::Result<()> {
+        if let (Some(saved), Some(rebuilt)) = (self.saved.pending(cut, name)?, self.rebuilt.pending(cut, name)?) {
+            ensure!(saved == rebuilt, "batch {batch_id}: the part that waits for its record differs from the log");
+        }
+        Ok(())
+    }
+
+    /// Renders every record anew and compares it with the files, byte for byte.
+    fn records(&self, report: &mut VerifyReport) -> anyhow::Result<()> {
+        let cursor = Cursor::load(&self.saved)?;
+        let Some(end) = cursor.files else { return Ok(()) };
+        let mut written = read_records_until(&self.options.data_dir, end)?;
+        for (_, barrier) in &self.history.barriers {
+            let Some(flush) = &barrier.flush else { continue };
+            if barrier.cut > cursor.log.cut {
+                break;
+            }
+            let batch = flush.batch_id;
+            let record = written
+                .next()
+                .with_context(|| format!("batch {batch}: its record is missing in the analytics files"))??;
+            let mut parts = BTreeMap::new();
+            let mut quarantined = BTreeMap::new();
+            for name in &flush.expected {
+                match self.rebuilt.pending(barrier.cut, name)? {
+                    Some(bytes) if !in_quarantine(&record, name) => {
+                        parts.insert(name.clone(), serde_json::from_slice(&bytes)?);
+                    }
+                    _ => {
+                        let reason = record.value["quarantined"][name].as_str();
+                        let reason = reason.with_context(|| format!("batch {batch}: the part of {name} is missing"))?;
+                        quarantined.insert(name.clone(), reason.to_owned());
+                    }
+                }
+            }
+            let rebuilt = records::render(flush, &parts, &quarantined);
+            if record.text.as_bytes() != rebuilt {
+                return Err(difference(batch, &record, &serde_json::from_slice(&rebuilt)?));
+            }
+            report.records += 1;
+        }
+        if let Some(extra) = written.next() {
+            let extra = extra?;
+            bail!("{}:{} holds a record that no flush in the log has", extra.path.display(), extra.line);
+        }
+        Ok(())
+    }
+}
+
+fn in_quarantine(record: &Record, name: &str) -> bool {
+    record.value["quarantined"].get(name).is_some()
+}
+
+/// Names the first place where a record differs from the log.
+fn difference(batch: u64, record: &Record, rebuilt: &Value) -> anyhow::Error {
+    let mut path = String::new();
+    let place = find_difference(&record.value, rebuilt, &mut path);
+    let (written, by_log) = place.unwrap_or((&record.value, rebuilt));
+    anyhow::anyhow!(
+        "batch {batch}: {}:{} has {written} at {path:?}, the log gives {by_log}",
+        record.path.display(),
+        record.line
+    )
+}
+
+fn find_difference<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> Option<(&'v Value, &'v Value)> {
+    static NOTHING: Value = Value::Null;
+    if let (Value::Object(x), Value::Object(y)) = (a, b) {
+        let keys: std::collections::BTreeSet<&String> = x.keys().chain(y.keys()).collect();
+        for key in keys {
+            let length = path.len();
+            path.push('/');
+            path.push_str(key);
+            let found = find_difference(x.get(key).unwrap_or(&NOTHING), y.get(key).unwrap_or(&NOTHING), path);
+            if found.is_some() {
+                return found;
+            }
+            path.truncate(length);
+        }
+        return None;
+    }
+    (a != b).then_some((a, b))
+}

@@ -1,0 +1,20 @@
+//! Events, schemas, columns and JSON decoding. Pure: no I/O, no clock, no threads; knows nothing of logs, plugins or sockets.
+
+mod assemble;
+pub mod batch;
+mod block;
+mod build;
+pub mod columns;
+pub mod decode;
+mod dictionary;
+mod json;
+pub mod manifest;
+mod number;
+pub mod plan;
+mod pointer;
+mod reject;
+pub mod schema;
+pub mod table;
+pub mod time;
+mod trie;
+mod walk;

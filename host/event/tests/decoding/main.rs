@@ -1,0 +1,7 @@
+//! Decoding as its users see it: examples by hand, and random lines against what serde_json and chrono say.
+
+mod differential;
+mod examples;
+mod generate;
+mod oracle;
+mod view;

@@ -1,0 +1,242 @@
+//! The one queue between sources and parsers: chunks within a budget of bytes, and control tokens in their place among them.
+//!
+//! A source reserves bytes before it pushes; when the budget is used up it waits, and therefore does not read: that is the backpressure. A
+//! chunk holds its bytes until it is dropped, so the budget covers everything from the read to the durable frame.
+//! Must not know: what a control token means, what is in a chunk.
+//!
+//! The lock is a plain mutex: producers are async tasks that never hold it across an await, consumers are threads that block on a condition.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::framer::Body;
+use crate::stream::Stream;
+
+/// What a queued chunk costs beside the memory of its body, in bytes.
+pub const CHUNK_OVERHEAD: usize = 256;
+
+/// Whole lines of one connection, in the order they were sent.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The bytes.
+    pub body: Body,
+    /// How many lines they are; blank ones count.
+    pub lines: u32,
+    /// The number of the first of them in its connection, from 1, the handshake not counted.
+    pub first_line: u64,
+    /// Index of the preset that says how the lines become events.
+    pub preset: usize,
+    /// The connection.
+    pub stream: Arc<Stream>,
+    /// The decided line count of the stream's producer once this chunk is durable: what the frame that holds it must record, and what
+    /// [`Producers::durable`](crate::Producers::durable) is told afterwards. `None` without a producer.
+    pub producer_lines: Option<u64>,
+    permit: Permit,
+}
+
+impl Chunk {
+    /// A chunk of a connection without a producer; sources use [`Stream::admit`].
+    pub fn new(body: Body, lines: u32, preset: usize, stream: Arc<Stream>, permit: Permit) -> Self {
+        Self {
+            body,
+            lines,
+            first_line: 1,
+            preset,
+            stream,
+            producer_lines: None,
+            permit,
+        }
+    }
+
+    /// The part of the queue's budget that it holds until it is dropped, in bytes.
+    pub fn charge(&self) -> usize {
+        self.permit.bytes()
+    }
+}
+
+/// A part of the queue's budget; given back when dropped.
+#[derive(Debug)]
+pub struct Permit(OwnedSemaphorePermit);
+
+impl Permit {
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.num_permits()
+    }
+}
+
+/// The queue was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is closed: the daemon is stopping")]
+pub struct Closed;
+
+/// What [`Queue::pop`] gives.
+#[derive(Debug)]
+pub enum Popped<C> {
+    /// At least one chunk; all of one preset, consecutive.
+    Chunks(Vec<Chunk>),
+    /// A control token, at its place among the chunks.
+    Control(C),
+    /// Closed and drained.
+    Closed,
+}
+
+/// How full the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// Bytes held by chunks that are queued or popped and not yet dropped, and by reservations.
+    pub bytes: usize,
+    /// Chunks that wait to be popped.
+    pub chunks: usize,
+    /// The budget in bytes.
+    pub max_bytes: usize,
+}
+
+enum Item<C> {
+    Chunk(Chunk),
+    Control(C),
+}
+
+struct State<C> {
+    items: VecDeque<Item<C>>,
+    chunks: usize,
+    closed: bool,
+    popped: u64,
+}
+
+/// See the module. `C` is the control token.
+pub struct Queue<C> {
+    state: Mutex<State<C>>,
+    filled: Condvar,
+    budget: Arc<Semaphore>,
+    max_bytes: usize,
+}
+
+impl<C: Send> Queue<C> {
+    /// An empty queue for `max_bytes` of chunks.
+    pub fn new(max_bytes: usize) -> Arc<Self> {
+        let max_bytes = max_bytes.clamp(1, Semaphore::MAX_PERMITS);
+        let state = State {
+            items: VecDeque::new(),
+            chunks: 0,
+            closed: false,
+            popped: 0,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            filled: Condvar::new(),
+            budget: Arc::new(Semaphore::new(max_bytes)),
+            max_bytes,
+        })
+    }
+
+    /// Waits until `bytes` are free, in the order of asking. More than the whole budget is cut down to it: one chunk always fits an empty queue.
+    pub async fn reserve(&self, bytes: usize) -> Result<Permit, Closed> {
+        let wanted = u32::try_from(bytes.min(self.max_bytes)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.budget).acquire_many_owned(wanted).await;
+        permit.map(Permit).map_err(|_| Closed)
+    }
+
+    /// True when a reservation of `bytes` would wait now.
+    pub fn would_wait(&self, bytes: usize) -> bool {
+        self.budget.available_permits() < bytes.min(self.max_bytes)
+    }
+
+    /// Appends a chunk. False, and the chunk is dropped, when the queue is closed.
+    pub fn push(&self, chunk: Chunk) -> bool {
+        self.append(Item::Chunk(chunk))
+    }
+
+    /// Appends a control token; never waits. False, and the token is dropped, when the queue is closed.
+    pub fn push_control(&self, token: C) -> bool {
+        self.append(Item::Control(token))
+    }
+
+    /// Waits for the next item. Chunks are taken together while their presets are equal and their bodies within `max_bytes`; the first one
+    /// is taken whatever its size.
+    pub fn pop(&self, max_bytes: usize) -> Popped<C> {
+        self.pop_numbered(max_bytes).1
+    }
+
+    /// The same with the number of the pop, dense from 1 in queue order, so that several threads can pop and their work be put back in order.
+    /// `Closed` has the number that the next pop would have had.
+    pub fn pop_numbered(&self, max_bytes: usize) -> (u64, Popped<C>) {
+        let mut state = self.lock();
+        while state.items.is_empty() && !state.closed {
+            state = self
+                .filled
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let number = state.popped + 1;
+        let popped = match state.items.pop_front() {
+            None => return (number, Popped::Closed),
+            Some(Item::Control(token)) => Popped::Control(token),
+            Some(Item::Chunk(first)) => Popped::Chunks(state.take_run(first, max_bytes)),
+        };
+        state.popped = number;
+        (number, popped)
+    }
+
+    /// Takes no more chunks or tokens; what is queued can still be popped. Reservations that wait fail.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.budget.close();
+        self.filled.notify_all();
+    }
+
+    /// How full it is.
+    pub fn depth(&self) -> Depth {
+        let chunks = self.lock().chunks;
+        Depth {
+            bytes: self.max_bytes - self.budget.available_permits(),
+            chunks,
+            max_bytes: self.max_bytes,
+        }
+    }
+
+    fn append(&self, item: Item<C>) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        state.chunks += usize::from(matches!(item, Item::Chunk(_)));
+        state.items.push_back(item);
+        drop(state);
+        self.filled.notify_one();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> State<C> {
+    fn take_run(&mut self, first: Chunk, max_bytes: usize) -> Vec<Chunk> {
+        let (preset, mut bytes) = (first.preset, first.body.len());
+        let mut run = vec![first];
+        while let Some(Item::Chunk(next)) = self.items.front() {
+            bytes += next.body.len();
+            if next.preset != preset || bytes > max_bytes {
+                break;
+            }
+            if let Some(Item::Chunk(next)) = self.items.pop_front() {
+                run.push(next);
+            }
+        }
+        self.chunks -= run.len();
+        run
+    }
+}
+
+impl<C> fmt::Debug for Queue<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,436 @@
+//! One connection, from its first line to its end: handshake, lease, reading into the queue, answers.
+//!
+//! Reading and answering run side by side in one task. Reading ends for one [`EndReason`]; then what was admitted is answered, the client is told
+//! why (if it wanted answers), and the socket closes. A client that reads no answers is waited for only while it also sends.
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{UnixConfig, stopped};
+use crate::counters::{Counters, EndReason, add};
+use crate::framer::{FirstLine, Framer, FramerLimits};
+use crate::producers::{AdmitError, Lease, Producers};
+use crate::protocol::{CLOSING_SHUTDOWN, Hello, error_line, hello};
+use crate::queue::Queue;
+use crate::stream::{Ending, Stream};
+
+/// How long a client that has finished sending may take to read its last answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one may take to read why it is being closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What all connections of a source share.
+pub(super) struct Shared<C> {
+    pub config: UnixConfig,
+    pub source: Arc<str>,
+    pub queue: Arc<Queue<C>>,
+    pub producers: Arc<Producers>,
+    pub counters: Arc<Counters>,
+    /// When the first connection saw that the daemon stops: the grace period is one for all.
+    pub stopped_at: OnceLock<Instant>,
+}
+
+pub(super) struct Connection<C> {
+    shared: Arc<Shared<C>>,
+    peer: String,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// Why reading ended, and what to tell the client.
+struct End {
+    reason: EndReason,
+    message: String,
+}
+
+impl End {
+    fn new(reason: EndReason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+
+    fn quiet(reason: EndReason) -> Self {
+        Self::new(reason, "")
+    }
+
+    /// The last line for a client that wants answers.
+    fn line(&self) -> Option<String> {
+        match self.reason {
+            EndReason::Finished | EndReason::Reset => None,
+            EndReason::Shutdown => Some(CLOSING_SHUTDOWN.into()),
+            reason => Some(error_line(reason.as_str(), &self.message)),
+        }
+    }
+}
+
+impl From<AdmitError> for End {
+    fn from(error: AdmitError) -> Self {
+        let reason = match error {
+            AdmitError::Superseded => EndReason::Superseded,
+            AdmitError::TooManyProducers => EndReason::TooManyProducers,
+            AdmitError::Closed => EndReason::Shutdown,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl<C: Send> Connection<C> {
+    pub(super) fn new(
+        shared: Arc<Shared<C>>,
+        peer: String,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            shared,
+            peer,
+            shutdown,
+        }
+    }
+
+    /// Serves the socket to its end.
+    pub(super) async fn run(self, socket: UnixStream) {
+        let (from, to) = socket.into_split();
+        let mut input = Input::new(from, &self.shared);
+        let end = match self.first_line(&mut input).await {
+            Err(end) => {
+                self.note_left_over(&mut input, 0);
+                end
+            }
+            Ok(Hello::Bad(why)) => dismiss(End::new(EndReason::BadHandshake, why), to).await,
+            Ok(Hello::Data) => self.plain(input).await,
+            Ok(Hello::Ack { producer: None }) => {
+                let stream =
+                    Stream::acknowledged(Arc::clone(&self.shared.source), self.peer.clone());
+                self.answered(input, to, &stream, None).await
+            }
+            Ok(Hello::Ack { producer: Some(id) }) => self.produced(input, to, &id).await,
+        };
+        self.shared.counters.ended(end.reason);
+        self.log(&end);
+    }
+
+    fn log(&self, end: &End) {
+        let (source, peer) = (&self.shared.source, &self.peer);
+        let (reason, message) = (end.reason.as_str(), &end.message);
+        if message.is_empty() {
+            tracing::debug!(%source, %peer, reason, "connection ended");
+        } else {
+            tracing::info!(%source, %peer, reason, %message, "ended a connection");
+        }
+    }
+
+    /// Waits for the first line; takes it when it is a handshake.
+    async fn first_line(&self, input: &mut Input) -> Result<Hello, End> {
+        loop {
+            let said = match input.framer.first_line() {
+                FirstLine::Whole(line) => Some(hello(line)),
+                FirstLine::TooLong => Some(Hello::Data),
+                FirstLine::Unfinished(line) => input.at_end.then(|| hello(line)),
+            };
+            match said {
+                Some(Hello::Data) => return Ok(Hello::Data),
+                Some(other) => {
+                    input.framer.skip_first_line();
+                    return Ok(other);
+                }
+                None => self.unless_stopped(input.fill()).await??,
+            }
+        }
+    }
+
+    async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            () = stopped(self.shutdown.clone()) => Err(End::quiet(EndReason::Shutdown)),
+            done = what => Ok(done),
+        }
+    }
+
+    async fn plain(&self, input: Input) -> End {
+        let stream = Stream::plain(Arc::clone(&self.shared.source), self.peer.clone());
+        self.receive(input, &stream, None).await
+    }
+
+    /// A producer's connection: fences older ones, waits for what they had admitted, and goes on from there.
+    async fn produced(&self, input: Input, to: OwnedWriteHalf, id: &str) -> End {
+        let lease = self.shared.producers.open(id);
+        let granted = self.unless_stopped(lease.granted()).await;
+        let end = match granted {
+            Ok(Ok(resume)) => {
+                let stream = Stream::resumed(
+                    Arc::clone(&self.shared.source),
+                    self.peer.clone(),
+                    Arc::clone(lease.id()),
+                    resume,
+                );
+                return self.answered(input, to, &stream, Some(&lease)).await;
+            }
+            Ok(Err(superseded)) => End::new(EndReason::Superseded, superseded.to_string()),
+            Err(stopped) => stopped,
+        };
+        dismiss(end, to).await
+    }
+
+    /// Receives and answers side by side; then answers what is left and says why it ends.
+    async fn answered(
+        &self,
+        input: Input,
+        to: OwnedWriteHalf,
+        stream: &Arc<Stream>,
+        lease: Option<&Lease>,
+    ) -> End {
+        let mut answering = pin!(answer(stream, to));
+        let mut receiving = pin!(self.receive(input, stream, lease));
+        let mut answered = None;
+        let end = loop {
+            tokio::select! {
+                end = &mut receiving => break end,
+                done = &mut answering, if answered.is_none() => answered = Some(done),
+            }
+        };
+        let settle = !matches!(end.reason, EndReason::Superseded);
+        stream.end(Ending {
+            line: end.line(),
+            settle,
+        });
+        let answered = match answered {
+            Some(done) => done,
+            None => self.last_answers(answering, stream, lease).await,
+        };
+        if let Err(error) = answered {
+            // A client that went away reads nothing, and says so by its end being reset.
+            if end.reason != EndReason::Reset && error.kind() != ErrorKind::BrokenPipe {
+                add(&self.shared.counters.unread_answers, 1);
+            }
+        }
+        end
+    }
+
+    /// Waits until what was admitted is decided and answered; not beyond the grace period, nor once a newer connection takes over.
+    async fn last_answers(
+        &self,
+        answering: impl Future<Output = io::Result<()>>,
+        stream: &Stream,
+        lease: Option<&Lease>,
+    ) -> io::Result<()> {
+        let mut answering = pin!(answering);
+        let why = tokio::select! {
+            done = &mut answering => return done,
+            () = self.grace_is_over() => CLOSING_SHUTDOWN.into(),
+            () = superseded(lease) => End::from(AdmitError::Superseded).line().unwrap_or_default(),
+        };
+        stream.end(Ending {
+            line: Some(why),
+            settle: false,
+        });
+        timeout(LAST_WORDS, answering)
+            .await
+            .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    }
+
+    /// Reads, frames and queues until there is a reason to end.
+    async fn receive(&self, mut input: Input, stream: &Arc<Stream>, lease: Option<&Lease>) -> End {
+        let mut fenced = pin!(superseded(lease));
+        let mut stop = pin!(stopped(self.shutdown.clone()));
+        let end = loop {
+            if let Err((end, unqueued)) = self.queue_lines(&mut input, stream, lease).await {
+                self.note_left_over(&mut input, unqueued);
+                return end;
+            }
+            if input.at_end {
+                break End::quiet(EndReason::Finished);
+            }
+            let filled = tokio::select! {
+                biased;
+                () = &mut fenced => Err(AdmitError::Superseded.into()),
+                () = &mut stop => Err(End::quiet(EndReason::Shutdown)),
+                filled = input.fill() => filled,
+            };
+            if let Err(end) = filled {
+                break end;
+            }
+        };
+        self.note_left_over(&mut input, 0);
+        end
+    }
+
+    /// Counts what was read and will not be decided: nothing is dropped in silence.
+    fn note_left_over(&self, input: &mut Input, unqueued: u32) {
+        let counters = &self.shared.counters;
+        add(&counters.unqueued_lines, u64::from(unqueued));
+        while let Some(framed) = input.framer.take() {
+            add(&counters.unqueued_lines, u64::from(framed.lines));
+        }
+        add(
+            &counters.unfinished_lines,
+            u64::from(input.framer.has_unfinished_line()),
+        );
+    }
+
+    /// Queues all whole lines that were read; fails with the number of lines it had in hand. At the end of the stream an unfinished line is
+    /// one too, except from a producer, which sends it again.
+    async fn queue_lines(
+        &self,
+        input: &mut Input,
+        stream: &Arc<Stream>,
+        lease: Option<&Lease>,
+    ) -> Result<(), (End, u32)> {
+        let Shared {
+            config,
+            queue,
+            counters,
+            ..
+        } = &*self.shared;
+        loop {
+            let framed = match input.framer.take() {
+                None if input.at_end && lease.is_none() => input.framer.finish(),
+                framed => framed,
+            };
+            let Some(framed) = framed else { return Ok(()) };
+            let lines = framed.lines;
+            let queued = tokio::select! {
+                biased;
+                queued = stream.admit(framed, config.preset, lease, queue, counters) => queued.map_err(End::from),
+                () = superseded(lease) => Err(AdmitError::Superseded.into()),
+                () = self.grace_is_over() => Err(End::quiet(EndReason::Shutdown)),
+            };
+            queued.map_err(|end| (end, lines))?;
+        }
+    }
+
+    async fn grace_is_over(&self) {
+        stopped(self.shutdown.clone()).await;
+        let from = *self.shared.stopped_at.get_or_init(Instant::now);
+        sleep_until(from + self.shared.config.grace).await;
+    }
+}
+
+/// Ends a connection whose answers have not begun.
+async fn dismiss(end: End, mut to: OwnedWriteHalf) -> End {
+    let line = end.line().unwrap_or_default();
+    let _ = timeout(LAST_WORDS, to.write_all(line.as_bytes())).await;
+    end
+}
+
+async fn superseded(lease: Option<&Lease>) {
+    match lease {
+        Some(lease) => lease.superseded().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes answers as they come, the newest state each time, until the last one.
+async fn answer(stream: &Stream, mut to: OwnedWriteHalf) -> io::Result<()> {
+    let mut text = String::new();
+    loop {
+        text.clear();
+        let last = stream.next_answer(&mut text).await;
+        tokio::select! {
+            biased;
+            written = to.write_all(text.as_bytes()) => written?,
+            () = out_of_patience(stream) => return Err(ErrorKind::TimedOut.into()),
+        }
+        if last {
+            return to.shutdown().await;
+        }
+    }
+}
+
+async fn out_of_patience(stream: &Stream) {
+    stream.ended().await;
+    sleep(PATIENCE).await;
+}
+
+/// The reading half and its framer.
+struct Input {
+    from: OwnedReadHalf,
+    framer: Framer,
+    /// The client has finished sending.
+    at_end: bool,
+    idle: Option<Duration>,
+    counters: Arc<Counters>,
+}
+
+impl Input {
+    fn new<C>(from: OwnedReadHalf, shared: &Shared<C>) -> Self {
+        let limits = FramerLimits {
+            read_bytes: shared.config.read_bytes,
+            line_bytes: shared.config.line_bytes,
+        };
+        Self {
+            from,
+            framer: Framer::new(limits),
+            at_end: false,
+            idle: shared.config.idle,
+            counters: Arc::clone(&shared.counters),
+        }
+    }
+
+    /// Waits for bytes and reads what is there, up to one buffer. May be cancelled: nothing read is lost.
+    async fn fill(&mut self) -> Result<(), End> {
+        let Some(idle) = self.idle else {
+            return self.fill_patiently().await;
+        };
+        match timeout(idle, self.fill_patiently()).await {
+            Ok(filled) => filled,
+            Err(_) => Err(End::new(
+                EndReason::Idle,
+                format!("nothing was sent for {idle:?}"),
+            )),
+        }
+    }
+
+    async fn fill_patiently(&mut self) -> Result<(), End> {
+        loop {
+            self.from.readable().await.map_err(read_failed)?;
+            if self.read_what_is_there().map_err(read_failed)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// True when there was something: bytes or the end.
+    fn read_what_is_there(&mut self) -> io::Result<bool> {
+        let mut read = 0;
+        loop {
+            match self.from.try_read_buf(self.framer.space()) {
+                Ok(0) => {
+                    self.at_end = true;
+                    break;
+                }
+                Ok(count) => read += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The bytes come first; the error is met again.
+                Err(_) if read > 0 => break,
+                Err(error) => return Err(error),
+            }
+            if self.framer.is_full() {
+                break;
+            }
+        }
+        self.framer.adapt(read);
+        add(&self.counters.bytes_read, read as u64);
+        Ok(read > 0 || self.at_end)
+    }
+}
+
+fn read_failed(error: io::Error) -> End {
+    match error.kind() {
+        ErrorKind::ConnectionReset => End::quiet(EndReason::Reset),
+        _ => End::new(
+            EndReason::ReadFailed,
+            format!("reading from the connection failed: {error}"),
+        ),
+    }
+}

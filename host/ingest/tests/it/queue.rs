@@ -1,0 +1,168 @@
+//! The queue: order, runs of one preset, the budget, closing.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use expect_test::expect;
+use tally_ingest::queue::CHUNK_OVERHEAD;
+use tally_ingest::{Body, Chunk, Closed, Popped, Queue, Stream};
+use tokio::time::timeout;
+
+async fn chunk(queue: &Queue<&'static str>, text: &str, preset: usize) -> Chunk {
+    let stream = Stream::plain("test".into(), "#1".into());
+    let permit = queue.reserve(text.len()).await.expect("open");
+    Chunk::new(Body::Lines(text.into()), 1, preset, stream, permit)
+}
+
+fn text(popped: Popped<&'static str>) -> String {
+    let body = |chunk: &Chunk| match &chunk.body {
+        Body::Lines(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Body::TooLong { .. } => "too long".into(),
+    };
+    match popped {
+        Popped::Chunks(chunks) => {
+            let bodies: Vec<String> = chunks.iter().map(body).collect();
+            format!("preset {}: {}", chunks[0].preset, bodies.join(" "))
+        }
+        Popped::Control(token) => format!("control {token}"),
+        Popped::Closed => "closed".into(),
+    }
+}
+
+#[tokio::test]
+async fn order_runs_and_control_tokens() {
+    let queue = Queue::new(1000);
+    for (body, preset) in [("a", 0), ("b", 0), ("c", 1), ("d", 1)] {
+        queue.push(chunk(&queue, body, preset).await);
+    }
+    queue.push_control("reload");
+    for body in ["eeee", "ffff", "ggggggggggggg", "h"] {
+        queue.push(chunk(&queue, body, 1).await);
+    }
+    assert_eq!(queue.depth().chunks, 8);
+    queue.close();
+    let mut popped = Vec::new();
+    while popped
+        .last()
+        .is_none_or(|last: &String| !last.ends_with("closed"))
+    {
+        let (number, item) = queue.pop_numbered(8);
+        popped.push(format!("{number} {}", text(item)));
+    }
+    expect![[r#"
+        1 preset 0: a b
+        2 preset 1: c d
+        3 control reload
+        4 preset 1: eeee ffff
+        5 preset 1: ggggggggggggg
+        6 preset 1: h
+        7 closed"#]]
+    .assert_eq(&popped.join("\n"));
+    assert_eq!(queue.depth().chunks, 0);
+}
+
+#[tokio::test]
+async fn a_reservation_waits_until_a_chunk_is_dropped() {
+    let queue = Queue::new(10);
+    queue.push(chunk(&queue, "12345678", 0).await);
+    let mut waiting = std::pin::pin!(queue.reserve(3));
+    assert!(queue.would_wait(3));
+    assert!(!queue.would_wait(2));
+    let waits = |result: Result<_, _>| assert!(result.is_err(), "it waits");
+    waits(timeout(Duration::from_millis(20), &mut waiting).await);
+
+    let popped = queue.pop(100);
+    assert_eq!(
+        (queue.depth().bytes, queue.depth().chunks),
+        (8 + 2, 0),
+        "held until dropped"
+    );
+    waits(timeout(Duration::from_millis(20), &mut waiting).await);
+
+    drop(popped);
+    let permit = waiting.await.expect("there is room");
+    assert_eq!(permit.bytes(), 3);
+    assert_eq!(queue.depth().bytes, 3);
+}
+
+#[tokio::test]
+async fn a_chunk_larger_than_the_budget_fits_when_the_queue_is_empty() {
+    let queue: Arc<Queue<()>> = Queue::new(10);
+    let all = queue.reserve(1_000_000).await.expect("open");
+    assert_eq!((all.bytes(), queue.depth().bytes), (10, 10));
+}
+
+#[tokio::test]
+async fn closing_refuses_new_and_keeps_what_is_queued() {
+    let queue = Queue::new(10);
+    queue.push(chunk(&queue, "1234", 0).await);
+    let late = chunk(&queue, "5678", 0).await;
+    let mut waiting = std::pin::pin!(queue.reserve(10));
+    let early = timeout(Duration::from_millis(20), &mut waiting).await;
+    assert!(early.is_err(), "it waits");
+    queue.close();
+    let waited = timeout(Duration::from_secs(10), waiting)
+        .await
+        .expect("it ends");
+    assert_eq!(waited.map(|permit| permit.bytes()), Err(Closed));
+    assert!(!queue.push(late));
+    assert!(!queue.push_control("late"));
+    assert_eq!(text(queue.pop(100)), "preset 0: 1234");
+    assert_eq!(text(queue.pop(100)), "closed");
+}
+
+#[test]
+fn several_threads_pop_everything_once_and_can_put_it_in_order() {
+    const CHUNKS: usize = 2000;
+    let queue: Arc<Queue<usize>> = Queue::new(20 * CHUNK_OVERHEAD);
+    let poppers: Vec<_> = (0..3)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                let mut mine = Vec::new();
+                loop {
+                    match queue.pop_numbered(30) {
+                        (number, Popped::Chunks(chunks)) => {
+                            let firsts = chunks.iter().map(|chunk| chunk.first_line as usize);
+                            mine.push((number, firsts.collect::<Vec<_>>()));
+                        }
+                        (number, Popped::Control(token)) => mine.push((number, vec![token])),
+                        (_, Popped::Closed) => return mine,
+                    }
+                }
+            })
+        })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let stream = Stream::plain("test".into(), "#1".into());
+        for number in 0..CHUNKS {
+            if number % 10 == 0 {
+                queue.push_control(number);
+                continue;
+            }
+            let permit = queue.reserve(CHUNK_OVERHEAD).await.expect("open");
+            let body = Body::Lines(vec![b'\n'; 10]);
+            let mut chunk = Chunk::new(body, 1, 0, Arc::clone(&stream), permit);
+            chunk.first_line = number as u64;
+            assert!(queue.push(chunk));
+        }
+    });
+    queue.close();
+    let mut popped: Vec<_> = poppers
+        .into_iter()
+        .flat_map(|p| p.join().expect("joins"))
+        .collect();
+    popped.sort_unstable();
+    assert!(
+        popped
+            .iter()
+            .enumerate()
+            .all(|(index, (number, _))| index as u64 + 1 == *number)
+    );
+    let order: Vec<usize> = popped.into_iter().flat_map(|(_, items)| items).collect();
+    assert_eq!(order, (0..CHUNKS).collect::<Vec<_>>());
+}

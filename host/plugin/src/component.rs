@@ -1,0 +1,183 @@
+//! A component that was taken, and a component with settings: what can be known of an aggregator before it has state.
+
+use crate::bindings::PluginPre;
+use crate::contract;
+use crate::digest::Digest;
+use crate::engine::Engine;
+use crate::error::{CallError, PluginError};
+use crate::instance::Instance;
+use crate::sandbox::Sandbox;
+use std::sync::Arc;
+use tally_event::schema::Manifest;
+use wasmtime::component::ComponentExportIndex;
+
+/// Longest name and version a plugin may give itself, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// What a plugin says of itself without settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it computes, in a sentence.
+    pub summary: String,
+    /// JSON Schema of its settings; `{}` where it gave none.
+    pub settings_schema: String,
+}
+
+/// A component that was validated and compiled. Cheap to clone; thread-safe.
+#[derive(Clone)]
+pub struct Component {
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
+    /// What it says of itself.
+    pub description: Arc<Description>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    pre: PluginPre<Sandbox>,
+    /// For log lines.
+    name: Arc<str>,
+    selfcheck: Option<ComponentExportIndex>,
+}
+
+/// A component with settings: an aggregator but for its name. Cheap to clone; thread-safe.
+#[derive(Clone)]
+pub struct Configured {
+    /// The component.
+    pub component: Component,
+    /// Its settings, as given.
+    pub settings: Arc<str>,
+    /// What it wants and keeps; checked.
+    pub manifest: Arc<Manifest>,
+}
+
+impl Component {
+    /// Asks a component for its description, in an instance that is thrown away.
+    pub(crate) fn describe(
+        engine: Engine,
+        digest: Digest,
+        pre: PluginPre<Sandbox>,
+    ) -> Result<Self, PluginError> {
+        let selfcheck = find_selfcheck(&pre);
+        let unnamed: Arc<str> = format!("unnamed {}", &digest.to_string()[..12]).into();
+        let shared = Shared {
+            engine,
+            pre,
+            name: unnamed,
+            selfcheck,
+        };
+        let mut instance = Instance::new(&shared.engine, &shared.pre, &shared.name).map_err(
+            |error| match error {
+                CallError::Invalid(problem) => PluginError::Contract { problem },
+                other => PluginError::Call(other),
+            },
+        )?;
+        let description = instance.describe()?;
+
+        let description = check_description(description)?;
+        let name = description.name.as_str().into();
+        Ok(Self {
+            digest,
+            description: Arc::new(description),
+            shared: Arc::new(Shared { name, ..shared }),
+        })
+    }
+
+    /// Gives the component its settings, a JSON object (`{}` for none), and takes its manifest. A component that exports
+    /// the optional interface `selfcheck` is asked for it here, once.
+    pub fn configure(&self, settings_json: &str) -> Result<Configured, PluginError> {
+        check_settings(settings_json)?;
+        let (mut instance, manifest) = self.start(settings_json).map_err(refused)?;
+        manifest
+            .check()
+            .map_err(|error| PluginError::Manifest(error.to_string()))?;
+        if let Some(export) = &self.shared.selfcheck {
+            instance.selfcheck(export).map_err(|error| match error {
+                CallError::Refused(reason) => PluginError::SelfCheck(reason),
+                other => PluginError::Call(other),
+            })?;
+        }
+        Ok(Configured {
+            component: self.clone(),
+            settings: settings_json.into(),
+            manifest: Arc::new(manifest),
+        })
+    }
+
+    /// Whether it exports the optional interface `selfcheck`.
+    pub fn has_selfcheck(&self) -> bool {
+        self.shared.selfcheck.is_some()
+    }
+
+    /// A new instance, configured.
+    fn start(&self, settings: &str) -> Result<(Instance, Manifest), CallError> {
+        let shared = &self.shared;
+        let mut instance = Instance::new(&shared.engine, &shared.pre, &shared.name)?;
+        let manifest = instance.configure(settings)?;
+        Ok((instance, manifest))
+    }
+}
+
+impl Configured {
+    /// A new, empty instance: its own store, its own memory. Takes microseconds.
+    pub fn instantiate(&self) -> Result<Instance, CallError> {
+        let (mut instance, manifest) = self.component.start(&self.settings)?;
+        if manifest != *self.manifest {
+            return Err(CallError::Invalid(
+                "`configure` gave another manifest than before for the same settings".into(),
+            ));
+        }
+        instance.promise(self.manifest.clone());
+        Ok(instance)
+    }
+}
+
+/// The optional interface, if the component exports it: looked up once, absent in most.
+fn find_selfcheck(pre: &PluginPre<Sandbox>) -> Option<ComponentExportIndex> {
+    let component = pre.instance_pre().component();
+    let interface = component.get_export_index(None, contract::SELFCHECK)?;
+    component.get_export_index(Some(&interface), "selfcheck")
+}
+
+fn refused(error: CallError) -> PluginError {
+    match error {
+        CallError::Refused(reason) => PluginError::Refused(reason),
+        other => PluginError::Call(other),
+    }
+}
+
+fn check_settings(settings: &str) -> Result<(), PluginError> {
+    match serde_json::from_str::<serde_json::Value>(settings) {
+        Ok(serde_json::Value::Object(_)) => Ok(()),
+        Ok(_) => Err(PluginError::Settings(format!("found `{settings}`"))),
+        Err(error) => Err(PluginError::Settings(error.to_string())),
+    }
+}
+
+fn check_description(mut description: Description) -> Result<Description, PluginError> {
+    for (what, text) in [
+        ("name", &description.name),
+        ("version", &description.version),
+    ] {
+        let printable = !text.is_empty() && !text.chars().any(char::is_control);
+        if !printable || text.len() > MAX_NAME_BYTES {
+            return Err(PluginError::Description(format!(
+                "its {what} must be 1 to {MAX_NAME_BYTES} bytes without control characters, found {text:?}"
+            )));
+        }
+    }
+    if description.settings_schema.is_empty() {
+        description.settings_schema = "{}".into();
+    }
+    match serde_json::from_str::<serde::de::IgnoredAny>(&description.settings_schema) {
+        Ok(_) => Ok(description),
+        Err(error) => Err(PluginError::Description(format!(
+            "its settings schema is not JSON: {error}"
+        ))),
+    }
+}

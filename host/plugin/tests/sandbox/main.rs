@@ -1,0 +1,7 @@
+//! The sandbox with real guests in it: what is taken and refused, what crosses, and that every limit bites.
+
+mod accumulating;
+mod caching;
+mod fixture;
+mod hostile;
+mod loading;

@@ -1,0 +1,4 @@
+//! What the output files promise.
+
+mod records;
+mod rejected;

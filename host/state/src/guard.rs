@@ -1,0 +1,71 @@
+//! The one way into redb: what it says becomes an error for people, and so does a panic of it.
+//!
+//! redb takes pages at their word once they are read, so a damaged file can make it panic (an index out of range, say). To us
+//! that is damage like any other, to be named and survived; a transaction that panics is rolled back as one that is dropped.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use crate::error::StateError;
+
+/// Why something was given up inside; nothing of it was written.
+pub(crate) enum Failed {
+    /// redb refused.
+    Store(redb::Error),
+    /// What is there is damaged.
+    Damaged(String),
+    /// What was asked of this aggregator makes no sense.
+    Refused(String, String),
+}
+
+impl<E: Into<redb::Error>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed::Store(error.into())
+    }
+}
+
+/// Calls redb.
+///
+/// What a panic leaves half-changed is redb's own, which marks it so and refuses what depends on it; of ours, the closures
+/// change nothing that outlives them. Hence the assertion of unwind safety.
+pub(crate) fn guarded<T>(
+    path: &Path,
+    doing: &str,
+    work: impl FnOnce() -> Result<T, Failed>,
+) -> Result<T, StateError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(failed)) => Err(error(path, doing, failed)),
+        Err(panic) => {
+            let what = format!("it was impossible to {doing} ({})", text(&*panic));
+            Err(error(path, doing, Failed::Damaged(what)))
+        }
+    }
+}
+
+/// Sorts what happened into what a person can do about it.
+fn error(path: &Path, doing: &str, failed: Failed) -> StateError {
+    let path = path.to_path_buf();
+    match failed {
+        Failed::Store(redb::Error::DatabaseAlreadyOpen) => StateError::InUse { path },
+        Failed::Store(redb::Error::Corrupted(what)) => StateError::Damaged {
+            path,
+            what: format!("it was impossible to {doing} ({what})"),
+        },
+        Failed::Store(source) => StateError::Store {
+            doing: doing.to_owned(),
+            path,
+            source: Box::new(source),
+        },
+        Failed::Damaged(what) => StateError::Damaged { path, what },
+        Failed::Refused(aggregator, what) => StateError::Refused { aggregator, what },
+    }
+}
+
+/// What a panic said.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without words")
+}

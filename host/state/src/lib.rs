@@ -1,0 +1,62 @@
+//! The state store: what has been computed so far, kept so that recovery need not replay the whole log.
+//!
+//! It holds, per aggregator, an opaque description (cursor, chain, settings: the daemon's business) and the saved
+//! deltas called runs; the reports that wait for the record writer; and how far the analytics files are committed.
+//! Everything in it follows from the log, within the log's retention. It must not know what the bytes mean, what a
+//! plugin is, or where the log and the analytics files lie; it reads no clock.
+//!
+//! # The file
+//!
+//! One [redb](https://docs.rs/redb) file, [`FILE_NAME`], in the data directory. Tables, all integers little-endian in
+//! values:
+//!
+//! | table         | key                                  | value                                                      |
+//! |---------------|--------------------------------------|------------------------------------------------------------|
+//! | `format`      | `"format"`                           | the version of everything below, a `u32`; now 1            |
+//! | `aggregators` | name                                 | sealed: meta length `u32`, meta, run count `u32`, the runs |
+//! | `runs`        | (name, first cut, last cut, part)    | the bytes of a saved delta, cut into parts of 120 KiB      |
+//! | `pendings`    | (cut frame, name)                    | sealed: a report that waits for its record                 |
+//! | `records`     | `"position"`                         | sealed: how far the analytics files are committed          |
+//!
+//! A run in `aggregators` is first cut `u64`, last cut `u64`, level `u8`, length `u64`, BLAKE3 of the bytes (32).
+//! *Sealed* means that a BLAKE3 over table, key and payload follows the payload, so that neither a flipped bit nor a
+//! value under the wrong key is ever taken for an answer; run bytes are checked against the hash in their list.
+//!
+//! # Commits
+//!
+//! Every commit is one transaction that is durable when the call returns: two-phase, with the allocator's state saved
+//! in it. That costs a second fsync per cut, and buys an opening after `kill -9` that needs no walk through the whole
+//! file, and that reports damage instead of silently falling back to the transaction before. After a failed write or
+//! sync every later commit fails; the process must end, and the next one continues from the last durable commit.
+//!
+//! # Limits
+//!
+//! A run holds up to 1 GiB ([`MAX_VALUE_BYTES`]), a name up to 1 KiB. The file does not shrink while the daemon runs: it keeps the
+//! size of the most it held at once (live runs, and those being merged).
+
+mod codec;
+mod commit;
+mod create;
+mod error;
+mod guard;
+mod overlay;
+mod run;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use commit::Commit;
+pub use error::StateError;
+pub use run::{RunInfo, Saved};
+pub use snapshot::Snapshot;
+pub use store::{FILE_NAME, Store};
+
+/// The version of the tables and their encodings that this crate writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// The most bytes a run, a pending report, a description or a position may have.
+pub const MAX_VALUE_BYTES: usize = 1 << 30;
+
+/// The most bytes an aggregator's name may have.
+pub const MAX_NAME_BYTES: usize = 1024;

@@ -1,0 +1,256 @@
+//! The store itself: opening, committing, checking. Reading is in `snapshot`, what a commit changes in `commit`.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
+
+use crate::FORMAT;
+use crate::commit::{self, Commit};
+use crate::create::{create, format_of, initialise};
+use crate::error::StateError;
+use crate::guard::{Failed, guarded};
+use crate::overlay::Overlay;
+use crate::run::{RunInfo, Saved};
+use crate::snapshot::Snapshot;
+
+/// The store's file in the data directory.
+pub const FILE_NAME: &str = "state.redb";
+/// What redb may keep in memory. Runs are read once at a start, so a large cache would only hold what nobody asks for.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// The state store. Shared by reference: any thread may read, one at a time commits, the others wait for it.
+pub struct Store {
+    pub(crate) database: Database,
+    path: Arc<Path>,
+    read_only: bool,
+}
+
+impl Store {
+    /// Opens the store of this data directory, creating both when they are not there.
+    ///
+    /// Holds a lock on the file until dropped.
+    pub fn open(data_dir: &Path) -> Result<Store, StateError> {
+        let path = data_dir.join(FILE_NAME);
+        let exists = path.try_exists();
+        if !exists.map_err(StateError::io("look for", &path))? {
+            create(data_dir, &path)?;
+        }
+        Store::opened(&path, false, || Ok(builder().open(&path)?))
+    }
+
+    /// Opens the store of this data directory to look at it, and changes nothing, not even after a crash.
+    ///
+    /// A running daemon keeps others out, since its file changes under a reader: stop it first, or look at a copy of the
+    /// data directory that was made while it stood still. Commits are refused.
+    pub fn open_read_only(data_dir: &Path) -> Result<Store, StateError> {
+        let path = data_dir.join(FILE_NAME);
+        let file = File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StateError::Missing { path: path.clone() },
+            _ => StateError::Io {
+                doing: "open",
+                path: path.clone(),
+                source,
+            },
+        })?;
+        Store::opened(&path, true, || {
+            Ok(builder().create_with_backend(Overlay::new(file)?)?)
+        })
+    }
+
+    /// A store that lives as long as this value: scratch space for verification, and tests.
+    pub fn open_in_memory() -> Result<Store, StateError> {
+        Store::on(InMemoryBackend::new())
+    }
+
+    /// A store on any storage, which may be empty.
+    pub(crate) fn on(backend: impl StorageBackend) -> Result<Store, StateError> {
+        Store::opened(Path::new("(in memory)"), false, || {
+            let database = builder().create_with_backend(backend)?;
+            initialise(&database)?;
+            Ok(database)
+        })
+    }
+
+    fn opened(
+        path: &Path,
+        read_only: bool,
+        open: impl FnOnce() -> Result<Database, Failed>,
+    ) -> Result<Store, StateError> {
+        let (database, format) = guarded(path, "open", || {
+            let database = open()?;
+            let format = format_of(&database)?;
+            let format = format
+                .ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
+            Ok((database, format))
+        })?;
+        if format != FORMAT {
+            return Err(StateError::UnknownFormat {
+                path: path.into(),
+                found: format,
+                known: FORMAT,
+            });
+        }
+        Ok(Store {
+            database,
+            path: path.into(),
+            read_only,
+        })
+    }
+
+    /// The store's file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// This moment of the store, unaffected by later commits: several answers that fit each other.
+    pub fn snapshot(&self) -> Result<Snapshot, StateError> {
+        let begun = guarded(&self.path, "begin to read", || {
+            Ok(self.database.begin_read()?)
+        });
+        begun.map(|transaction| Snapshot::new(transaction, self.path.clone()))
+    }
+
+    /// The names of all aggregators that have saved state, in byte order.
+    pub fn aggregators(&self) -> Result<Vec<String>, StateError> {
+        self.snapshot()?.aggregators()
+    }
+
+    /// What is saved of an aggregator; `None` when it never saved anything.
+    pub fn load(&self, name: &str) -> Result<Option<Saved>, StateError> {
+        self.snapshot()?.load(name)
+    }
+
+    /// The bytes of a run, checked against its hash.
+    pub fn run(&self, name: &str, run: &RunInfo) -> Result<Vec<u8>, StateError> {
+        self.snapshot()?.run(name, run)
+    }
+
+    /// The report of one aggregator that waits for the record of this cut.
+    pub fn pending(&self, cut_frame: u64, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        self.snapshot()?.pending(cut_frame, name)
+    }
+
+    /// All reports that wait for the record of this cut, by name in byte order.
+    pub fn pendings(&self, cut_frame: u64) -> Result<Vec<(String, Vec<u8>)>, StateError> {
+        self.snapshot()?.pendings(cut_frame)
+    }
+
+    /// The cuts that reports wait for, ascending.
+    pub fn pending_cuts(&self) -> Result<Vec<u64>, StateError> {
+        self.snapshot()?.pending_cuts()
+    }
+
+    /// How far the analytics files are committed, as it was last given to [`Store::commit_records`].
+    pub fn records_position(&self) -> Result<Option<Vec<u8>>, StateError> {
+        self.snapshot()?.records_position()
+    }
+
+    /// Saves one aggregator's changes; durable when this returns, untouched when it fails.
+    pub fn commit(&self, commit: &Commit<'_>) -> Result<(), StateError> {
+        self.commit_all(std::slice::from_ref(commit))
+    }
+
+    /// Saves the changes of several aggregators in one transaction: all or none, at the price of one commit.
+    pub fn commit_all(&self, commits: &[Commit<'_>]) -> Result<(), StateError> {
+        let doing = match commits {
+            [commit] => format!("save the state of aggregator {:?}", commit.name),
+            _ => format!("save the state of {} aggregators", commits.len()),
+        };
+        self.write(&doing, |transaction| {
+            commits
+                .iter()
+                .try_for_each(|commit| commit::apply(transaction, commit))
+        })
+    }
+
+    /// Forgets an aggregator's description and runs; says whether there was anything.
+    ///
+    /// Reports that wait for a record stay: they were true when they were made, and the record needs them.
+    pub fn remove(&self, name: &str) -> Result<bool, StateError> {
+        let doing = format!("remove the state of aggregator {name:?}");
+        self.write(&doing, |transaction| commit::remove(transaction, name))
+    }
+
+    /// Moves the position of the analytics files, and drops all reports of cuts up to and including `done_cut_frame`:
+    /// one transaction, durable when this returns.
+    pub fn commit_records(&self, position: &[u8], done_cut_frame: u64) -> Result<(), StateError> {
+        self.write("save the position of the analytics files", |transaction| {
+            commit::records(transaction, position, done_cut_frame)
+        })
+    }
+
+    /// Reads everything and compares it with its hashes, then lets redb check its pages: for verification, slow.
+    ///
+    /// Names the aggregator and the cuts of the first damage it finds in saved state.
+    pub fn check(&mut self) -> Result<(), StateError> {
+        self.check_values()?;
+        guarded(&self.path, "check the pages", || {
+            match self.database.check_integrity()? {
+                true => Ok(()),
+                false => Err(Failed::Damaged(
+                    "its pages or its table of free pages do not fit their checksums".into(),
+                )),
+            }
+        })
+    }
+
+    fn check_values(&self) -> Result<(), StateError> {
+        let snapshot = self.snapshot()?;
+        let mut listed = HashSet::new();
+        for name in snapshot.aggregators()? {
+            for run in snapshot
+                .load(&name)?
+                .map(|saved| saved.runs)
+                .unwrap_or_default()
+            {
+                snapshot.run(&name, &run)?;
+                listed.insert((name.clone(), run.first, run.last));
+            }
+        }
+        let stored = snapshot.stored_runs()?;
+        if let Some((name, first, last)) = stored.iter().find(|run| !listed.contains(run)) {
+            let what =
+                format!("the run of cuts {first}..={last} of {name:?} belongs to no aggregator");
+            return Err(StateError::Damaged {
+                path: self.path.to_path_buf(),
+                what,
+            });
+        }
+        for cut_frame in snapshot.pending_cuts()? {
+            snapshot.pendings(cut_frame)?;
+        }
+        snapshot.records_position().map(drop)
+    }
+
+    /// One durable transaction: all that `work` does, or nothing.
+    fn write<T>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, Failed>,
+    ) -> Result<T, StateError> {
+        if self.read_only {
+            return Err(StateError::ReadOnly {
+                path: self.path.to_path_buf(),
+            });
+        }
+        guarded(&self.path, doing, || {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_quick_repair(true);
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+    }
+}
+
+/// redb, the way it is used here.
+pub(crate) fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}

@@ -1,0 +1,122 @@
+//! A flipped bit is found and named; it is never taken for an answer.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{FILE_NAME, RunInfo, Store};
+
+use super::model::Model;
+use super::{cut, message};
+
+/// A store with something of everything, and its file's bytes.
+fn example(dir: &Path) -> (Model, Vec<u8>) {
+    let store = Store::open(dir).unwrap();
+    for frame in 1..=6 {
+        cut(
+            &store,
+            "posts",
+            frame,
+            &format!("posts delta {frame} ").repeat(400).into_bytes(),
+        );
+        cut(
+            &store,
+            "users",
+            frame,
+            format!("users delta {frame} ").as_bytes(),
+        );
+    }
+    store.commit_records(b"the committed position", 3).unwrap();
+    let model = Model::of(&store).unwrap();
+    drop(store);
+    (model, fs::read(dir.join(FILE_NAME)).unwrap())
+}
+
+/// Opens the damaged bytes and reads everything.
+fn read_all(dir: &Path, bytes: &[u8], check: bool) -> Result<Model, crate::StateError> {
+    fs::write(dir.join(FILE_NAME), bytes).unwrap();
+    let mut store = Store::open_read_only(dir)?;
+    let model = Model::of(&store)?;
+    if check {
+        store.check()?;
+    }
+    Ok(model)
+}
+
+#[test]
+fn damage_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, good) = example(dir.path());
+    let table = [
+        (
+            "posts delta 4 posts",
+            "the run of cuts 4..=4 of aggregator \"posts\" does not have the bytes that were saved",
+        ),
+        (
+            "users delta 2 ",
+            "the run of cuts 2..=2 of aggregator \"users\" does not have the bytes that were saved",
+        ),
+        ("meta", "the state of aggregator"),
+        ("report", "does not have the bytes that were saved"),
+        (
+            "the committed position",
+            "the position of the analytics files does not have the bytes that were saved",
+        ),
+    ];
+    for (needle, expected) in table {
+        // Old copies of a value may be left in free pages, so all of them are damaged.
+        let mut bytes = good.clone();
+        let mut found = 0;
+        for at in 0..bytes.len() - needle.len() {
+            if good[at..].starts_with(needle.as_bytes()) {
+                bytes[at + 2] ^= 1;
+                found += 1;
+            }
+        }
+        assert!(found > 0, "{needle} is not in the file");
+        let error = read_all(dir.path(), &bytes, false).map(drop).unwrap_err();
+        let error = message(dir.path(), error);
+        assert!(
+            error.starts_with("the state store DIR/state.redb is damaged: "),
+            "{error}"
+        );
+        assert!(error.contains(expected), "{needle}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_run_is_named() {
+    let store = Store::open_in_memory().unwrap();
+    cut(&store, "a", 1, b"delta");
+    let error = store
+        .run("a", &RunInfo::new(7, 9, 2, b"gone"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("the run of cuts 7..=9 of aggregator \"a\" is missing"),
+        "{error}"
+    );
+}
+
+/// Flips a bit at positions spread over the file: reading gives what was saved, or an error, never anything else.
+#[test]
+fn no_flipped_bit_is_taken_for_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, good) = example(dir.path());
+    let used = |at: &usize| good[at & !511..].iter().take(512).any(|&byte| byte != 0);
+    let (mut refused, mut harmless) = (0, 0);
+    for at in (0..good.len()).step_by(61).filter(used) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        match read_all(dir.path(), &bytes, true) {
+            Ok(found) => {
+                assert_eq!(found, model, "byte {at}");
+                harmless += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        refused > 50 && harmless > 50,
+        "{refused} refused, {harmless} harmless"
+    );
+}

@@ -1,0 +1,62 @@
+//! The overlay behaves like a file that was copied, and the file under it stays as it was.
+
+use std::fs::{self, File};
+
+use proptest::prelude::*;
+use redb::StorageBackend;
+
+use crate::overlay::Overlay;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { at: usize, bytes: Vec<u8> },
+    Resize { length: usize },
+    Read { at: usize, count: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = prop::collection::vec(1..255_u8, 1..9000);
+    prop_oneof![
+        (0..30_000_usize, bytes).prop_map(|(at, bytes)| Step::Write { at, bytes }),
+        (0..30_000_usize).prop_map(|length| Step::Resize { length }),
+        (0..30_000_usize, 0..15_000_usize).prop_map(|(at, count)| Step::Read { at, count }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_overlay_is_a_copy(length in 0..20_000_usize, steps in prop::collection::vec(step(), 1..30)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let original = (0..length).map(|at| (at % 251) as u8 + 1).collect::<Vec<_>>();
+        fs::write(&path, &original).unwrap();
+        let overlay = Overlay::new(File::open(&path).unwrap()).unwrap();
+        let mut copy = original.clone();
+        for step in steps {
+            match step {
+                Step::Write { at, bytes } => {
+                    overlay.write(at as u64, &bytes).unwrap();
+                    copy.resize(copy.len().max(at + bytes.len()), 0);
+                    copy[at..at + bytes.len()].copy_from_slice(&bytes);
+                }
+                Step::Resize { length } => {
+                    overlay.set_len(length as u64).unwrap();
+                    copy.resize(length, 0);
+                }
+                Step::Read { at, count } => {
+                    let mut out = vec![9; count];
+                    let read = overlay.read(at as u64, &mut out);
+                    prop_assert_eq!(read.is_ok(), at + count <= copy.len());
+                    prop_assert!(read.is_err() || out == copy[at..at + count]);
+                }
+            }
+            prop_assert_eq!(overlay.len().unwrap(), copy.len() as u64);
+        }
+        let mut all = vec![9; copy.len()];
+        overlay.read(0, &mut all).unwrap();
+        prop_assert!(all == copy);
+        prop_assert!(fs::read(&path).unwrap() == original, "the file was changed");
+    }
+}

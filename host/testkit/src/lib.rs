@@ -1,0 +1,7 @@
+//! Twins for tests: storage that tears, loses and refuses. Nothing here is part of the program.
+
+mod disk;
+mod mem;
+
+pub use disk::{Fault, Reached};
+pub use mem::{MemFile, MemLock, MemStorage};

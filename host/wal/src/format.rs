@@ -1,0 +1,267 @@
+//! Segment headers and frames as bytes: pure encoding and decoding, no I/O. The layout stands in the crate's documentation.
+
+/// What this program writes and reads.
+pub(crate) const VERSION: u32 = 1;
+/// Size of a segment's header block: the first frame starts here.
+pub(crate) const BLOCK: usize = 4096;
+/// Size of a frame's header.
+pub(crate) const HEADER: usize = 40;
+/// The hard limit of a body, whatever the options say.
+pub(crate) const MAX_BODY: usize = 1 << 31;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"TALLYWAL";
+const FRAME_MAGIC: [u8; 4] = [0xF5, b'T', b'F', 0xF8];
+const CRC: usize = 4;
+const ALIGN: usize = 8;
+const FLAG_OPENING: u32 = 1;
+
+/// Where frames live: what makes their checksums valid in one file only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub id: u64,
+    pub salt: u64,
+    pub first_frame: u64,
+    pub first_sequence: u64,
+}
+
+/// Why a header block is not one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BadSegment {
+    Version(u32),
+    Damaged(&'static str),
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self, into: &mut Vec<u8>) {
+        let start = into.len();
+        into.extend_from_slice(SEGMENT_MAGIC);
+        into.extend_from_slice(&VERSION.to_le_bytes());
+        into.extend_from_slice(&(BLOCK as u32).to_le_bytes());
+        for field in [self.id, self.salt, self.first_frame, self.first_sequence] {
+            into.extend_from_slice(&field.to_le_bytes());
+        }
+        into.resize(start + BLOCK - CRC, 0);
+        let crc = crc32c::crc32c(&into[start..]);
+        into.extend_from_slice(&crc.to_le_bytes());
+    }
+
+    pub(crate) fn decode(block: &[u8]) -> Result<SegmentHeader, BadSegment> {
+        if block.len() < BLOCK {
+            return Err(BadSegment::Damaged("the file is too short for a segment"));
+        }
+        if &block[..8] != SEGMENT_MAGIC {
+            return Err(BadSegment::Damaged(
+                "the file does not start like a segment",
+            ));
+        }
+        // Before the checksum: another version may lay out everything after its number differently.
+        let version = u32_at(block, 8);
+        if version != VERSION {
+            return Err(BadSegment::Version(version));
+        }
+        if crc32c::crc32c(&block[..BLOCK - CRC]) != u32_at(block, BLOCK - CRC) {
+            return Err(BadSegment::Damaged(
+                "the checksum of the segment's header differs",
+            ));
+        }
+        Ok(SegmentHeader {
+            id: u64_at(block, 16),
+            salt: u64_at(block, 24),
+            first_frame: u64_at(block, 32),
+            first_sequence: u64_at(block, 40),
+        })
+    }
+
+    /// What every checksum at `offset` of this segment starts from.
+    fn seed(&self, offset: u64) -> u32 {
+        let mut place = [0; 24];
+        place[..8].copy_from_slice(&self.id.to_le_bytes());
+        place[8..16].copy_from_slice(&self.salt.to_le_bytes());
+        place[16..].copy_from_slice(&offset.to_le_bytes());
+        crc32c::crc32c(&place)
+    }
+}
+
+/// A frame's header. `crc` is the header's checksum, where the frame's own goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub body_len: usize,
+    pub number: u64,
+    pub first_sequence: u64,
+    pub count: u32,
+    pub opening: bool,
+    pub previous: u32,
+    pub crc: u32,
+}
+
+/// Why bytes are not the frame that belongs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadFrame {
+    NoHeader,
+    HeaderChecksum,
+    Flags,
+    Truncated,
+    BodyChecksum,
+}
+
+impl BadFrame {
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            BadFrame::NoHeader => "there is no frame where one was",
+            BadFrame::HeaderChecksum => "the checksum of the frame's header differs",
+            BadFrame::Flags => "the frame has flags this program does not know",
+            BadFrame::Truncated => "the frame reaches beyond the end of the file",
+            BadFrame::BodyChecksum => "the checksum of the frame differs",
+        }
+    }
+}
+
+/// Bytes a frame with this body takes in the file.
+pub(crate) fn frame_len(body_len: usize) -> usize {
+    (HEADER + body_len + CRC).next_multiple_of(ALIGN)
+}
+
+/// Appends the frame to `into`, to be written at `offset` of `segment`, and returns the frame's checksum.
+/// `header.body_len` and `header.crc` are ignored: the parts of the body and the place decide them.
+pub(crate) fn encode_frame(
+    into: &mut Vec<u8>,
+    segment: &SegmentHeader,
+    offset: u64,
+    header: &FrameHeader,
+    body: &[&[u8]],
+) -> u32 {
+    let body_len: usize = body.iter().map(|part| part.len()).sum();
+    assert!(body_len <= MAX_BODY, "the caller checks the limit");
+    let start = into.len();
+    let total = frame_len(body_len);
+    into.reserve(total);
+    into.extend_from_slice(&FRAME_MAGIC);
+    into.extend_from_slice(&(body_len as u32).to_le_bytes());
+    into.extend_from_slice(&header.number.to_le_bytes());
+    into.extend_from_slice(&header.first_sequence.to_le_bytes());
+    into.extend_from_slice(&header.count.to_le_bytes());
+    into.extend_from_slice(&u32::from(header.opening).to_le_bytes());
+    into.extend_from_slice(&header.previous.to_le_bytes());
+    let mut crc = crc32c::crc32c_append(segment.seed(offset), &into[start..]);
+    into.extend_from_slice(&crc.to_le_bytes());
+    // In pieces that stay in the first-level cache between the two passes.
+    for piece in body.iter().flat_map(|part| part.chunks(16 << 10)) {
+        crc = crc32c::crc32c_append(crc, piece);
+        into.extend_from_slice(piece);
+    }
+    into.extend_from_slice(&crc.to_le_bytes());
+    into.resize(start + total, 0);
+    crc
+}
+
+/// Whether a frame header may start here: a cheap look before [`decode_header`].
+pub(crate) fn looks_like_frame(bytes: &[u8]) -> bool {
+    bytes.starts_with(&FRAME_MAGIC)
+}
+
+/// Reads the header at `offset` of `segment`.
+pub(crate) fn decode_header(
+    bytes: &[u8],
+    segment: &SegmentHeader,
+    offset: u64,
+) -> Result<FrameHeader, BadFrame> {
+    if !looks_like_frame(bytes) {
+        return Err(BadFrame::NoHeader);
+    }
+    if bytes.len() < HEADER {
+        return Err(BadFrame::Truncated);
+    }
+    let crc = crc32c::crc32c_append(segment.seed(offset), &bytes[..HEADER - CRC]);
+    if crc != u32_at(bytes, HEADER - CRC) {
+        return Err(BadFrame::HeaderChecksum);
+    }
+    let flags = u32_at(bytes, 28);
+    if flags & !FLAG_OPENING != 0 {
+        return Err(BadFrame::Flags);
+    }
+    Ok(FrameHeader {
+        body_len: u32_at(bytes, 4) as usize,
+        number: u64_at(bytes, 8),
+        first_sequence: u64_at(bytes, 16),
+        count: u32_at(bytes, 24),
+        opening: flags & FLAG_OPENING != 0,
+        previous: u32_at(bytes, 32),
+        crc,
+    })
+}
+
+/// Checks the body of the frame that starts `bytes`; returns it and the frame's checksum.
+pub(crate) fn decode_body<'a>(
+    bytes: &'a [u8],
+    header: &FrameHeader,
+) -> Result<(&'a [u8], u32), BadFrame> {
+    if bytes.len() < frame_len(header.body_len) {
+        return Err(BadFrame::Truncated);
+    }
+    let body = &bytes[HEADER..HEADER + header.body_len];
+    let crc = crc32c::crc32c_append(header.crc, body);
+    if crc != u32_at(bytes, HEADER + header.body_len) {
+        return Err(BadFrame::BodyChecksum);
+    }
+    Ok((body, crc))
+}
+
+/// What the next frame must be, given those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub number: u64,
+    pub sequence: u64,
+    /// Checksum of the frame before; `None` where that frame is not at hand.
+    pub previous: Option<u32>,
+    pub opening: bool,
+}
+
+impl Expected {
+    /// What is wrong with a frame whose checksums are right, in its place in the order.
+    pub(crate) fn check(&self, header: &FrameHeader) -> Result<(), String> {
+        if header.number != self.number {
+            return Err(format!(
+                "frame {} stands where frame {} belongs",
+                header.number, self.number
+            ));
+        }
+        if header.first_sequence != self.sequence {
+            return Err(format!(
+                "the frame starts with sequence {} instead of {}",
+                header.first_sequence, self.sequence
+            ));
+        }
+        if self
+            .previous
+            .is_some_and(|previous| previous != header.previous)
+        {
+            return Err("the frame does not continue the one before it".to_owned());
+        }
+        if header.opening != self.opening {
+            return Err(
+                "an opening frame stands at the start of a segment and nowhere else".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// What comes after that frame in its segment.
+    pub(crate) fn after(header: &FrameHeader, crc: u32) -> Expected {
+        Expected {
+            number: header.number + 1,
+            sequence: header
+                .first_sequence
+                .saturating_add(u64::from(header.count)),
+            previous: Some(crc),
+            opening: false,
+        }
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}

@@ -1,0 +1,425 @@
+//! Reads frames in order, up to the durable end. Shares only that end with the writer, never its buffers.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Corruption, OpenError, ReadError};
+use crate::format::{self, BLOCK, Expected, HEADER, SegmentHeader, frame_len};
+use crate::recover::{self, TornTail};
+use crate::scan;
+use crate::segments::Shared;
+use crate::storage::{Storage, StorageFile};
+
+/// Bytes read at once.
+const WINDOW: u64 = 256 << 10;
+
+/// A frame read back. Reuse one for all reads: its body keeps its memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Its number.
+    pub number: u64,
+    /// Sequence of its first event (of the next event, if it holds none).
+    pub first_sequence: u64,
+    /// How many events it holds.
+    pub count: u32,
+    /// Whether it is a segment's opening, written by [`crate::Log::roll`].
+    pub opening: bool,
+    /// What was written.
+    pub body: Vec<u8>,
+}
+
+/// Reads a log from the oldest frame or wherever [`Reader::seek`] puts it.
+pub struct Reader<S: Storage> {
+    storage: S,
+    shared: Arc<Shared>,
+    torn: Option<TornTail>,
+    /// The frame [`Reader::next`] gives next.
+    target: u64,
+    place: Option<Place<S::File>>,
+}
+
+/// A position in a segment, at or before the target.
+struct Place<F> {
+    file: F,
+    name: String,
+    segment: SegmentHeader,
+    /// The segment after this one, once it is known.
+    following: Option<SegmentHeader>,
+    /// How far this segment may be read: everything before is durable.
+    limit: u64,
+    offset: u64,
+    expected: Expected,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+/// A frame's way from the file to the caller.
+enum Step {
+    /// It is in the window, with this header, and is this long.
+    Here(format::FrameHeader, u32),
+    /// It starts the segment after this one.
+    InNextSegment,
+}
+
+/// Why a step failed, before it is known which words to put it in.
+enum Trouble {
+    Deleted,
+    Io(io::Error),
+    Damaged(String),
+}
+
+/// A reader of the same log, at the same frame, with a way of its own from there.
+impl<S: Storage> Clone for Reader<S> {
+    fn clone(&self) -> Self {
+        Reader {
+            storage: self.storage.clone(),
+            shared: self.shared.clone(),
+            torn: self.torn.clone(),
+            target: self.target,
+            place: None,
+        }
+    }
+}
+
+impl<S: Storage> Reader<S> {
+    pub(crate) fn new(storage: S, shared: Arc<Shared>, torn: Option<TornTail>) -> Reader<S> {
+        let target = shared.durable().first_frame();
+        Reader {
+            storage,
+            shared,
+            torn,
+            target,
+            place: None,
+        }
+    }
+
+    /// Reads a log that nobody may be writing, or somebody else is: takes no lock and writes nothing. It sees the log as of now, up to the
+    /// last valid frame; see [`Reader::torn_tail`] for what may follow.
+    pub fn open_read_only(storage: S) -> Result<Reader<S>, OpenError> {
+        let (shared, torn) = recover::open_read_only(&storage)?;
+        Ok(Reader::new(storage, Arc::new(shared), torn))
+    }
+
+    /// The torn tail that [`Reader::open_read_only`] found and left in place.
+    pub fn torn_tail(&self) -> Option<&TornTail> {
+        self.torn.as_ref()
+    }
+
+    /// Number of the frame that [`Reader::next`] gives next.
+    pub fn position(&self) -> u64 {
+        self.target
+    }
+
+    /// Number of the oldest frame there is, or of the first to come.
+    pub fn first_frame(&self) -> u64 {
+        self.shared.durable().first_frame()
+    }
+
+    /// The number the next frame will get: all before it are durable.
+    pub fn next_frame(&self) -> u64 {
+        self.shared.next_frame()
+    }
+
+    /// Makes `frame` the next to be read; the one that will be appended next is possible too.
+    pub fn seek(&mut self, frame: u64) -> Result<(), ReadError> {
+        self.check_target(frame)?;
+        // Within a segment the reader walks; only going back means starting over.
+        if self
+            .place
+            .as_ref()
+            .is_some_and(|place| place.expected.number > frame)
+        {
+            self.place = None;
+        }
+        self.target = frame;
+        Ok(())
+    }
+
+    /// Makes the opening of the segment that holds `frame` the next to be read.
+    pub fn seek_segment_of(&mut self, frame: u64) -> Result<(), ReadError> {
+        self.check_target(frame)?;
+        self.place = None;
+        self.target = self
+            .shared
+            .durable()
+            .holding(frame)
+            .map_or(frame, |(segment, _)| segment.header.first_frame);
+        Ok(())
+    }
+
+    fn check_target(&self, frame: u64) -> Result<(), ReadError> {
+        let durable = self.shared.durable();
+        let (oldest, next) = (durable.first_frame(), durable.next_frame);
+        if frame < oldest {
+            return Err(ReadError::Gone { frame, oldest });
+        }
+        if frame > next {
+            return Err(ReadError::Beyond { frame, next });
+        }
+        Ok(())
+    }
+
+    /// Reads the next frame into `into`. False at the durable end; ask again later. After an error the position is unchanged.
+    pub fn next(&mut self, into: &mut Frame) -> Result<bool, ReadError> {
+        if self.target >= self.shared.next_frame() {
+            return Ok(false);
+        }
+        loop {
+            let mut place = match self.place.take() {
+                Some(place) if !place.before_segment_of(self.target) => place,
+                passed => self.enter(self.target, passed)?,
+            };
+            match place.step(&self.shared) {
+                Ok(Step::InNextSegment) => {
+                    let next = place.expected.number;
+                    self.place = Some(self.enter(next, Some(place))?);
+                }
+                Ok(Step::Here(header, crc)) => {
+                    let wanted = header.number == self.target;
+                    if wanted {
+                        into.number = header.number;
+                        into.first_sequence = header.first_sequence;
+                        into.count = header.count;
+                        into.opening = header.opening;
+                        into.body.clear();
+                        into.body.extend_from_slice(place.body(&header));
+                        self.target += 1;
+                    }
+                    place.pass(&header, crc);
+                    self.place = Some(place);
+                    if wanted {
+                        return Ok(true);
+                    }
+                }
+                // Its segment was read to the end and deleted since: the target is in a later one.
+                Err(_) if self.was_deleted(&place) && self.target >= self.first_frame() => {}
+                Err(trouble) => return Err(self.explain(trouble, &place)),
+            }
+        }
+    }
+
+    /// Goes to the start of the segment that holds `frame`, coming from `before` if that is the one before it.
+    fn enter(
+        &self,
+        frame: u64,
+        before: Option<Place<S::File>>,
+    ) -> Result<Place<S::File>, ReadError> {
+        let (segment, following, limit) = {
+            let durable = self.shared.durable();
+            let Some((segment, following)) = durable.holding(frame) else {
+                return Err(ReadError::Gone {
+                    frame,
+                    oldest: durable.first_frame(),
+                });
+            };
+            let limit = if following.is_some() {
+                segment.bytes
+            } else {
+                durable.end
+            };
+            (
+                segment.clone(),
+                following.map(|segment| segment.header),
+                limit,
+            )
+        };
+        let file = self
+            .storage
+            .open(&segment.name)
+            .map_err(|source| self.unreadable(frame, "open", &segment.name, source))?;
+        let header = segment.header;
+        let mut expected = Expected {
+            number: header.first_frame,
+            sequence: header.first_sequence,
+            previous: None,
+            opening: true,
+        };
+        let mut window = Vec::new();
+        if let Some(before) = before {
+            if before.expected.number == header.first_frame {
+                expected = Expected {
+                    opening: true,
+                    ..before.expected
+                };
+            }
+            window = before.window;
+            window.clear();
+        }
+        let offset = BLOCK as u64;
+        Ok(Place {
+            file,
+            name: segment.name,
+            segment: header,
+            following,
+            limit,
+            offset,
+            expected,
+            window,
+            window_at: 0,
+        })
+    }
+
+    fn unreadable(
+        &self,
+        frame: u64,
+        doing: &'static str,
+        name: &str,
+        source: io::Error,
+    ) -> ReadError {
+        // The file of a segment goes after its place in the list, or by another process.
+        if source.kind() == io::ErrorKind::NotFound {
+            let oldest = self.shared.durable().first_frame();
+            return ReadError::Gone {
+                frame,
+                oldest: oldest.max(frame + 1),
+            };
+        }
+        ReadError::Io {
+            doing,
+            file: self.storage.describe(name),
+            source,
+        }
+    }
+
+    fn was_deleted(&self, place: &Place<S::File>) -> bool {
+        self.shared.durable().bounds(place.segment.id).is_none()
+    }
+
+    fn explain(&self, trouble: Trouble, place: &Place<S::File>) -> ReadError {
+        let frame = place.expected.number;
+        let file = self.storage.describe(&place.name);
+        // A deleted segment's file may be filled with zeros for its next use while we hold it: that is not damage.
+        let removed = || {
+            self.storage
+                .list()
+                .is_ok_and(|names| !names.contains(&place.name))
+        };
+        match trouble {
+            Trouble::Io(source) => ReadError::Io {
+                doing: "read",
+                file,
+                source,
+            },
+            Trouble::Damaged(what) if !self.was_deleted(place) && !removed() => {
+                ReadError::Corrupt(Corruption {
+                    file,
+                    offset: place.offset,
+                    frame,
+                    first_sequence: place.expected.sequence,
+                    last_sequence: Some(place.next_readable(&self.shared).saturating_sub(1)),
+                    what,
+                })
+            }
+            Trouble::Deleted | Trouble::Damaged(_) => {
+                let oldest = self.first_frame();
+                ReadError::Gone {
+                    frame,
+                    oldest: oldest.max(frame + 1),
+                }
+            }
+        }
+    }
+}
+
+impl<F: StorageFile> Place<F> {
+    /// Whether `frame` is known to be in a later segment than this.
+    fn before_segment_of(&self, frame: u64) -> bool {
+        self.following.is_some_and(|following| {
+            following.first_frame <= frame && self.expected.number != following.first_frame
+        })
+    }
+
+    /// Finds and checks the next frame, which is durable.
+    fn step(&mut self, shared: &Shared) -> Result<Step, Trouble> {
+        if self.at_end() {
+            return Ok(Step::InNextSegment);
+        }
+        if !self.have(HEADER, shared)? {
+            return self.short();
+        }
+        let header =
+            format::decode_header(self.ahead(), &self.segment, self.offset).map_err(damaged)?;
+        self.expected.check(&header).map_err(Trouble::Damaged)?;
+        if !self.have(frame_len(header.body_len), shared)? {
+            return self.short();
+        }
+        let (_, crc) = format::decode_body(self.ahead(), &header).map_err(damaged)?;
+        Ok(Step::Here(header, crc))
+    }
+
+    fn at_end(&self) -> bool {
+        self.following
+            .is_some_and(|following| following.first_frame == self.expected.number)
+    }
+
+    fn short(&self) -> Result<Step, Trouble> {
+        if self.at_end() {
+            Ok(Step::InNextSegment)
+        } else {
+            Err(damaged(format::BadFrame::Truncated))
+        }
+    }
+
+    /// Brings `len` bytes from the offset on into the window; false if the segment has fewer that are durable, or ends here.
+    fn have(&mut self, len: usize, shared: &Shared) -> Result<bool, Trouble> {
+        if self.ahead().len() >= len {
+            return Ok(true);
+        }
+        let needed = self.offset + len as u64;
+        if needed > self.limit {
+            let (limit, following) = shared
+                .durable()
+                .bounds(self.segment.id)
+                .ok_or(Trouble::Deleted)?;
+            self.limit = limit;
+            self.following = following;
+            if self.at_end() || needed > limit {
+                return Ok(false);
+            }
+        }
+        let take = (self.limit - self.offset).min(WINDOW.max(len as u64));
+        self.window.resize(take as usize, 0);
+        self.window_at = self.offset;
+        let read = self
+            .file
+            .read_full_at(&mut self.window, self.offset)
+            .map_err(Trouble::Io)?;
+        self.window.truncate(read);
+        Ok(read >= len)
+    }
+
+    /// The window from the offset on.
+    fn ahead(&self) -> &[u8] {
+        self.offset
+            .checked_sub(self.window_at)
+            .and_then(|skip| self.window.get(skip as usize..))
+            .unwrap_or(&[])
+    }
+
+    fn body(&self, header: &format::FrameHeader) -> &[u8] {
+        &self.ahead()[HEADER..HEADER + header.body_len]
+    }
+
+    fn pass(&mut self, header: &format::FrameHeader, crc: u32) {
+        self.offset += frame_len(header.body_len) as u64;
+        self.expected = Expected::after(header, crc);
+    }
+
+    /// The first sequence after damage at the offset that can be read again.
+    fn next_readable(&self, shared: &Shared) -> u64 {
+        let end = match self.following {
+            Some(following) => following.first_sequence,
+            None => shared.durable().next_sequence,
+        };
+        let mut bytes = vec![0; self.limit as usize];
+        let read = self.file.read_full_at(&mut bytes, 0).unwrap_or(0);
+        let later = scan::later_frame(&bytes[..read], self.offset as usize, &self.segment);
+        later
+            .and_then(|(_, header)| header)
+            .map_or(end, |header| header.first_sequence)
+    }
+}
+
+fn damaged(bad: format::BadFrame) -> Trouble {
+    Trouble::Damaged(bad.what().to_owned())
+}

@@ -1,0 +1,326 @@
+//! Opening a log: what is on the disk, whether it is whole, and what has to be done before anything is added.
+//!
+//! Looking comes first and changes nothing; only a log that is whole but for a torn tail is written to.
+
+use crate::error::OpenError;
+use crate::format::BLOCK;
+use crate::log::{Active, Log, Next, Options};
+use crate::scan::{Scan, scan};
+use crate::segments::{self, Durable, Segment, Shared, numbered};
+use crate::spares;
+use crate::storage::{Storage, StorageFile};
+
+/// How many files with torn tails are kept; the oldest go first.
+pub const TORN_KEPT: usize = 16;
+
+const LOCK: &str = "wal.lock";
+/// How often the end of a log is looked at again, when another process may be writing it.
+const LIVE_TRIES: usize = 5;
+
+/// What opening a log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes of the torn tail that was cut; 0 without one.
+    pub torn_bytes: u64,
+    /// The file in the log's directory that they were copied to.
+    pub torn_file: Option<String>,
+    /// Body of the last opening frame; `None` in a new log.
+    pub last_opening: Option<Vec<u8>>,
+    /// Number of the last opening frame; 0 in a new log.
+    pub last_opening_frame: u64,
+    /// Number of the oldest frame kept (of the first one to come, in a new log).
+    pub first_frame: u64,
+    /// Sequence of the first event kept (of the first one to come, in a new log).
+    pub first_sequence: u64,
+    /// Number the next frame will get.
+    pub next_frame: u64,
+    /// Sequence the next event will get.
+    pub next_sequence: u64,
+    /// How many segments there are.
+    pub segments: usize,
+}
+
+/// The end of a log that was not written to the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment's file, with its path where it has one.
+    pub file: String,
+    /// Where the last valid frame ends.
+    pub offset: u64,
+    /// Bytes from there to the last one that is not zero.
+    pub bytes: u64,
+}
+
+/// A log as it was found.
+struct Found {
+    segments: Vec<Segment>,
+    last: Option<Last>,
+}
+
+/// The last segment: its file's bytes, and what they hold.
+struct Last {
+    bytes: Vec<u8>,
+    scan: Scan,
+}
+
+pub(crate) fn open<S: Storage>(
+    storage: S,
+    options: Options,
+) -> Result<(Log<S>, Recovered), OpenError> {
+    options.check()?;
+    let lock = storage.lock(LOCK).map_err(failed(&storage, "lock", LOCK))?;
+    let Some(lock) = lock else {
+        return Err(OpenError::Locked {
+            file: storage.describe(LOCK),
+        });
+    };
+    let found = look(&storage, 1)?;
+
+    let first_spare = remove_spares(&storage)?;
+    let torn_file = match &found.last {
+        Some(last) if last.scan.torn > 0 => Some(copy_aside(&storage, &found, last)?),
+        _ => None,
+    };
+    let active = match (&found.last, found.segments.last()) {
+        (Some(last), Some(segment)) => Some(make_durable(&storage, segment, last)?),
+        _ => None,
+    };
+    sync_sealed(&storage, &found.segments)?;
+    storage
+        .sync_dir()
+        .map_err(failed(&storage, "sync the directory", ""))?;
+
+    let recovered = found.recovered(torn_file);
+    let next = Next {
+        segment: found
+            .segments
+            .last()
+            .map_or(1, |segment| segment.header.id + 1),
+        frame: recovered.next_frame,
+        sequence: recovered.next_sequence,
+        previous: found.last.as_ref().map_or(0, |last| last.scan.crc),
+    };
+    let shared = Shared::new(found.durable());
+    let log = Log::new(
+        storage.clone(),
+        options,
+        lock,
+        shared,
+        active,
+        next,
+        first_spare,
+    )
+    .map_err(failed(
+        &storage,
+        "start the thread that prepares files for",
+        "",
+    ))?;
+    Ok((log, recovered))
+}
+
+/// What a reader without a log needs: nothing is written and no lock taken.
+pub(crate) fn open_read_only<S: Storage>(
+    storage: &S,
+) -> Result<(Shared, Option<TornTail>), OpenError> {
+    let found = look(storage, LIVE_TRIES)?;
+    let torn = match (&found.last, found.segments.last()) {
+        (Some(last), Some(segment)) if last.scan.torn > 0 => Some(TornTail {
+            file: storage.describe(&segment.name),
+            offset: last.scan.end,
+            bytes: last.scan.torn,
+        }),
+        _ => None,
+    };
+    Ok((Shared::new(found.durable()), torn))
+}
+
+/// Lists and checks. With more than one try, damage counts only if it is there each time: somebody may be writing meanwhile.
+fn look<S: Storage>(storage: &S, tries: usize) -> Result<Found, OpenError> {
+    let mut left = tries;
+    loop {
+        left -= 1;
+        match look_once(storage) {
+            Err(OpenError::Corrupt(_) | OpenError::Io { .. }) if left > 0 => {}
+            other => return other,
+        }
+    }
+}
+
+fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
+    let segments = segments::load(storage)?;
+    let last = match segments.last() {
+        None => None,
+        Some(segment) => {
+            let bytes = read_whole(storage, segment)?;
+            let scan = scan(&bytes, &segment.header, &storage.describe(&segment.name))?;
+            Some(Last { bytes, scan })
+        }
+    };
+    Ok(Found { segments, last })
+}
+
+fn read_whole<S: Storage>(storage: &S, segment: &Segment) -> Result<Vec<u8>, OpenError> {
+    let file = storage
+        .open(&segment.name)
+        .map_err(failed(storage, "open", &segment.name))?;
+    let mut bytes = vec![0; segment.bytes as usize];
+    let read = file
+        .read_full_at(&mut bytes, 0)
+        .map_err(failed(storage, "read", &segment.name))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+impl Found {
+    fn durable(&self) -> Durable {
+        let (end, next_frame, next_sequence) = self.last.as_ref().map_or((0, 1, 1), |last| {
+            (last.scan.end, last.scan.next_frame, last.scan.next_sequence)
+        });
+        Durable {
+            segments: self.segments.iter().cloned().collect(),
+            end,
+            next_frame,
+            next_sequence,
+        }
+    }
+
+    fn recovered(&self, torn_file: Option<String>) -> Recovered {
+        let durable = self.durable();
+        Recovered {
+            torn_bytes: self.last.as_ref().map_or(0, |last| last.scan.torn),
+            torn_file,
+            last_opening: self
+                .last
+                .as_ref()
+                .map(|last| last.bytes[last.scan.opening.clone()].to_vec()),
+            last_opening_frame: self
+                .segments
+                .last()
+                .map_or(0, |segment| segment.header.first_frame),
+            first_frame: durable.first_frame(),
+            first_sequence: self
+                .segments
+                .first()
+                .map_or(1, |segment| segment.header.first_sequence),
+            next_frame: durable.next_frame,
+            next_sequence: durable.next_sequence,
+            segments: self.segments.len(),
+        }
+    }
+}
+
+/// Removes what a former process had prepared, and returns a number for the first new spare.
+fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
+    let mut next = 1;
+    for name in storage.list().map_err(failed(storage, "list", ""))? {
+        if let Some(number) = numbered(&name, "spare_", 10, ".tmp") {
+            storage
+                .remove(&name)
+                .map_err(failed(storage, "remove", &name))?;
+            next = next.max(number + 1);
+        }
+    }
+    debug_assert!(numbered(&spares::spare_name(next), "spare_", 10, ".tmp") == Some(next));
+    Ok(next)
+}
+
+/// Copies the torn tail to a file of its own, durably, and returns its name.
+fn copy_aside<S: Storage>(storage: &S, found: &Found, last: &Last) -> Result<String, OpenError> {
+    let names = storage.list().map_err(failed(storage, "list", ""))?;
+    let mut kept: Vec<u64> = names
+        .iter()
+        .filter_map(|name| numbered(name, "torn_", 5, ".bin"))
+        .collect();
+    kept.sort_unstable();
+    let name = torn_name(kept.last().map_or(1, |last| last + 1));
+    let file = storage
+        .create(&name)
+        .map_err(failed(storage, "create", &name))?;
+    let start = last.scan.end as usize;
+    let torn = &last.bytes[start..start + last.scan.torn as usize];
+    file.write_at(torn, 0)
+        .map_err(failed(storage, "write", &name))?;
+    file.sync_all().map_err(failed(storage, "sync", &name))?;
+    storage
+        .sync_dir()
+        .map_err(failed(storage, "sync the directory of", &name))?;
+    let segment = found.segments.last().map_or("", |segment| &segment.name);
+    tracing::warn!(
+        segment,
+        offset = last.scan.end,
+        bytes = last.scan.torn,
+        copy = name,
+        "cut the log's torn tail"
+    );
+    let surplus = (kept.len() + 1).saturating_sub(TORN_KEPT);
+    for old in kept.into_iter().take(surplus).map(torn_name) {
+        storage
+            .remove(&old)
+            .map_err(failed(storage, "remove", &old))?;
+    }
+    Ok(name)
+}
+
+fn torn_name(number: u64) -> String {
+    format!("torn_{number:05}.bin")
+}
+
+/// Zeroes the torn tail, writes the last frame once more, and syncs.
+///
+/// The sync of that frame may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
+/// a sync alone would then report success. Earlier frames were durable before it was written.
+fn make_durable<S: Storage>(
+    storage: &S,
+    segment: &Segment,
+    last: &Last,
+) -> Result<Active<S::File>, OpenError> {
+    let name = &segment.name;
+    let file = storage.open(name).map_err(failed(storage, "open", name))?;
+    let only_opening = last.scan.last_frame_at == BLOCK as u64;
+    let from = if only_opening {
+        0
+    } else {
+        last.scan.last_frame_at
+    };
+    let end = last.scan.end;
+    file.write_at(&last.bytes[from as usize..end as usize], from)
+        .map_err(failed(storage, "write", name))?;
+    if last.scan.torn > 0 {
+        let zeros = vec![0; last.scan.torn as usize];
+        file.write_at(&zeros, end)
+            .map_err(failed(storage, "write", name))?;
+    }
+    file.sync_all().map_err(failed(storage, "sync", name))?;
+    Ok(Active {
+        file,
+        name: name.clone(),
+        header: segment.header,
+        end,
+        bytes: segment.bytes,
+        only_opening,
+    })
+}
+
+/// Syncs the other segments: they were durable, unless the directory was copied here a moment ago.
+fn sync_sealed<S: Storage>(storage: &S, segments: &[Segment]) -> Result<(), OpenError> {
+    let sealed = segments.len().saturating_sub(1);
+    for segment in &segments[..sealed] {
+        let name = &segment.name;
+        let file = storage.open(name).map_err(failed(storage, "open", name))?;
+        file.sync_all().map_err(failed(storage, "sync", name))?;
+    }
+    Ok(())
+}
+
+fn failed<S: Storage>(
+    storage: &S,
+    doing: &'static str,
+    name: &str,
+) -> impl FnOnce(std::io::Error) -> OpenError + use<S> {
+    let file = storage.describe(name);
+    move |source| OpenError::Io {
+        doing,
+        file,
+        source,
+    }
+}

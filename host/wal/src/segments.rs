@@ -1,0 +1,205 @@
+//! Which segments there are and how far the log is durable: the one thing the writer and its readers share. Must not read frames.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::error::{Corruption, OpenError};
+use crate::format::{BLOCK, BadSegment, SegmentHeader, VERSION};
+use crate::storage::{Storage, StorageFile};
+
+/// One segment file.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub name: String,
+    pub header: SegmentHeader,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Time of the last change, where it is known and final.
+    pub modified: Option<SystemTime>,
+}
+
+/// What the writer publishes and readers look at.
+pub(crate) struct Shared {
+    /// Number of the first frame that is not durable: what readers ask first, without the lock.
+    next_frame: AtomicU64,
+    // A lock because the list and the end of its last segment must be seen together; held for a few loads and stores only.
+    durable: Mutex<Durable>,
+}
+
+/// The durable part of the log.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    /// Oldest first; the last is the one being written.
+    pub segments: VecDeque<Segment>,
+    /// Where the next frame goes in the last segment.
+    pub end: u64,
+    pub next_frame: u64,
+    pub next_sequence: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(durable: Durable) -> Shared {
+        Shared {
+            next_frame: AtomicU64::new(durable.next_frame),
+            durable: Mutex::new(durable),
+        }
+    }
+
+    pub(crate) fn next_frame(&self) -> u64 {
+        self.next_frame.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn durable(&self) -> MutexGuard<'_, Durable> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is durable; readers see the change whole.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Durable)) {
+        let mut durable = self.durable();
+        change(&mut durable);
+        self.next_frame.store(durable.next_frame, Ordering::Release);
+    }
+}
+
+impl Durable {
+    /// The oldest frame there is; of an empty log, the next one.
+    pub(crate) fn first_frame(&self) -> u64 {
+        self.segments
+            .front()
+            .map_or(self.next_frame, |segment| segment.header.first_frame)
+    }
+
+    /// The segment that holds `frame`, and the header of the one after it.
+    pub(crate) fn holding(&self, frame: u64) -> Option<(&Segment, Option<&Segment>)> {
+        let after = self
+            .segments
+            .partition_point(|segment| segment.header.first_frame <= frame);
+        let at = after.checked_sub(1)?;
+        Some((&self.segments[at], self.segments.get(after)))
+    }
+
+    /// How far segment `id` may be read, and what comes after it; `None` when it was deleted.
+    pub(crate) fn bounds(&self, id: u64) -> Option<(u64, Option<SegmentHeader>)> {
+        let at = self
+            .segments
+            .iter()
+            .position(|segment| segment.header.id == id)?;
+        match self.segments.get(at + 1) {
+            Some(next) => Some((self.segments[at].bytes, Some(next.header))),
+            None => Some((self.end, None)),
+        }
+    }
+}
+
+pub(crate) fn segment_name(id: u64) -> String {
+    format!("wal_{id:010}.seg")
+}
+
+/// The number in a file name of the form `prefix` + at least `width` digits + `suffix`, exactly as this crate writes it.
+pub(crate) fn numbered(name: &str, prefix: &str, width: usize, suffix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let id = digits.parse().ok()?;
+    (format!("{id:0width$}") == digits).then_some(id)
+}
+
+/// Lists the segments and checks that their headers are whole and follow each other. Changes nothing.
+pub(crate) fn load<S: Storage>(storage: &S) -> Result<Vec<Segment>, OpenError> {
+    let io = |doing, name: &str| {
+        let file = storage.describe(name);
+        move |source| OpenError::Io {
+            doing,
+            file,
+            source,
+        }
+    };
+    let names = storage.list().map_err(io("list", ""))?;
+    let mut ids: Vec<u64> = names
+        .iter()
+        .filter_map(|name| numbered(name, "wal_", 10, ".seg"))
+        .collect();
+    ids.sort_unstable();
+    let mut headers = Vec::with_capacity(ids.len());
+    for &id in &ids {
+        let name = segment_name(id);
+        let file = storage.open(&name).map_err(io("open", &name))?;
+        let mut block = vec![0; BLOCK];
+        let read = file
+            .read_full_at(&mut block, 0)
+            .map_err(io("read", &name))?;
+        let bytes = file.len().map_err(io("read the length of", &name))?;
+        headers.push((SegmentHeader::decode(&block[..read]), bytes));
+    }
+    check_headers(storage, &ids, headers)
+}
+
+fn check_headers<S: Storage>(
+    storage: &S,
+    ids: &[u64],
+    headers: Vec<(Result<SegmentHeader, BadSegment>, u64)>,
+) -> Result<Vec<Segment>, OpenError> {
+    let mut segments: Vec<Segment> = Vec::with_capacity(ids.len());
+    for (at, (header, bytes)) in headers.iter().enumerate() {
+        let name = segment_name(ids[at]);
+        let following = headers
+            .get(at + 1)
+            .and_then(|(header, _)| header.as_ref().ok());
+        let damaged = |name: &str, what: String| Corruption {
+            file: storage.describe(name),
+            offset: 0,
+            frame: 0,
+            first_sequence: segments
+                .last()
+                .map_or(1, |before| before.header.first_sequence),
+            last_sequence: following.map(|header| header.first_sequence.saturating_sub(1)),
+            what,
+        };
+        let header = match header {
+            Ok(header) => *header,
+            Err(BadSegment::Version(version)) => {
+                return Err(OpenError::UnknownVersion {
+                    file: storage.describe(&name),
+                    version: *version,
+                    known: VERSION,
+                });
+            }
+            Err(BadSegment::Damaged(what)) => return Err(damaged(&name, (*what).to_owned()).into()),
+        };
+        if header.id != ids[at] {
+            return Err(damaged(
+                &name,
+                format!("the file says that it is segment {}", header.id),
+            )
+            .into());
+        }
+        if let Some(before) = segments.last() {
+            if header.id != before.header.id + 1 {
+                let missing = segment_name(before.header.id + 1);
+                let what = format!("the segment is missing, though {name} comes after it");
+                let last_sequence = Some(header.first_sequence.saturating_sub(1));
+                return Err(Corruption {
+                    last_sequence,
+                    ..damaged(&missing, what)
+                }
+                .into());
+            }
+            if header.first_frame <= before.header.first_frame
+                || header.first_sequence < before.header.first_sequence
+            {
+                return Err(damaged(
+                    &name,
+                    format!("the segment does not continue {}", before.name),
+                )
+                .into());
+            }
+        }
+        segments.push(Segment {
+            modified: storage.modified(&name).ok(),
+            name,
+            header,
+            bytes: *bytes,
+        });
+    }
+    Ok(segments)
+}

@@ -1,0 +1,296 @@
+//! Files filled with zeros ahead of their use as segments, and what becomes of segments that are no longer needed.
+//!
+//! A background thread does the slow parts, so that the writer's syncs never wait for a growing file. Without
+//! spares there is no thread and everything happens in the caller. Segments go oldest first, each made durable before
+//! the next: a crash must never leave a gap. After any failure of that, none are deleted until the log is opened again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::error::DeleteError;
+use crate::storage::{Storage, StorageFile};
+
+/// Bytes of zeros per write, and how many such writes per sync: small steps keep the disk's queue short for the log itself.
+const CHUNK: usize = 1 << 20;
+const CHUNKS_PER_SYNC: u64 = 4;
+
+/// A file ready to become a segment.
+pub(crate) struct Spare<F> {
+    pub name: String,
+    pub file: F,
+    /// Its length; all zeros.
+    pub bytes: u64,
+}
+
+/// The spares of one log.
+pub(crate) struct Spares<S: Storage> {
+    inner: Arc<Inner<S>>,
+    thread: Option<(Sender<Task>, JoinHandle<()>)>,
+}
+
+struct Inner<S: Storage> {
+    storage: S,
+    bytes: u64,
+    wanted: usize,
+    next_name: AtomicU64,
+    // Locked to push or take one entry; never across I/O.
+    ready: Mutex<VecDeque<Spare<S::File>>>,
+    stop: AtomicBool,
+    /// A deletion failed: which of them are durable is unknown.
+    stuck: AtomicBool,
+}
+
+enum Task {
+    Prepare,
+    Retire(String),
+}
+
+pub(crate) fn spare_name(number: u64) -> String {
+    format!("spare_{number:010}.tmp")
+}
+
+impl<S: Storage> Spares<S> {
+    /// `wanted` files of `bytes` each are kept ready; names start at `first_name`.
+    pub(crate) fn new(
+        storage: S,
+        bytes: u64,
+        wanted: usize,
+        first_name: u64,
+    ) -> io::Result<Spares<S>> {
+        let inner = Arc::new(Inner {
+            storage,
+            bytes,
+            wanted,
+            next_name: AtomicU64::new(first_name),
+            ready: Mutex::new(VecDeque::new()),
+            stop: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+        });
+        let thread = if wanted == 0 {
+            None
+        } else {
+            Some(start(inner.clone())?)
+        };
+        let spares = Spares { inner, thread };
+        for _ in 0..wanted {
+            spares.prepare();
+        }
+        Ok(spares)
+    }
+
+    /// A file to become a segment: one filled ahead, or else a new one with its space reserved.
+    pub(crate) fn take(&self) -> io::Result<Spare<S::File>> {
+        if let Some(spare) = self.inner.ready().pop_front() {
+            return Ok(spare);
+        }
+        if self.inner.wanted > 0 {
+            tracing::debug!("no log segment was prepared ahead; syncs may take longer for a while");
+        }
+        let name = self.inner.new_name();
+        let file = self.inner.storage.create(&name)?;
+        let bytes = self.inner.bytes;
+        match file.allocate(bytes) {
+            Ok(()) => Ok(Spare { name, file, bytes }),
+            Err(error) => {
+                self.discard(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks for another spare, in the place of one that was taken.
+    pub(crate) fn prepare(&self) {
+        self.send(Task::Prepare);
+    }
+
+    /// Removes a spare that could not be used. A failure leaves a worthless file until the next start.
+    pub(crate) fn discard(&self, name: &str) {
+        self.inner.remove_worthless(name);
+    }
+
+    /// Fails when an earlier deletion did: which of them are durable is then unknown, and one more could leave a gap.
+    pub(crate) fn check_deleting(&self, segment: &str) -> Result<(), DeleteError> {
+        self.inner.check_deleting(segment)
+    }
+
+    /// Deletes the segment: at once without a thread, soon with one. Called with the oldest first.
+    pub(crate) fn retire(&self, segment: &str) -> Result<(), DeleteError> {
+        if self.thread.is_none() {
+            return self.inner.delete(segment);
+        }
+        self.send(Task::Retire(segment.to_owned()));
+        Ok(())
+    }
+
+    fn send(&self, task: Task) {
+        if let Some((tasks, _)) = &self.thread {
+            // The thread ends only when told to or when it panicked; segments are then made without being filled ahead.
+            if tasks.send(task).is_err() {
+                tracing::warn!("the thread that prepares log segments is gone");
+            }
+        }
+    }
+}
+
+impl<S: Storage> Drop for Spares<S> {
+    fn drop(&mut self) {
+        self.inner.stop.store(true, Ordering::Relaxed);
+        if let Some((tasks, thread)) = self.thread.take() {
+            drop(tasks);
+            if thread.join().is_err() {
+                tracing::warn!("the thread that prepares log segments panicked");
+            }
+        }
+    }
+}
+
+fn start<S: Storage>(inner: Arc<Inner<S>>) -> io::Result<(Sender<Task>, JoinHandle<()>)> {
+    let (tasks, inbox) = channel();
+    let thread = std::thread::Builder::new()
+        .name("tally-wal-spares".to_owned())
+        .spawn(move || inner.run(&inbox))?;
+    Ok((tasks, thread))
+}
+
+impl<S: Storage> Inner<S> {
+    /// The thread: one task after the other until the log is dropped. Retired files are kept as they are, at most as many as
+    /// there are spares, to be filled when one is needed.
+    fn run(&self, tasks: &Receiver<Task>) {
+        let mut retired = VecDeque::new();
+        for task in tasks {
+            // Deletions still happen: after a stop they are few and quick.
+            match task {
+                Task::Prepare if !self.stop.load(Ordering::Relaxed) => {
+                    self.prepare(retired.pop_front())
+                }
+                Task::Prepare => {}
+                Task::Retire(name) => {
+                    let done = if retired.len() < self.wanted {
+                        self.recycle(&name).map(|name| retired.push_back(name))
+                    } else {
+                        self.delete(&name)
+                    };
+                    if let Err(error) = done {
+                        let source = &error.source;
+                        tracing::warn!(%error, %source, "log segments stay on the disk");
+                    }
+                }
+            }
+        }
+        for name in retired {
+            self.remove_worthless(&name);
+        }
+    }
+
+    fn prepare(&self, retired: Option<String>) {
+        let name = retired.unwrap_or_else(|| self.new_name());
+        match self.fill(&name) {
+            Ok(Some(spare)) => self.ready().push_back(spare),
+            Ok(None) => self.remove_worthless(&name),
+            Err(error) => {
+                tracing::warn!(file = self.storage.describe(&name), %error, "could not prepare a log segment ahead");
+                self.remove_worthless(&name);
+            }
+        }
+    }
+
+    /// Fills the file (a retired one or a new one) with zeros and syncs it; `None` when told to stop.
+    fn fill(&self, name: &str) -> io::Result<Option<Spare<S::File>>> {
+        let file = match self.storage.create(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.storage.open(name)?
+            }
+            other => other?,
+        };
+        // A segment that held one oversized frame is longer.
+        if file.len()? > self.bytes {
+            file.set_len(self.bytes)?;
+        }
+        let zeros = vec![0; CHUNK.min(self.bytes as usize)];
+        let mut offset = 0;
+        let mut chunks = 0;
+        while offset < self.bytes {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let take = zeros.len().min((self.bytes - offset) as usize);
+            file.write_at(&zeros[..take], offset)?;
+            offset += take as u64;
+            chunks += 1;
+            if chunks % CHUNKS_PER_SYNC == 0 {
+                file.sync_data()?;
+            }
+        }
+        file.sync_all()?;
+        Ok(Some(Spare {
+            name: name.to_owned(),
+            file,
+            bytes: self.bytes,
+        }))
+    }
+
+    /// Takes a segment's name away, durably, before anything overwrites the file.
+    fn recycle(&self, segment: &str) -> Result<String, DeleteError> {
+        let name = self.new_name();
+        self.take_away(segment, "rename", |storage| storage.rename(segment, &name))?;
+        Ok(name)
+    }
+
+    fn delete(&self, segment: &str) -> Result<(), DeleteError> {
+        self.take_away(segment, "remove", |storage| storage.remove(segment))
+    }
+
+    fn take_away(
+        &self,
+        segment: &str,
+        doing: &'static str,
+        act: impl FnOnce(&S) -> io::Result<()>,
+    ) -> Result<(), DeleteError> {
+        self.check_deleting(segment)?;
+        let failed = |doing| {
+            let file = self.storage.describe(segment);
+            move |source| {
+                self.stuck.store(true, Ordering::Relaxed);
+                DeleteError {
+                    doing,
+                    file,
+                    source,
+                }
+            }
+        };
+        act(&self.storage).map_err(failed(doing))?;
+        self.storage
+            .sync_dir()
+            .map_err(failed("sync the directory of"))
+    }
+
+    fn check_deleting(&self, segment: &str) -> Result<(), DeleteError> {
+        if !self.stuck.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let source = io::Error::other("an earlier deletion failed");
+        Err(DeleteError {
+            doing: "remove",
+            file: self.storage.describe(segment),
+            source,
+        })
+    }
+
+    fn remove_worthless(&self, name: &str) {
+        if let Err(error) = self.storage.remove(name) {
+            tracing::warn!(file = self.storage.describe(name), %error, "a spare file stays on the disk until the next start");
+        }
+    }
+
+    fn new_name(&self) -> String {
+        spare_name(self.next_name.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn ready(&self) -> MutexGuard<'_, VecDeque<Spare<S::File>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

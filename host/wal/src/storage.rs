@@ -1,0 +1,70 @@
+//! The border between the log and a directory of files: everything the log does to a disk goes through these two traits,
+//! so that a twin in memory can tear, lose and refuse each of these operations. Must not know frames or segments.
+
+use std::io;
+use std::time::SystemTime;
+
+/// One directory of files. Names are plain file names, never paths. Clones share the directory.
+pub trait Storage: Clone + Send + Sync + 'static {
+    /// An open file of this storage.
+    type File: StorageFile;
+    /// Holds a lock taken by [`Storage::lock`] until it is dropped.
+    type Lock: Send + Sync + 'static;
+
+    /// The names of all files, in no particular order.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Creates an empty file for reading and writing; fails if the name exists. Durable after [`Storage::sync_dir`].
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file for reading and writing (for reading alone where the storage is read-only).
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Gives a file another name, replacing what had it. Durable after [`Storage::sync_dir`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file. Durable after [`Storage::sync_dir`].
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes all creations, renames and removals so far durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// When the file's content was last changed.
+    fn modified(&self, name: &str) -> io::Result<SystemTime>;
+    /// Takes the exclusive lock `name`, or returns `None` if somebody else holds it.
+    fn lock(&self, name: &str) -> io::Result<Option<Self::Lock>>;
+    /// What to call this file in a message: its path, if it has one.
+    fn describe(&self, name: &str) -> String {
+        name.to_owned()
+    }
+}
+
+/// An open file. All methods take `&self`: positions are explicit and readers share a file with the writer.
+pub trait StorageFile: Send + Sync + 'static {
+    /// Reads at most `buffer.len()` bytes; 0 means the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes`, extending the file if need be.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the content, and the length needed to read it, durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes content and all metadata durable (`fsync`).
+    fn sync_all(&self) -> io::Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// True when the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends (with zeros) to `length` bytes.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Extends to `length` zero bytes and reserves their space where the storage can, so that a full disk is met here and not later.
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    /// Reads until `buffer` is full or the file ends; returns the bytes read.
+    fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(&mut buffer[done..], offset + done as u64)? {
+                0 => break,
+                read => done += read,
+            }
+        }
+        Ok(done)
+    }
+}

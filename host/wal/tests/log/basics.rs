@@ -1,0 +1,278 @@
+//! What a log does when nothing goes wrong.
+
+use tally_testkit::MemStorage;
+use tally_wal::{AppendError, Frame, Log, OpenError, ReadError};
+
+use crate::script::{body, options, read_all};
+
+/// A log of `segments` segments with two frames after each opening.
+fn log_of(segments: u64) -> (MemStorage, Log<MemStorage>) {
+    let storage = MemStorage::new();
+    let (mut log, recovered) = Log::open(storage.clone(), options(0)).expect("new");
+    assert_eq!(
+        (
+            recovered.first_frame,
+            recovered.next_frame,
+            recovered.next_sequence
+        ),
+        (1, 1, 1)
+    );
+    assert_eq!((recovered.last_opening, recovered.segments), (None, 0));
+    for segment in 0..segments {
+        log.roll(&body(segment, 20)).expect("rolls");
+        log.append(10, &body(segment, 100)).expect("appends");
+        log.append(5, &body(segment, 50)).expect("appends");
+    }
+    (storage, log)
+}
+
+#[test]
+fn numbers_are_dense() {
+    let (_, log) = log_of(3);
+    let frames = read_all(&mut log.reader());
+    let numbers: Vec<_> = frames
+        .iter()
+        .map(|frame| {
+            (
+                frame.number,
+                frame.first_sequence,
+                frame.count,
+                frame.opening,
+            )
+        })
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            (1, 1, 0, true),
+            (2, 1, 10, false),
+            (3, 11, 5, false),
+            (4, 16, 0, true),
+            (5, 16, 10, false),
+            (6, 26, 5, false),
+            (7, 31, 0, true),
+            (8, 31, 10, false),
+            (9, 41, 5, false),
+        ]
+    );
+    assert_eq!((log.next_frame(), log.next_sequence()), (10, 46));
+}
+
+#[test]
+fn readers_follow_the_writer() {
+    let (_, mut log) = log_of(1);
+    let mut reader = log.reader();
+    assert_eq!(read_all(&mut reader).len(), 3);
+    log.append(1, b"in the same segment").expect("appends");
+    assert_eq!(read_all(&mut reader)[0].body, b"in the same segment");
+    log.roll(b"next").expect("rolls");
+    log.roll(b"and next").expect("rolls");
+    log.append(1, b"there").expect("appends");
+    let bodies: Vec<_> = read_all(&mut reader)
+        .into_iter()
+        .map(|frame| frame.body)
+        .collect();
+    assert_eq!(bodies, [&b"next"[..], b"and next", b"there"]);
+}
+
+#[test]
+fn seeking_reaches_every_frame() {
+    let (_, log) = log_of(3);
+    let all = read_all(&mut log.reader());
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    // Every pair of positions, in both directions.
+    for first in 1..=10 {
+        for second in 1..=10 {
+            for target in [first, second] {
+                reader.seek(target).expect("in the log");
+                assert_eq!(reader.position(), target);
+                let found = reader.next(&mut frame).expect("readable");
+                assert_eq!(found, target < 10);
+                if found {
+                    assert_eq!(frame, all[target as usize - 1]);
+                }
+            }
+        }
+    }
+    assert!(matches!(
+        reader.seek(11),
+        Err(ReadError::Beyond {
+            frame: 11,
+            next: 10
+        })
+    ));
+}
+
+#[test]
+fn a_cloned_reader_goes_on_from_the_same_frame_by_itself() {
+    let (_, log) = log_of(3);
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    for _ in 0..4 {
+        assert!(reader.next(&mut frame).expect("readable"));
+    }
+    let mut other = reader.clone();
+    assert_eq!(other.position(), 5);
+    let rest = read_all(&mut other);
+    assert_eq!((rest.len(), rest[0].number), (5, 5));
+    assert_eq!(read_all(&mut reader), rest, "the first one did not move");
+}
+
+#[test]
+fn the_segment_of_a_frame_starts_with_its_opening() {
+    let (_, log) = log_of(3);
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    for (target, opening) in [(1, 1), (3, 1), (4, 4), (6, 4), (9, 7), (10, 7)] {
+        reader.seek_segment_of(target).expect("in the log");
+        assert!(reader.next(&mut frame).expect("readable"));
+        assert_eq!((frame.number, frame.opening), (opening, true));
+    }
+}
+
+#[test]
+fn an_empty_log_has_nothing_to_read_and_asks_for_a_roll() {
+    let (_, mut log) = log_of(0);
+    assert!(log.needs_roll(0));
+    assert!(matches!(log.append(1, b"x"), Err(AppendError::NeedsRoll)));
+    let mut reader = log.reader();
+    reader.seek(1).expect("the first to come");
+    assert!(read_all(&mut reader).is_empty());
+    log.roll(b"opening").expect("rolls");
+    assert_eq!(read_all(&mut reader).len(), 1);
+}
+
+#[test]
+fn deleting_takes_whole_sealed_segments_from_the_front() {
+    let (storage, mut log) = log_of(3);
+    let mut reader = log.reader();
+    let mut late = log.reader();
+    let mut frame = Frame::default();
+    late.next(&mut frame).expect("readable");
+
+    assert!(log.delete_before(3).expect("deletes").is_empty());
+    let deleted = log.delete_before(6).expect("deletes");
+    assert_eq!(
+        (deleted.len(), &deleted[0].name[..]),
+        (1, "wal_0000000001.seg")
+    );
+    assert!(deleted[0].sealed);
+    assert!(!storage.names().contains(&"wal_0000000001.seg".to_owned()));
+    assert_eq!(
+        log.segments()
+            .iter()
+            .map(|segment| segment.first_frame)
+            .collect::<Vec<_>>(),
+        [4, 7]
+    );
+
+    assert!(matches!(
+        reader.seek(3),
+        Err(ReadError::Gone {
+            frame: 3,
+            oldest: 4
+        })
+    ));
+    reader.seek(4).expect("the oldest kept");
+    assert_eq!(read_all(&mut reader).len(), 6);
+    // This one stands in the middle of what was deleted: it may read on from what it holds, or say that it is gone.
+    match late.next(&mut frame) {
+        Ok(true) => assert_eq!(frame.number, 2),
+        Ok(false) => panic!("there is more"),
+        Err(error) => assert!(
+            matches!(
+                error,
+                ReadError::Gone {
+                    frame: 2,
+                    oldest: 4
+                }
+            ),
+            "{error}"
+        ),
+    }
+
+    log.delete_before(u64::MAX).expect("deletes");
+    let left = log.segments();
+    assert_eq!(
+        (left.len(), left[0].first_frame, left[0].sealed),
+        (1, 7, false)
+    );
+}
+
+#[test]
+fn a_reader_at_the_end_survives_the_deletion_of_its_segment() {
+    let (_, mut log) = log_of(1);
+    let mut reader = log.reader();
+    assert_eq!(read_all(&mut reader).len(), 3);
+    log.roll(b"two").expect("rolls");
+    log.roll(b"three").expect("rolls");
+    log.delete_before(4).expect("deletes");
+    assert_eq!(read_all(&mut reader).len(), 2);
+}
+
+#[test]
+fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
+    let (storage, mut log) = log_of(1);
+    let large = body(7, 50_000);
+    assert!(log.needs_roll(large.len()));
+    log.roll(b"opening").expect("rolls");
+    assert!(!log.needs_roll(large.len()));
+    log.append(9, &large).expect("appends");
+    assert!(log.needs_roll(0));
+    drop(log);
+    let (log, _) = Log::open(storage, options(0)).expect("opens");
+    assert_eq!(read_all(&mut log.reader())[4].body, large);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_and_harms_nothing() {
+    let (_, mut log) = log_of(1);
+    let limit = options(0).max_frame_bytes;
+    let over = vec![1; limit + 1];
+    assert!(matches!(
+        log.append(1, &over),
+        Err(AppendError::TooLarge { .. })
+    ));
+    assert!(matches!(log.roll(&over), Err(AppendError::TooLarge { .. })));
+    log.roll(b"").expect("rolls");
+    log.append(1, &over[1..]).expect("exactly the limit");
+}
+
+#[test]
+fn a_log_has_one_writer() {
+    let (storage, log) = log_of(1);
+    assert!(matches!(
+        Log::open(storage.clone(), options(0)),
+        Err(OpenError::Locked { .. })
+    ));
+    drop(log);
+    Log::open(storage, options(0)).expect("free again");
+}
+
+#[test]
+fn other_files_are_left_alone() {
+    let (storage, log) = log_of(1);
+    drop(log);
+    let foreign = [
+        "notes.txt",
+        "wal_1.seg",
+        "wal_00000000001.seg",
+        "wal_0000000009.seg.bak",
+        "spare_1.tmp",
+    ];
+    for name in foreign {
+        storage.overwrite(name, b"mine".to_vec());
+    }
+    storage.overwrite("spare_0000000004.tmp", b"worthless".to_vec());
+    let (_log, recovered) = Log::open(storage.clone(), options(0)).expect("opens");
+    assert_eq!(recovered.segments, 1);
+    for name in foreign {
+        assert_eq!(
+            storage.contents(name).as_deref(),
+            Some(&b"mine"[..]),
+            "{name}"
+        );
+    }
+    assert_eq!(storage.contents("spare_0000000004.tmp"), None);
+}

@@ -1,0 +1,341 @@
+//! Damage to bytes at rest: refused with a message that says where, or harmless.
+
+use expect_test::{Expect, expect};
+use tally_testkit::MemStorage;
+use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
+
+use crate::script::{body, options, read_all};
+
+/// Three segments with a few frames each.
+fn small_log() -> (MemStorage, Vec<Frame>) {
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(
+        storage.clone(),
+        Options {
+            salt: Some(5),
+            ..options(0)
+        },
+    )
+    .expect("new");
+    for segment in 0..3 {
+        log.roll(&body(segment, 60)).expect("rolls");
+        log.append(3, &body(100 + segment, 90)).expect("appends");
+        log.append(0, b"").expect("appends");
+        log.append(2, &body(200 + segment, 33)).expect("appends");
+    }
+    let frames = read_all(&mut log.reader());
+    drop(log);
+    (storage, frames)
+}
+
+fn read_until_error(storage: &MemStorage) -> Result<Vec<Frame>, String> {
+    let mut reader = Reader::open_read_only(storage.clone()).map_err(|error| error.to_string())?;
+    let mut frames = Vec::new();
+    let mut frame = Frame::default();
+    while reader.next(&mut frame).map_err(|error| error.to_string())? {
+        frames.push(frame.clone());
+    }
+    Ok(frames)
+}
+
+fn flipped(storage: &MemStorage, name: &str, at: usize, with: u8) -> MemStorage {
+    let copy = storage.duplicate();
+    let mut bytes = copy.contents(name).expect("a segment");
+    bytes[at] ^= with;
+    copy.overwrite(name, bytes);
+    copy
+}
+
+#[test]
+fn every_flipped_byte_is_refused_or_harmless() {
+    let (storage, frames) = small_log();
+    let last = "wal_0000000003.seg";
+    let (mut refused, mut harmless, mut torn) = (0, 0, 0);
+    for name in ["wal_0000000001.seg", "wal_0000000002.seg", last] {
+        for at in 0..storage.contents(name).expect("a segment").len() {
+            for with in [1 << (at % 8), 0xff] {
+                let damaged = flipped(&storage, name, at, with);
+                let read = read_until_error(&damaged);
+                let before = segments_of(&damaged);
+                let opened = Log::open(damaged.clone(), options(0));
+                match (read, opened) {
+                    (Ok(read), Ok((log, recovered))) => {
+                        assert_eq!(read_all(&mut log.reader()), read);
+                        if read == frames {
+                            harmless += 1;
+                            continue;
+                        }
+                        // Only the very last frame can be taken for a torn one, and that is said.
+                        assert_eq!(
+                            (name, &read[..]),
+                            (last, &frames[..frames.len() - 1]),
+                            "byte {at}"
+                        );
+                        assert!(recovered.torn_bytes > 0);
+                        torn += 1;
+                    }
+                    (Err(message), opened) => {
+                        assert!(
+                            message.contains(name) || message.contains("version"),
+                            "{message}"
+                        );
+                        if opened.is_err() {
+                            assert_eq!(
+                                segments_of(&damaged),
+                                before,
+                                "a refused log is left as it was"
+                            );
+                        }
+                        refused += 1;
+                    }
+                    (Ok(_), Err(error)) => panic!("{name} byte {at}: {error}"),
+                }
+            }
+        }
+    }
+    // Header blocks alone are 3 * 4096 bytes, all of them checked; the last frame is 80 bytes.
+    assert!(
+        refused >= 2 * 3 * 4096 && harmless > 1000,
+        "{refused} {harmless}"
+    );
+    assert!((100..=160).contains(&torn), "{torn}");
+}
+
+fn segments_of(storage: &MemStorage) -> Vec<(String, Option<Vec<u8>>)> {
+    let files = storage
+        .names()
+        .into_iter()
+        .map(|name| (name.clone(), storage.contents(&name)));
+    files.collect()
+}
+
+fn check_refused(damaged: &MemStorage, expected: Expect) {
+    let message = match Log::open(damaged.clone(), options(0)) {
+        Err(error) => error.to_string(),
+        Ok((log, _)) => {
+            let mut reader = log.reader();
+            let mut frame = Frame::default();
+            loop {
+                match reader.next(&mut frame) {
+                    Ok(true) => {}
+                    Ok(false) => panic!("nothing was refused"),
+                    Err(error) => break error.to_string(),
+                }
+            }
+        }
+    };
+    expected.assert_eq(&message);
+}
+
+#[test]
+fn messages_say_where_and_what_to_do() {
+    let (storage, _) = small_log();
+    let name = "wal_0000000003.seg";
+    check_refused(
+        &flipped(&storage, name, 4096 + 50, 1),
+        expect![
+            "the log is corrupt: wal_0000000003.seg at byte 4096, frame 9, no events, before sequence 11: the checksum of the frame differs, and a later frame stands at byte 4200. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+    check_refused(
+        &flipped(&storage, name, 4200 + 50, 1),
+        expect![
+            "the log is corrupt: wal_0000000003.seg at byte 4200, frame 10, sequences 11 to 13: the checksum of the frame differs, and a later frame stands at byte 4336. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+    // In a sealed segment opening finds only the header; reading finds the rest.
+    check_refused(
+        &flipped(&storage, "wal_0000000001.seg", 4200 + 10, 1),
+        expect![
+            "the log is corrupt: wal_0000000001.seg at byte 4200, frame 2, sequences 1 to 3: the checksum of the frame's header differs. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+    check_refused(
+        &flipped(&storage, "wal_0000000002.seg", 100, 1),
+        expect![
+            "the log is corrupt: wal_0000000002.seg at byte 0, its header, somewhere in sequences 1 to 10: the checksum of the segment's header differs. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+    check_refused(
+        &flipped(&storage, "wal_0000000002.seg", 8, 3),
+        expect![
+            "wal_0000000002.seg has log format version 2, this program reads version 1; use the program that wrote it"
+        ],
+    );
+}
+
+#[test]
+fn a_missing_or_foreign_segment_is_refused() {
+    let (storage, _) = small_log();
+    let one = storage.contents("wal_0000000001.seg").expect("a segment");
+    let two = storage.contents("wal_0000000002.seg").expect("a segment");
+
+    let missing = MemStorage::new();
+    missing.overwrite("wal_0000000001.seg", one.clone());
+    missing.overwrite(
+        "wal_0000000003.seg",
+        storage.contents("wal_0000000003.seg").expect("a segment"),
+    );
+    check_refused(
+        &missing,
+        expect![
+            "the log is corrupt: wal_0000000002.seg at byte 0, its header, somewhere in sequences 1 to 10: the segment is missing, though wal_0000000003.seg comes after it. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+
+    let renamed = storage.duplicate();
+    renamed.overwrite("wal_0000000002.seg", one);
+    check_refused(
+        &renamed,
+        expect![
+            "the log is corrupt: wal_0000000002.seg at byte 0, its header, somewhere in sequences 1 to 10: the file says that it is segment 1. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+
+    // The same segment of another log: same numbers, other contents before it.
+    let other = MemStorage::new();
+    let (mut log, _) = Log::open(
+        other.clone(),
+        Options {
+            salt: Some(6),
+            ..options(0)
+        },
+    )
+    .expect("new");
+    log.roll(b"another log").expect("rolls");
+    log.append(5, b"5").expect("appends");
+    log.append(0, b"").expect("appends");
+    log.append(0, b"").expect("appends");
+    log.roll(b"second").expect("rolls");
+    drop(log);
+    other.overwrite("wal_0000000002.seg", two);
+    check_refused(
+        &other,
+        expect![
+            "the log is corrupt: wal_0000000002.seg at byte 4096, frame 5, no events, before sequence 6: the frame does not continue the one before it. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+}
+
+#[test]
+fn a_torn_tail_is_copied_aside_and_cut() {
+    let (storage, frames) = small_log();
+    let name = "wal_0000000003.seg";
+    let mut bytes = storage.contents(name).expect("a segment");
+    let end = bytes.iter().rposition(|&byte| byte != 0).expect("frames") + 1;
+    let end = end.next_multiple_of(8);
+    bytes[end + 3..end + 40].fill(7);
+    bytes[end + 3000] = 8;
+    storage.overwrite(name, bytes.clone());
+
+    let reader = Reader::open_read_only(storage.clone()).expect("opens");
+    let torn = reader.torn_tail().expect("torn");
+    assert_eq!((torn.offset, torn.bytes), (end as u64, 3001));
+    assert_eq!(
+        storage.contents(name).expect("a segment"),
+        bytes,
+        "reading cuts nothing"
+    );
+
+    let (log, recovered) = Log::open(storage.clone(), options(0)).expect("opens");
+    assert_eq!(
+        (recovered.torn_bytes, recovered.torn_file.as_deref()),
+        (3001, Some("torn_00001.bin"))
+    );
+    assert_eq!(
+        storage.contents("torn_00001.bin").expect("a copy"),
+        bytes[end..end + 3001]
+    );
+    assert_eq!(read_all(&mut log.reader()), frames);
+    assert!(
+        storage.contents(name).expect("a segment")[end..]
+            .iter()
+            .all(|&byte| byte == 0)
+    );
+}
+
+#[test]
+fn only_the_newest_torn_tails_are_kept() {
+    let (storage, _) = small_log();
+    let name = "wal_0000000003.seg";
+    for _ in 0..tally_wal::TORN_KEPT + 5 {
+        let mut bytes = storage.contents(name).expect("a segment");
+        bytes[8000] = 1;
+        storage.overwrite(name, bytes);
+        Log::open(storage.clone(), options(0)).expect("opens");
+    }
+    let torn: Vec<_> = storage
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with("torn"))
+        .collect();
+    assert_eq!(torn.len(), tally_wal::TORN_KEPT);
+    assert_eq!(
+        (&torn[0][..], &torn[15][..]),
+        ("torn_00006.bin", "torn_00021.bin")
+    );
+}
+
+#[test]
+fn a_reader_names_damage_that_appears_under_it() {
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("new");
+    log.roll(b"opening").expect("rolls");
+    log.append(4, &body(2, 500)).expect("appends");
+    log.append(4, &body(3, 500)).expect("appends");
+    let name = "wal_0000000001.seg";
+    let mut bytes = storage.contents(name).expect("a segment");
+    bytes[4096 + 56 + 100] ^= 1;
+    storage.overwrite(name, bytes);
+
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    assert!(reader.next(&mut frame).expect("the opening is whole"));
+    for _ in 0..2 {
+        let Err(ReadError::Corrupt(corruption)) = reader.next(&mut frame) else {
+            panic!("damaged")
+        };
+        assert_eq!(
+            (
+                corruption.frame,
+                corruption.first_sequence,
+                corruption.last_sequence
+            ),
+            (2, 1, Some(4))
+        );
+        assert_eq!(reader.position(), 2, "an error moves nothing");
+    }
+}
+
+#[test]
+fn unknown_versions_and_options_out_of_range_are_refused() {
+    for bad in [
+        Options {
+            segment_bytes: 8000,
+            ..options(0)
+        },
+        Options {
+            segment_bytes: 10_001,
+            ..options(0)
+        },
+        Options {
+            max_frame_bytes: 0,
+            ..options(0)
+        },
+    ] {
+        assert!(matches!(
+            Log::open(MemStorage::new(), bad),
+            Err(OpenError::Option { .. })
+        ));
+    }
+    let (storage, _) = small_log();
+    let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
+    assert!(matches!(
+        Log::open(newer, options(0)),
+        Err(OpenError::UnknownVersion {
+            version: 257,
+            known: 1,
+            ..
+        })
+    ));
+}

@@ -1,0 +1,171 @@
+//! Failing operations: each one, in each way, followed by a restart with what the kernel shows, or by a power loss.
+
+use proptest::prelude::*;
+use tally_testkit::{Fault, MemStorage, Reached};
+use tally_wal::{AppendError, Log};
+
+use crate::script::{End, Promises, Step, body, example, options, read_all, steps};
+
+const FAULTS: [Fault; 3] = [Fault::Broken, Fault::NoSpace, Fault::ShortWrite];
+
+#[test]
+fn after_a_failure_of_any_operation_everything_acknowledged_is_there() {
+    let whole = MemStorage::new();
+    assert!(matches!(
+        Promises::default().run(&whole, &example(), &options(0)),
+        End::Done
+    ));
+    let mut reached = Reached::default();
+    let mut stopped = 0;
+    for fault in FAULTS {
+        for operation in 1..=whole.operations() {
+            let storage = MemStorage::new();
+            storage.inject(operation, fault);
+            let mut promises = Promises::default();
+            let end = promises.run(&storage, &example(), &options(0));
+            stopped += u64::from(!matches!(end, End::Done));
+            reached.add(&storage.reached());
+            storage.restart();
+
+            // The process starts again over what the kernel shows, works, and then the power fails.
+            let mut after_restart = promises.clone();
+            after_restart.run(
+                &storage,
+                &[Step::Append { count: 2, len: 900 }],
+                &options(0),
+            );
+            after_restart.check(&storage.crash(operation), &options(0));
+        }
+    }
+    assert_eq!(
+        (reached.broken, reached.no_space),
+        (2 * whole.operations(), whole.operations()),
+        "every fault was met"
+    );
+    assert!(
+        reached.short_writes > 10 && reached.failed_syncs > 30,
+        "{reached:?}"
+    );
+    assert!(stopped > 150, "{stopped}");
+}
+
+#[test]
+fn a_failed_sync_is_not_forgotten_by_a_restart() {
+    // The frame whose sync failed shows in reads; it must not be built on before it is really on the disk.
+    let mut survived = 0;
+    for seed in 0..50 {
+        let storage = MemStorage::new();
+        let (mut log, _) = Log::open(storage.clone(), options(0)).expect("new");
+        log.roll(b"opening").expect("rolls");
+        log.append(1, &body(2, 600)).expect("appends");
+        let sync = storage.operations() + 2;
+        storage.inject(sync, Fault::Broken);
+        log.append(1, &body(3, 2000)).expect_err("the sync fails");
+        assert_eq!(storage.reached().failed_syncs, 1);
+        drop(log);
+        storage.restart();
+
+        let (log, recovered) = Log::open(storage.clone(), options(0)).expect("opens");
+        let said = read_all(&mut log.reader());
+        assert_eq!(said.len() as u64, recovered.next_frame - 1);
+        let after = storage.crash(seed);
+        let (log, _) = Log::open(after, options(0)).expect("opens");
+        assert_eq!(
+            read_all(&mut log.reader()),
+            said,
+            "what a recovery reports is durable"
+        );
+        survived += u64::from(said.len() == 3);
+    }
+    assert!(survived > 0);
+}
+
+#[test]
+fn a_full_disk_stops_nothing_but_the_roll() {
+    let storage = MemStorage::new();
+    let mut promises = Promises::default();
+    let steps = [Step::Append { count: 1, len: 100 }];
+    assert!(matches!(
+        promises.run(&storage, &steps, &options(0)),
+        End::Done
+    ));
+    storage.restart();
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+    storage.set_capacity(Some(10_000));
+    for _ in 0..3 {
+        assert!(matches!(
+            log.roll(b"second"),
+            Err(AppendError::DiskFull { .. })
+        ));
+    }
+    log.append(1, b"the open segment takes more")
+        .expect("appends");
+    storage.set_capacity(None);
+    log.roll(b"second").expect("there is room again");
+    log.append(1, b"after").expect("appends");
+    let bodies: Vec<_> = read_all(&mut log.reader())
+        .into_iter()
+        .map(|frame| frame.body)
+        .collect();
+    assert_eq!(
+        bodies[2..],
+        [&b"the open segment takes more"[..], b"second", b"after"]
+    );
+    assert!(
+        storage
+            .names()
+            .iter()
+            .all(|name| !name.starts_with("spare")),
+        "{:?}",
+        storage.names()
+    );
+}
+
+#[test]
+fn a_failed_deletion_never_leaves_a_gap() {
+    for fail_at in 1..8 {
+        let storage = MemStorage::new();
+        let (mut log, _) = Log::open(storage.clone(), options(0)).expect("new");
+        for number in 1..=5 {
+            log.roll(&body(number, 10)).expect("rolls");
+        }
+        storage.inject(storage.operations() + fail_at, Fault::Broken);
+        let first = log.delete_before(4);
+        let second = log.delete_before(5);
+        assert_eq!(first.is_err(), fail_at <= 6, "{fail_at}");
+        assert_eq!(second.is_err(), fail_at <= 8, "{fail_at}");
+        log.append(1, b"goes on").expect("appends");
+        drop(log);
+        for seed in 0..20 {
+            let (log, recovered) = Log::open(storage.crash(seed), options(0)).expect("no gap");
+            assert!(recovered.first_frame <= 5);
+            assert_eq!(
+                read_all(&mut log.reader()).len() as u64,
+                7 - recovered.first_frame
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_lives_with_failures(
+        lives in prop::collection::vec((steps(), 1..100_u64, 0..3_usize, any::<bool>(), any::<u64>()), 1..4),
+        spares in 0..2_usize,
+    ) {
+        let mut storage = MemStorage::new();
+        let mut promises = Promises::default();
+        for (steps, fail_after, fault, power_loss, seed) in lives {
+            storage.inject(storage.operations() + fail_after, FAULTS[fault]);
+            promises.run(&storage, &steps, &options(spares));
+            storage.restart();
+            if power_loss {
+                storage = storage.crash(seed);
+            }
+            promises.check(&storage, &options(spares));
+        }
+        promises.check(&storage.crash(1), &options(spares));
+    }
+}

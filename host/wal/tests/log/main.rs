@@ -1,0 +1,9 @@
+//! The log as its users see it, on storage that loses, tears and refuses, and on real files.
+
+mod basics;
+mod crash;
+mod damage;
+mod faults;
+mod golden;
+mod real;
+mod script;

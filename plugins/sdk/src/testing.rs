@@ -1,0 +1,1 @@
+//! Native tests of aggregators, without Wasm. Work in progress.

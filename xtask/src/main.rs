@@ -1,0 +1,81 @@
+//! `cargo xtask`: everything about this repository that is more than one cargo command.
+//!
+//! It drives cargo, rustc and the `tally` binary from outside and must not depend on any of Tally's crates: it has to
+//! work when they do not compile.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "time limits and pauses; nothing here decides about events"
+)]
+
+mod build;
+mod components;
+mod demo;
+mod dependencies;
+mod lint;
+mod packages;
+mod project;
+mod test;
+mod tidy;
+mod wasm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use project::Project;
+
+/// Builds, checks and shows Tally.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the `tally` binary (target/release/tally) and the components (target/plugins, target/example-plugins).
+    Build(build::Args),
+    /// Build everything, run the daemon with generated events and show live results until Ctrl-C.
+    Demo(demo::Args),
+    /// Build everything and run every test; prints "N passed, M failed" last.
+    Test(test::Args),
+    /// Check the rules of the repository: dependency direction, headers, file lengths, words.
+    Tidy(tidy::Args),
+    /// Run clippy on the plugins as they are compiled for Wasm.
+    LintGuests(wasm::Args),
+    /// Check licences and origins of everything this is built from.
+    Dependencies,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            project::say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let project = Project::locate()?;
+    match command {
+        Command::Build(args) => build::run(&project, &args),
+        Command::Demo(args) => demo::run(&project, &args),
+        Command::Test(args) => test::run(&project, &args),
+        Command::Tidy(args) => tidy::run(&project, &args),
+        Command::LintGuests(args) => lint::guests(&project, &args),
+        Command::Dependencies => dependencies::run(&project),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
