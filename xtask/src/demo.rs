@@ -95,7 +95,7 @@ fn play(stage: &Stage, args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
         }
         screen.show(
             &stage.status()?,
-            &stage.posts()?,
+            &stage.posts(0)?,
             &stage.hint(),
             &mut io::stdout().lock(),
         )?;
@@ -105,10 +105,10 @@ fn play(stage: &Stage, args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
     say(
         "stopping: the generator, then the sender once everything is acknowledged, then the daemon",
     );
-    producer.finish()?;
+    let last = producer.finish()?;
     screen.show(
         &stage.status()?,
-        &stage.posts()?,
+        &stage.posts(last)?,
         "",
         &mut io::stdout().lock(),
     )?;
@@ -252,25 +252,30 @@ impl Stage {
         })
     }
 
-    fn status(&self) -> Result<String> {
-        output(self.tally().arg("status").arg("--to").arg(&self.questions))
+    fn status(&self) -> Result<Value> {
+        self.ask(&["status"])
     }
 
-    fn posts(&self) -> Result<Value> {
-        let mut command = self.tally();
-        command.args([
+    /// The best posts, as of `sequence` or later.
+    fn posts(&self, sequence: u64) -> Result<Value> {
+        let sequence = sequence.to_string();
+        let what = [
             "query",
             "video-actions",
             "--table",
             "posts",
             "--rows",
             "5",
-            "--output",
-            "json",
-            "--to",
-        ]);
+            "--min-sequence",
+        ];
+        self.ask(&[&what[..], &[&sequence]].concat())
+    }
+
+    fn ask(&self, what: &[&str]) -> Result<Value> {
+        let mut command = self.tally();
+        command.args(what).args(["--output", "json", "--to"]);
         let answer = output(command.arg(&self.questions))?;
-        serde_json::from_str(&answer).context("`tally query --output json` did not print JSON")
+        serde_json::from_str(&answer).context("`tally --output json` did not print JSON")
     }
 
     fn hint(&self) -> String {
@@ -325,8 +330,8 @@ struct Producer {
 }
 
 impl Producer {
-    /// Ends the stream between two lines and waits until all of it is acknowledged.
-    fn finish(&mut self) -> Result<()> {
+    /// Ends the stream between two lines and waits until all of it is acknowledged; the last event's sequence.
+    fn finish(&mut self) -> Result<u64> {
         if let Some(pipe) = self.pipe.take() {
             let deadline = Instant::now() + PATIENCE;
             while !pipe.is_finished() {
@@ -349,11 +354,14 @@ impl Producer {
             .ended_within(PATIENCE)
             .context("`tally send` did not finish")?;
         let report = fs::read_to_string(&self.report).unwrap_or_default();
-        say(format!("tally send: {}", last_line(&report)));
+        let summary = last_line(&report);
+        say(format!("tally send: {summary}"));
         if !fine {
             bail!("`tally send` failed");
         }
-        Ok(())
+        let summary: Value =
+            serde_json::from_str(summary).context("`tally send` did not print JSON")?;
+        Ok(summary["sequence"].as_u64().unwrap_or(0))
     }
 }
 
@@ -424,10 +432,10 @@ here=$(dirname "$0")
 case $1 in
     run) mkdir -p "$here/data"; echo '{}' > "$here/data/analytics_00001.log"
          trap 'echo daemon >> "$here/ended"; exit 0' TERM; while :; do sleep 0.05; done ;;
-    status) test -d "$here/data" && echo "sequence 7" ;;
+    status) test -d "$here/data" && echo '{"sequence":7}' ;;
     query) echo '{"as_of_sequence":7,"summary":{"total_events":7},"tables":{"posts":[]}}' ;;
     generate) while :; do printf 'first half '; printf 'second half\n'; done ;;
-    send) cat > "$here/sent"; echo send >> "$here/ended"; echo '{"durable":1}' ;;
+    send) cat > "$here/sent"; echo send >> "$here/ended"; echo '{"durable":1,"sequence":7}' ;;
 esac
 "#;
 

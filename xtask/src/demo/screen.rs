@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A terminal is redrawn; a file gets one block after the other.
 pub struct Screen {
@@ -21,10 +21,10 @@ impl Screen {
         }
     }
 
-    /// Shows the daemon's status as it printed it, an answer as a table, and a hint.
+    /// Shows the daemon's status, an answer as a table, and a hint.
     pub fn show(
         &mut self,
-        status: &str,
+        status: &Value,
         answer: &Value,
         hint: &str,
         to: &mut impl Write,
@@ -40,12 +40,14 @@ impl Screen {
             sequence.saturating_sub(old) as f64 / now.duration_since(then).as_secs_f64().max(0.001)
         });
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}\n", status.trim_end());
+        text.push_str("the daemon\n");
+        text.push_str(&pairs(state(status)));
+        text.push('\n');
         let _ = writeln!(
             text,
             "video-actions as of event {sequence} ({rate:.0} events/s)"
         );
-        text.push_str(&pairs(answer["summary"].as_object()));
+        text.push_str(&pairs(summary(answer)));
         text.push('\n');
         text.push_str(&table(
             answer["tables"]["posts"]
@@ -58,12 +60,40 @@ impl Screen {
     }
 }
 
-/// `key value` pairs, four to a line.
-fn pairs(values: Option<&Map<String, Value>>) -> String {
+/// What of the status is worth a look every second: where it stands, and its name.
+const STATUS: [(&str, &str); 9] = [
+    ("/sequence", "sequence"),
+    ("/ledger/received", "received"),
+    ("/ledger/accepted", "accepted"),
+    ("/ledger/rejected", "rejected"),
+    ("/queue/bytes", "queued bytes"),
+    ("/log/segments", "log segments"),
+    ("/flush_count", "flushes"),
+    ("/records_written", "records"),
+    ("/uptime_seconds", "seconds"),
+];
+
+fn state(status: &Value) -> Vec<(String, String)> {
+    let found = STATUS
+        .iter()
+        .filter_map(|(pointer, name)| Some((name, status.pointer(pointer)?)));
+    found
+        .map(|(name, value)| ((*name).to_owned(), plain(value)))
+        .collect()
+}
+
+fn summary(answer: &Value) -> Vec<(String, String)> {
+    let values = answer["summary"].as_object().into_iter().flatten();
+    values
+        .map(|(name, value)| (name.clone(), plain(value)))
+        .collect()
+}
+
+/// `name value` pairs, four to a line.
+fn pairs(values: Vec<(String, String)>) -> String {
     let cells: Vec<String> = values
         .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("{name} {}", plain(value)))
+        .map(|(name, value)| format!("{name} {value}"))
         .collect();
     let width = cells
         .iter()
@@ -115,10 +145,17 @@ fn line_of(cells: &[String], widths: &[usize]) -> String {
     format!("  {}\n", line.trim_end())
 }
 
+/// Text as it is, counts by reason as their sum, everything else as JSON.
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(counts) => counts
+            .values()
+            .filter_map(Value::as_u64)
+            .sum::<u64>()
+            .to_string(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -130,11 +167,12 @@ mod tests {
     fn a_block_for_a_file_has_no_control_characters() {
         let answer = json!({"as_of_sequence": 7, "summary": {"total_events": 7, "hot_post": "post_12345"},
             "tables": {"posts": [{"post_id": "12345", "plays": 2}, {"post_id": "9", "plays": 1}]}});
+        let status = json!({"sequence": 9, "ledger": {"rejected": {"too_deep": 1, "invalid_json": 2}}, "frame": 3});
         let mut shown = Vec::new();
         Screen::new(false)
-            .show("frames 3\n", &answer, "hint", &mut shown)
+            .show(&status, &answer, "hint", &mut shown)
             .unwrap();
-        let expected = "frames 3\n\nvideo-actions as of event 7 (0 events/s)\n  hot_post post_12345   total_events 7\n\n  \
+        let expected = "the daemon\n  sequence 9   rejected 3\n\nvideo-actions as of event 7 (0 events/s)\n  hot_post post_12345   total_events 7\n\n  \
                         post_id  plays\n  12345    2\n  9        1\n\nhint\n";
         assert_eq!(String::from_utf8(shown).unwrap(), expected);
     }
@@ -143,7 +181,7 @@ mod tests {
     fn nothing_to_show_is_said() {
         let mut shown = Vec::new();
         Screen::new(true)
-            .show("", &json!({}), "", &mut shown)
+            .show(&json!({}), &json!({}), "", &mut shown)
             .unwrap();
         let shown = String::from_utf8(shown).unwrap();
         assert!(

@@ -9,11 +9,15 @@ use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, Mode, Pushed};
 use tally_event::plan::{Limits, Plan};
 
-const LIMITS: Limits = Limits {
-    line_bytes: 2000,
-    depth: 64,
-    type_bytes: 16,
-};
+/// Limits that the lines of the generator reach.
+fn limits(depth: u32) -> Limits {
+    Limits {
+        line_bytes: 2000,
+        depth,
+        type_bytes: 16,
+    }
+}
+
 const FIRST: u64 = 1000;
 const ARRIVAL: i64 = 1_769_508_000_000_000;
 
@@ -108,14 +112,15 @@ proptest! {
         preset in generate::preset(),
         bytes in generate::lines(),
         admit: bool,
+        depth in prop_oneof![3 => Just(64_u32), 1 => 1_u32..6],
     ) {
-        let plan = Arc::new(Plan::new(subscribers, vec![preset], LIMITS).unwrap());
+        let plan = Arc::new(Plan::new(subscribers, vec![preset], limits(depth)).unwrap());
         let mut decoder = Decoder::new(plan.clone());
         let mode = if admit { Mode::Admit } else { Mode::Replay };
         let rules = Rules {
             subscribers: plan.subscribers(),
             preset: &plan.presets()[0],
-            limits: LIMITS,
+            limits: limits(depth),
             admit,
             first_sequence: FIRST,
             arrival: ARRIVAL,
@@ -150,7 +155,7 @@ proptest! {
         bytes in generate::lines(),
         step in 1_usize..8,
     ) {
-        let plan = Arc::new(Plan::new(subscribers, vec![Default::default()], LIMITS).unwrap());
+        let plan = Arc::new(Plan::new(subscribers, vec![Default::default()], limits(64)).unwrap());
         let mut decoder = Decoder::new(plan.clone());
         decoder.push(0, &bytes, Mode::Admit);
         let batch = decoder.finish();

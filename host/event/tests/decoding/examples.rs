@@ -117,11 +117,11 @@ fn every_kind() {
 fn half_a_surrogate_pair_becomes_the_replacement_character() {
     check(
         "/t text",
-        "{\"type\":\"e\",\"t\":\"\\ud800\"}\n{\"type\":\"e\",\"t\":\"\\udc00\\ud800x\\ud800\\u0041\\ud83d\\ude00\"}\n",
+        "{\"type\":\"e\",\"t\":\"\\ud800\"}\n{\"type\":\"e\",\"t\":\"\\udc00\\ud800x\\ud800\\u0041\\ud83d\\ude00\\uDBFF\\uDFFF\"}\n",
         expect![[r#"
             a:
             1 e 1970-01-01T00:00:00Z /t="�"
-            2 e 1970-01-01T00:00:00Z /t="��x�A😀"
+            2 e 1970-01-01T00:00:00Z /t="��x�A😀\u{10ffff}"
         "#]],
     );
 }
@@ -184,7 +184,7 @@ fn every_reject_says_what_is_wrong() {
     );
     let long = format!("{{\"type\":\"e\",\"x\":\"{}\"}}\n", "x".repeat(1 << 20));
     let type_too_long = format!("{{\"type\":\"{}\"}}\n", "t".repeat(257));
-    let mut lines = b"{\"type\":\"e\"\n{'type':1}\n{\"type\" \"e\"}\n{\"type\":\"e\",}\n{\"type\":\"e\"} x\n{\"a\":tru}\n{\"a\":01}\n{\"a\":\"\\x\"}\n\
+    let mut lines = b"{\"type\":\"e\"\n{'type':1}\n{\"type\" \"e\"}\n{\"type\":\"e\",}\n{\"type\":\"e\"} x\n{\"a\":tru}\n{\"a\":01}\n{\"a\":\"\\x\"}\n{\"a\":\"\\v\"}\n{\"a\":[1}}\n{\"a\":{\"b\":1]}\n\
         {\"a\":\"\tx\"}\n{\"a\":\"x\n[1,2]\n\"text\"\n[1,2\n{\"a\":\"\xff\"}\n\xff\n\n{}\n{\"type\":null}\n{\"type\":1}\n{\"type\":\"\"}\n\
         {\"type\":\"e\",\"timestamp\":\"yesterday\"}\n{\"type\":\"e\",\"timestamp\":1769508000}\n"
         .to_vec();
@@ -204,22 +204,25 @@ fn every_reject_says_what_is_wrong() {
             line 5 invalid_json: byte 6: a value was expected
             line 6 invalid_json: byte 6: no JSON number
             line 7 invalid_json: byte 7: no such escape
-            line 8 invalid_json: byte 7: control characters must be escaped in a string
-            line 9 invalid_json: byte 8: the string does not end on its line
-            line 10 not_an_object: an event is a JSON object
-            line 11 not_an_object: an event is a JSON object
-            line 12 invalid_json: byte 5: ',' or ']' was expected
-            line 13 invalid_utf8: byte 7 is not UTF-8
-            line 14 invalid_utf8: byte 1 is not UTF-8
-            line 16 missing_type: the event has no type
-            line 17 missing_type: the event has no type
-            line 18 invalid_type: the type must be text of 1 to 256 bytes
-            line 19 invalid_type: the type must be text of 1 to 256 bytes
-            line 20 invalid_timestamp: the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z"
-            line 21 invalid_timestamp: the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z"
-            line 22 too_deep: byte 80: nested more than 64 deep
-            line 24 line_too_long: 1048595 bytes; at most 1048576 are taken
-            line 25 invalid_type: the type must be text of 1 to 256 bytes
+            line 8 invalid_json: byte 7: no such escape
+            line 9 invalid_json: byte 8: ',' or ']' was expected
+            line 10 invalid_json: byte 12: ',' or '}' was expected
+            line 11 invalid_json: byte 7: control characters must be escaped in a string
+            line 12 invalid_json: byte 8: the string does not end on its line
+            line 13 not_an_object: an event is a JSON object
+            line 14 not_an_object: an event is a JSON object
+            line 15 invalid_json: byte 5: ',' or ']' was expected
+            line 16 invalid_utf8: byte 7 is not UTF-8
+            line 17 invalid_utf8: byte 1 is not UTF-8
+            line 19 missing_type: the event has no type
+            line 20 missing_type: the event has no type
+            line 21 invalid_type: the type must be text of 1 to 256 bytes
+            line 22 invalid_type: the type must be text of 1 to 256 bytes
+            line 23 invalid_timestamp: the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z"
+            line 24 invalid_timestamp: the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z"
+            line 25 too_deep: byte 80: nested more than 64 deep
+            line 27 line_too_long: 1048595 bytes; at most 1048576 are taken
+            line 28 invalid_type: the type must be text of 1 to 256 bytes
             a:
             1 e 1970-01-01T00:00:00Z /n=-
         "#]],

@@ -274,6 +274,8 @@ enum Damage {
     Remove(Index),
     Cut(Index),
     Double(Index, Index),
+    /// Another bracket, or another letter after a backslash.
+    Bend(Index, u8),
 }
 
 impl Damage {
@@ -287,6 +289,14 @@ impl Damage {
             Self::Insert(at, byte) => line.insert(at.index(length), *byte),
             Self::Remove(at) => drop(line.remove(at.index(length))),
             Self::Cut(at) => line.truncate(at.index(length)),
+            Self::Bend(which, byte) => {
+                let bends =
+                    |&at: &usize| b"{}[]".contains(&line[at]) || (at > 0 && line[at - 1] == b'\\');
+                let places: Vec<usize> = (0..length).filter(bends).collect();
+                if !places.is_empty() {
+                    line[*which.get(&places)] = *byte;
+                }
+            }
             Self::Double(from, to) => {
                 let (from, to) = (from.index(length), to.index(length));
                 let part = line[from.min(to)..from.max(to)].to_vec();
@@ -302,6 +312,8 @@ fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
         (any::<Index>(), byte.clone()).prop_map(|(at, byte)| Damage::Replace(at, byte)),
         (any::<Index>(), byte).prop_map(|(at, byte)| Damage::Insert(at, byte)),
+        (any::<Index>(), select(&b"{}[]bvxuU'\"0"[..]))
+            .prop_map(|(which, byte)| Damage::Bend(which, byte)),
         any::<Index>().prop_map(Damage::Remove),
         any::<Index>().prop_map(Damage::Cut),
         (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Double(from, to)),
