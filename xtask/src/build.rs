@@ -35,14 +35,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 
 fn host(project: &Project) -> Result<()> {
     say("building the tally binary (the first time takes some minutes)");
-    run_command(project.cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "tally-cli",
-        "--bin",
-        "tally",
-    ]))?;
+    run_command(project.cargo().args(["build", "--release", "--package", "tally-cli", "--bin", "tally"]))?;
     say(format!("built {}", project.show(&project.tally())));
     Ok(())
 }

@@ -18,13 +18,7 @@ pub fn first_party(project: &Project, toolchain: &Toolchain) -> Result<()> {
     let folder = project.plugins();
     let mut names = BTreeSet::new();
     for package in first_party_packages(project)? {
-        let built = build(
-            project,
-            toolchain,
-            &package,
-            &["--profile", "plugin"],
-            "plugin",
-        )?;
+        let built = build(project, toolchain, &package, &["--profile", "plugin"], "plugin")?;
         install(project, &built, &folder, &package.name)?;
         names.insert(format!("{}.wasm", package.name));
     }
@@ -35,34 +29,19 @@ pub fn first_party(project: &Project, toolchain: &Toolchain) -> Result<()> {
 pub fn first_party_packages(project: &Project) -> Result<Vec<Package>> {
     let plugins = project.root.join("plugins");
     let members = packages::members(project, &project.root.join("Cargo.toml"))?;
-    Ok(members
-        .into_iter()
-        .filter(|package| package.cdylib && package.manifest.starts_with(&plugins))
-        .collect())
+    Ok(members.into_iter().filter(|package| package.cdylib && package.manifest.starts_with(&plugins)).collect())
 }
 
 /// The components of `examples/plugins/*`, in `target/example-plugins`.
 pub fn examples(project: &Project, toolchain: &Toolchain) -> Result<()> {
-    standalone(
-        project,
-        toolchain,
-        &project.root.join("examples/plugins"),
-        &project.example_plugins(),
-    )
+    standalone(project, toolchain, &project.root.join("examples/plugins"), &project.example_plugins())
 }
 
 /// The components of `tests/fixtures/*`, in `target/fixtures`, and a second build of `video-actions` whose digest differs.
 pub fn fixtures(project: &Project, toolchain: &Toolchain) -> Result<()> {
-    standalone(
-        project,
-        toolchain,
-        &project.root.join("tests/fixtures"),
-        &project.fixtures(),
-    )?;
+    standalone(project, toolchain, &project.root.join("tests/fixtures"), &project.fixtures())?;
     let packages = first_party_packages(project)?;
-    let package = packages
-        .iter()
-        .find(|package| package.name == "video-actions");
+    let package = packages.iter().find(|package| package.name == "video-actions");
     let package = package.context("plugins/video-actions is not a plugin")?;
     let profile = [
         "--config",
@@ -85,9 +64,7 @@ pub fn fixtures(project: &Project, toolchain: &Toolchain) -> Result<()> {
 pub fn standalone_packages(project: &Project, folder: &Path) -> Result<Vec<Package>> {
     let mut manifests = Vec::new();
     if folder.is_dir() {
-        for entry in
-            fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-        {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
             manifests.push(entry?.path().join("Cargo.toml"));
         }
     }
@@ -118,30 +95,18 @@ fn build(
 ) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo(project);
     cargo.args(["build", "--quiet", "--lib", "--target", TARGET]);
-    cargo
-        .arg("--manifest-path")
-        .arg(&package.manifest)
-        .args(profile);
+    cargo.arg("--manifest-path").arg(&package.manifest).args(profile);
     run(&mut cargo).with_context(|| format!("cannot build the component {}", package.name))?;
     let file = format!("{}.wasm", package.name.replace('-', "_"));
-    Ok(toolchain
-        .target(project)
-        .join(TARGET)
-        .join(folder)
-        .join(file))
+    Ok(toolchain.target(project).join(TARGET).join(folder).join(file))
 }
 
 fn install(project: &Project, built: &Path, folder: &Path, name: &str) -> Result<()> {
     let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
-    check(project, &bytes)
-        .with_context(|| format!("{} is not usable as a component", built.display()))?;
+    check(project, &bytes).with_context(|| format!("{} is not usable as a component", built.display()))?;
     let path = folder.join(format!("{name}.wasm"));
     replace(&path, &bytes)?;
-    say(format!(
-        "built {} ({:.1} KB)",
-        project.show(&path),
-        bytes.len() as f64 / 1024.0
-    ));
+    say(format!("built {} ({:.1} KB)", project.show(&path), bytes.len() as f64 / 1024.0));
     Ok(())
 }
 
@@ -153,19 +118,10 @@ fn check(project: &Project, bytes: &[u8]) -> Result<()> {
             "it is a core module; the linker was not wasm-component-ld, or the crate does not export the plugin world"
         );
     }
-    ensure!(
-        !contains(bytes, b"wasi:"),
-        "it refers to WASI, which the host does not offer"
-    );
-    for folder in [Some(project.root.clone()), project.cargo_home()]
-        .into_iter()
-        .flatten()
-    {
+    ensure!(!contains(bytes, b"wasi:"), "it refers to WASI, which the host does not offer");
+    for folder in [Some(project.root.clone()), project.cargo_home()].into_iter().flatten() {
         let path = folder.to_string_lossy();
-        ensure!(
-            !contains(bytes, path.as_bytes()),
-            "it contains the path {path}"
-        );
+        ensure!(!contains(bytes, path.as_bytes()), "it contains the path {path}");
     }
     Ok(())
 }
@@ -180,15 +136,9 @@ fn remove_others(folder: &Path, names: &BTreeSet<String>) -> Result<()> {
     }
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name.ends_with(".wasm") && !names.contains(&name) {
-            say(format!(
-                "removing {}, which no package makes any more",
-                path.display()
-            ));
+            say(format!("removing {}, which no package makes any more", path.display()));
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
@@ -200,10 +150,7 @@ mod tests {
     use super::*;
 
     fn project() -> Project {
-        Project {
-            root: "/somewhere/tally".into(),
-            target: "/somewhere/tally/target".into(),
-        }
+        Project { root: "/somewhere/tally".into(), target: "/somewhere/tally/target".into() }
     }
 
     #[test]
@@ -227,10 +174,7 @@ mod tests {
             fs::write(folder.path().join(name), "x").unwrap();
         }
         remove_others(folder.path(), &BTreeSet::from(["a.wasm".to_owned()])).unwrap();
-        let mut left: Vec<_> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["a.wasm", "notes.txt"]);
     }

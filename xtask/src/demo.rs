@@ -49,29 +49,22 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         &build::Args {
             fixtures: false,
             components_only: false,
-            wasm: wasm::Args {
-                wasm_toolchain: args.wasm.wasm_toolchain,
-            },
+            wasm: wasm::Args { wasm_toolchain: args.wasm.wasm_toolchain },
         },
     )?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .context("cannot listen for signals")?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot listen for signals")?;
     }
     let stage = Stage::set(project)?;
     let result = play(&stage, args, &stop);
     if result.is_err() {
-        say(format!(
-            "the daemon's log ends with:\n{}",
-            stage.end_of_log()
-        ));
+        say(format!("the daemon's log ends with:\n{}", stage.end_of_log()));
     }
     if args.keep {
         say(format!("kept {}", stage.folder.display()));
     } else {
-        fs::remove_dir_all(&stage.folder)
-            .with_context(|| format!("cannot remove {}", stage.folder.display()))?;
+        fs::remove_dir_all(&stage.folder).with_context(|| format!("cannot remove {}", stage.folder.display()))?;
     }
     result
 }
@@ -82,36 +75,20 @@ fn play(stage: &Stage, args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
     let mut producer = stage.producer(args.rate, stop)?;
     let started = Instant::now();
     let mut screen = screen::Screen::new(io::stdout().is_terminal());
-    while !stop.load(Ordering::Relaxed)
-        && args
-            .seconds
-            .is_none_or(|limit| started.elapsed().as_secs() < limit)
-    {
+    while !stop.load(Ordering::Relaxed) && args.seconds.is_none_or(|limit| started.elapsed().as_secs() < limit) {
         if let Some(status) = daemon.0.try_wait()? {
             bail!("the daemon ended by itself ({status})");
         }
         if let Some(status) = producer.send.0.try_wait()? {
             bail!("`tally send` ended by itself ({status})");
         }
-        screen.show(
-            &stage.status()?,
-            &stage.posts(0)?,
-            &stage.hint(),
-            &mut io::stdout().lock(),
-        )?;
+        screen.show(&stage.status()?, &stage.posts(0)?, &stage.hint(), &mut io::stdout().lock())?;
         pause(stop);
     }
     stop.store(true, Ordering::Relaxed);
-    say(
-        "stopping: the generator, then the sender once everything is acknowledged, then the daemon",
-    );
+    say("stopping: the generator, then the sender once everything is acknowledged, then the daemon");
     let last = producer.finish()?;
-    screen.show(
-        &stage.status()?,
-        &stage.posts(last)?,
-        "",
-        &mut io::stdout().lock(),
-    )?;
+    screen.show(&stage.status()?, &stage.posts(last)?, "", &mut io::stdout().lock())?;
     daemon.terminate().context("the daemon did not stop")?;
     say(stage.records()?);
     Ok(())
@@ -157,25 +134,10 @@ impl Stage {
 
     fn daemon(&self) -> Result<Process> {
         let mut command = self.tally();
-        command
-            .arg("run")
-            .arg("--data-dir")
-            .arg(self.data())
-            .arg("--plugins-dir")
-            .arg(&self.plugins);
-        command.arg("--unix").arg(&self.socket).args([
-            "--flush-events",
-            "100000",
-            "--flush-interval",
-            "5s",
-        ]);
+        command.arg("run").arg("--data-dir").arg(self.data()).arg("--plugins-dir").arg(&self.plugins);
+        command.arg("--unix").arg(&self.socket).args(["--flush-events", "100000", "--flush-interval", "5s"]);
         let log = File::create(self.log())?;
-        Process::start(
-            command
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log),
-        )
+        Process::start(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
     }
 
     fn wait_until_ready(&self, daemon: &mut Process) -> Result<()> {
@@ -197,16 +159,7 @@ impl Stage {
     /// The generator and the sender, joined by a thread that hands over whole lines, so that stopping cuts none in two.
     fn producer(&self, rate: u64, stop: &Arc<AtomicBool>) -> Result<Producer> {
         let mut generate = self.tally();
-        generate.args([
-            "generate",
-            "--follow",
-            "--seed",
-            "1",
-            "--homepage",
-            "0.1",
-            "--invalid",
-            "0.001",
-        ]);
+        generate.args(["generate", "--follow", "--seed", "1", "--homepage", "0.1", "--invalid", "0.001"]);
         generate
             .args(["--refused", "0.001", "--rate"])
             .arg(rate.to_string())
@@ -214,25 +167,11 @@ impl Stage {
             .stdout(Stdio::piped());
         let mut generate = Process::start(&mut generate)?;
         let mut send = self.tally();
-        send.args([
-            "send",
-            "-",
-            "--ack",
-            "--producer",
-            "demo",
-            "--output",
-            "json",
-            "--to",
-        ]);
-        send.arg(format!("unix:{}", self.socket.display()))
-            .stdin(Stdio::piped());
+        send.args(["send", "-", "--ack", "--producer", "demo", "--output", "json", "--to"]);
+        send.arg(format!("unix:{}", self.socket.display())).stdin(Stdio::piped());
         let sent = File::create(self.folder.join("send.log"))?;
         let mut send = Process::start(send.stdout(sent.try_clone()?).stderr(sent))?;
-        let from = generate
-            .0
-            .stdout
-            .take()
-            .context("the generator has no output")?;
+        let from = generate.0.stdout.take().context("the generator has no output")?;
         let mut to = send.0.stdin.take().context("the sender has no input")?;
         let stop = Arc::clone(stop);
         let pipe = thread::spawn(move || {
@@ -244,12 +183,7 @@ impl Stage {
             }
             Ok(())
         });
-        Ok(Producer {
-            generate,
-            send,
-            pipe: Some(pipe),
-            report: self.folder.join("send.log"),
-        })
+        Ok(Producer { generate, send, pipe: Some(pipe), report: self.folder.join("send.log") })
     }
 
     fn status(&self) -> Result<Value> {
@@ -259,15 +193,7 @@ impl Stage {
     /// The best posts, as of `sequence` or later.
     fn posts(&self, sequence: u64) -> Result<Value> {
         let sequence = sequence.to_string();
-        let what = [
-            "query",
-            "video-actions",
-            "--table",
-            "posts",
-            "--rows",
-            "5",
-            "--min-sequence",
-        ];
+        let what = ["query", "video-actions", "--table", "posts", "--rows", "5", "--min-sequence"];
         self.ask(&[&what[..], &[&sequence]].concat())
     }
 
@@ -281,9 +207,7 @@ impl Stage {
     fn hint(&self) -> String {
         let tally = self.tally.display();
         let to = self.questions.display();
-        format!(
-            "Ctrl-C stops the demo. Ask it yourself: {tally} query video-actions --table posts --to {to}"
-        )
+        format!("Ctrl-C stops the demo. Ask it yourself: {tally} query video-actions --table posts --to {to}")
     }
 
     /// What the analytics files hold.
@@ -291,10 +215,7 @@ impl Stage {
         let (mut files, mut records) = (0, 0);
         for entry in fs::read_dir(self.data()).context("the data directory is gone")? {
             let path = entry?.path();
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if name.starts_with("analytics_") {
                 files += 1;
                 records += BufReader::new(File::open(&path)?).lines().count();
@@ -336,10 +257,7 @@ impl Producer {
             let deadline = Instant::now() + PATIENCE;
             while !pipe.is_finished() {
                 if Instant::now() > deadline {
-                    bail!(
-                        "`tally send` has taken nothing for {} s",
-                        PATIENCE.as_secs()
-                    );
+                    bail!("`tally send` has taken nothing for {} s", PATIENCE.as_secs());
                 }
                 thread::sleep(Duration::from_millis(10));
             }
@@ -349,27 +267,20 @@ impl Producer {
             }
         }
         self.generate.0.kill().ok();
-        let fine = self
-            .send
-            .ended_within(PATIENCE)
-            .context("`tally send` did not finish")?;
+        let fine = self.send.ended_within(PATIENCE).context("`tally send` did not finish")?;
         let report = fs::read_to_string(&self.report).unwrap_or_default();
         let summary = last_line(&report);
         say(format!("tally send: {summary}"));
         if !fine {
             bail!("`tally send` failed");
         }
-        let summary: Value =
-            serde_json::from_str(summary).context("`tally send` did not print JSON")?;
+        let summary: Value = serde_json::from_str(summary).context("`tally send` did not print JSON")?;
         Ok(summary["sequence"].as_u64().unwrap_or(0))
     }
 }
 
 fn last_line(text: &str) -> &str {
-    text.trim_end()
-        .lines()
-        .next_back()
-        .unwrap_or("(said nothing)")
+    text.trim_end().lines().next_back().unwrap_or("(said nothing)")
 }
 
 /// A program that this one started, and ends at the latest when it is dropped.
@@ -378,12 +289,7 @@ struct Process(Child);
 impl Process {
     fn start(command: &mut Command) -> Result<Self> {
         let program = Path::new(command.get_program()).display().to_string();
-        Ok(Process(
-            command
-                .process_group(0)
-                .spawn()
-                .with_context(|| format!("cannot start {program}"))?,
-        ))
+        Ok(Process(command.process_group(0).spawn().with_context(|| format!("cannot start {program}"))?))
     }
 
     /// SIGTERM, and patience.
@@ -453,34 +359,18 @@ esac
     }
 
     fn args(seconds: u64) -> Args {
-        let wasm = wasm::Args {
-            wasm_toolchain: wasm::Choice::Auto,
-        };
-        Args {
-            seconds: Some(seconds),
-            rate: 1000,
-            keep: false,
-            wasm,
-        }
+        let wasm = wasm::Args { wasm_toolchain: wasm::Choice::Auto };
+        Args { seconds: Some(seconds), rate: 1000, keep: false, wasm }
     }
 
     #[test]
     fn everything_stops_in_order_and_no_line_is_cut() {
         let folder = tempfile::tempdir().unwrap();
-        play(
-            &stage(folder.path()),
-            &args(1),
-            &Arc::new(AtomicBool::new(false)),
-        )
-        .unwrap();
+        play(&stage(folder.path()), &args(1), &Arc::new(AtomicBool::new(false))).unwrap();
         let ended = fs::read_to_string(folder.path().join("ended")).unwrap();
         assert_eq!(ended, "send\ndaemon\n");
         let sent = fs::read_to_string(folder.path().join("sent")).unwrap();
-        assert!(
-            sent.ends_with("first half second half\n"),
-            "{:?}",
-            last_line(&sent)
-        );
+        assert!(sent.ends_with("first half second half\n"), "{:?}", last_line(&sent));
     }
 
     #[test]

@@ -33,10 +33,7 @@ const ORIGIN: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates that must not come in, and why.
 const BANNED: [(&str, &str); 4] = [
-    (
-        "bincode",
-        "unmaintained, and no format of ours rests on a derive",
-    ),
+    ("bincode", "unmaintained, and no format of ours rests on a derive"),
     ("rkyv", "no format of ours rests on a memory layout"),
     ("openssl-sys", "the binary links no system library but libc"),
     ("native-tls", "the binary links no system library but libc"),
@@ -58,15 +55,8 @@ pub fn run(project: &Project) -> Result<()> {
     }
     complaints.sort();
     complaints.dedup();
-    ensure!(
-        complaints.is_empty(),
-        "dependencies:\n  {}",
-        complaints.join("\n  ")
-    );
-    say(format!(
-        "dependencies: {count} packages in {} workspaces, licences and origins are fine",
-        manifests.len()
-    ));
+    ensure!(complaints.is_empty(), "dependencies:\n  {}", complaints.join("\n  "));
+    say(format!("dependencies: {count} packages in {} workspaces, licences and origins are fine", manifests.len()));
     Ok(())
 }
 
@@ -91,10 +81,7 @@ fn complaints_about(package: &Package) -> Vec<String> {
 
 /// Whether an SPDX expression can be satisfied with the allowed licences. `/` is an old way to write OR.
 fn acceptable(expression: &str) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut position = 0;
     any_of(&words, &mut position) == Some(true) && position == words.len()
@@ -151,15 +138,7 @@ mod tests {
         ] {
             assert!(acceptable(fine), "{fine}");
         }
-        for bad in [
-            "GPL-3.0-only",
-            "MIT AND GPL-3.0-only",
-            "MIT OR",
-            "",
-            "(MIT",
-            "Apache-2.0 WITH Other",
-            "MIT MIT",
-        ] {
+        for bad in ["GPL-3.0-only", "MIT AND GPL-3.0-only", "MIT OR", "", "(MIT", "Apache-2.0 WITH Other", "MIT MIT"] {
             assert!(!acceptable(bad), "{bad}");
         }
     }

@@ -10,32 +10,15 @@ use crate::wasm::{self, TARGET, Toolchain};
 pub fn guests(project: &Project, args: &wasm::Args) -> Result<()> {
     let toolchain = Toolchain::find_or_make(project, args.wasm_toolchain)?;
     if !toolchain.has_clippy() {
-        say(
-            "skipped: the fallback compiler comes without clippy; the native run covers all but the exports",
-        );
+        say("skipped: the fallback compiler comes without clippy; the native run covers all but the exports");
         return Ok(());
     }
     let mut packages = first_party_packages(project)?;
-    packages.extend(standalone_packages(
-        project,
-        &project.root.join("examples/plugins"),
-    )?);
-    packages.extend(standalone_packages(
-        project,
-        &project.root.join("tests/fixtures"),
-    )?);
+    packages.extend(standalone_packages(project, &project.root.join("examples/plugins"))?);
+    packages.extend(standalone_packages(project, &project.root.join("tests/fixtures"))?);
     for package in packages {
         let mut cargo = toolchain.cargo(project);
-        cargo
-            .args([
-                "clippy",
-                "--quiet",
-                "--lib",
-                "--target",
-                TARGET,
-                "--manifest-path",
-            ])
-            .arg(&package.manifest);
+        cargo.args(["clippy", "--quiet", "--lib", "--target", TARGET, "--manifest-path"]).arg(&package.manifest);
         run(cargo.args(["--", "--deny", "warnings"]))?;
         say(format!("clippy finds nothing in {} for Wasm", package.name));
     }

@@ -3,10 +3,7 @@
 //! It drives cargo, rustc and the `tally` binary from outside and must not depend on any of Tally's crates: it has to
 //! work when they do not compile.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "time limits and pauses; nothing here decides about events"
-)]
+#![allow(clippy::disallowed_methods, reason = "time limits and pauses; nothing here decides about events")]
 
 mod build;
 mod components;

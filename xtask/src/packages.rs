@@ -52,39 +52,26 @@ pub fn all(project: &Project, manifest: &Path) -> Result<Vec<Package>> {
 
 fn read(project: &Project, manifest: &Path, more: &[&str]) -> Result<Vec<Package>> {
     let mut cargo = project.cargo();
-    cargo
-        .args(["metadata", "--format-version", "1", "--manifest-path"])
-        .arg(manifest)
-        .args(more);
-    let answer: Value = serde_json::from_str(&output(&mut cargo)?)
-        .context("cannot read the answer of cargo metadata")?;
+    cargo.args(["metadata", "--format-version", "1", "--manifest-path"]).arg(manifest).args(more);
+    let answer: Value =
+        serde_json::from_str(&output(&mut cargo)?).context("cannot read the answer of cargo metadata")?;
     list(&answer["packages"]).iter().map(package).collect()
 }
 
 fn package(value: &Value) -> Result<Package> {
-    let crate_types = list(&value["targets"])
-        .iter()
-        .flat_map(|target| list(&target["crate_types"]));
+    let crate_types = list(&value["targets"]).iter().flat_map(|target| list(&target["crate_types"]));
     Ok(Package {
         name: text(&value["name"]).context("cargo metadata: a package without a name")?,
-        manifest: text(&value["manifest_path"])
-            .context("cargo metadata: a package without a manifest")?
-            .into(),
+        manifest: text(&value["manifest_path"]).context("cargo metadata: a package without a manifest")?.into(),
         cdylib: crate_types.into_iter().any(|kind| kind == "cdylib"),
         license: text(&value["license"]),
         source: text(&value["source"]),
-        dependencies: list(&value["dependencies"])
-            .iter()
-            .filter_map(dependency)
-            .collect(),
+        dependencies: list(&value["dependencies"]).iter().filter_map(dependency).collect(),
     })
 }
 
 fn dependency(value: &Value) -> Option<Dependency> {
-    Some(Dependency {
-        name: text(&value["name"])?,
-        kind: text(&value["kind"]).unwrap_or_else(|| "normal".into()),
-    })
+    Some(Dependency { name: text(&value["name"])?, kind: text(&value["kind"]).unwrap_or_else(|| "normal".into()) })
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -22,12 +22,8 @@ pub struct Project {
 impl Project {
     /// Finds the repository from the manifest that cargo runs this program for.
     pub fn locate() -> Result<Self> {
-        let manifest =
-            env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-        let root = Path::new(&manifest)
-            .parent()
-            .context("xtask has no parent folder")?
-            .to_path_buf();
+        let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&manifest).parent().context("xtask has no parent folder")?.to_path_buf();
         let target = match env::var_os("CARGO_TARGET_DIR") {
             Some(folder) => env::current_dir()?.join(folder),
             None => root.join("target"),
@@ -45,11 +41,7 @@ impl Project {
     /// The rustc that belongs to [`Project::cargo`].
     pub fn rustc(&self) -> Command {
         let beside = env::var_os("CARGO").map(|cargo| PathBuf::from(cargo).with_file_name("rustc"));
-        Command::new(
-            beside
-                .filter(|path| path.exists())
-                .unwrap_or_else(|| "rustc".into()),
-        )
+        Command::new(beside.filter(|path| path.exists()).unwrap_or_else(|| "rustc".into()))
     }
 
     /// Where cargo keeps the sources of others.
@@ -101,9 +93,7 @@ pub fn say(message: impl AsRef<str>) {
 
 /// Runs to the end with the terminal's own output; an exit code other than 0 is an error.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", line_of(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", line_of(command)))?;
     if !status.success() {
         bail!("failed ({status}): {}", line_of(command));
     }
@@ -112,40 +102,24 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs to the end and returns stdout; an exit code other than 0 is an error that carries stderr.
 pub fn output(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", line_of(command)))?;
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", line_of(command)))?;
     if !status.success() {
-        bail!(
-            "failed ({status}): {}\n{}",
-            line_of(command),
-            String::from_utf8_lossy(&stderr).trim_end()
-        );
+        bail!("failed ({status}): {}\n{}", line_of(command), String::from_utf8_lossy(&stderr).trim_end());
     }
     String::from_utf8(stdout).with_context(|| format!("{} did not print UTF-8", line_of(command)))
 }
 
 /// Runs for at most `limit`, then ends it; true when it succeeded in time.
 pub fn run_within(command: &mut Command, limit: Duration) -> Result<bool> {
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start {}", line_of(command)))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", line_of(command)))?;
     let deadline = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status.success());
         }
         if Instant::now() >= deadline {
-            say(format!(
-                "no answer within {} s: {}",
-                limit.as_secs(),
-                line_of(command)
-            ));
+            say(format!("no answer within {} s: {}", limit.as_secs(), line_of(command)));
             child.kill()?;
             child.wait()?;
             return Ok(false);
@@ -159,22 +133,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    let folder = path
-        .parent()
-        .with_context(|| format!("{} has no folder", path.display()))?;
+    let folder = path.parent().with_context(|| format!("{} has no folder", path.display()))?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let scratch = path.with_extension("new");
-    std::fs::write(&scratch, bytes)
-        .with_context(|| format!("cannot write {}", scratch.display()))?;
+    std::fs::write(&scratch, bytes).with_context(|| format!("cannot write {}", scratch.display()))?;
     std::fs::rename(&scratch, path).with_context(|| format!("cannot replace {}", path.display()))
 }
 
 fn line_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -192,13 +160,8 @@ mod tests {
 
     #[test]
     fn errors_carry_what_the_command_said() {
-        let error = output(Command::new("sh").args(["-c", "echo gone >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("gone") && error.contains("exit 3"),
-            "{error}"
-        );
+        let error = output(Command::new("sh").args(["-c", "echo gone >&2; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("gone") && error.contains("exit 3"), "{error}");
     }
 
     #[test]
@@ -212,10 +175,6 @@ mod tests {
         assert_eq!(path.metadata().unwrap().modified().unwrap(), first);
         replace(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(
-            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
-            1,
-            "no scratch file stays"
-        );
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no scratch file stays");
     }
 }

@@ -30,45 +30,28 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         &build::Args {
             fixtures: true,
             components_only: false,
-            wasm: wasm::Args {
-                wasm_toolchain: args.wasm.wasm_toolchain,
-            },
+            wasm: wasm::Args { wasm_toolchain: args.wasm.wasm_toolchain },
         },
     )?;
     let mut totals = Totals::default();
     let mut screen = std::io::stdout();
     let mut test = |cargo: &mut Command| -> Result<()> {
-        totals.add(cargo_test(
-            project,
-            cargo.arg("--no-fail-fast"),
-            &mut screen,
-        )?);
+        totals.add(cargo_test(project, cargo.arg("--no-fail-fast"), &mut screen)?);
         Ok(())
     };
     say("native tests");
-    test(
-        project
-            .cargo()
-            .args(["test", "--workspace", "--exclude", "tally-tests"]),
-    )?;
+    test(project.cargo().args(["test", "--workspace", "--exclude", "tally-tests"]))?;
     for package in standalone_packages(project, &project.root.join("examples/plugins"))? {
         say(format!("tests of the example plugin {}", package.name));
         let mut cargo = project.cargo();
         cargo.env("CARGO_TARGET_DIR", project.target.join("examples"));
-        test(
-            cargo
-                .args(["test", "--manifest-path"])
-                .arg(&package.manifest),
-        )?;
+        test(cargo.args(["test", "--manifest-path"]).arg(&package.manifest))?;
     }
     if !args.skip_end_to_end {
         say("end-to-end tests");
         test(project.cargo().args(["test", "--package", "tally-tests"]))?;
     }
-    println!(
-        "{} ignored in {} test programs",
-        totals.ignored, totals.programs
-    );
+    println!("{} ignored in {} test programs", totals.ignored, totals.programs);
     println!("{} passed, {} failed", totals.passed, totals.failed);
     if totals.failed > 0 {
         bail!("tests failed");
@@ -95,10 +78,7 @@ impl Totals {
 
     /// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; ...`; other lines say nothing.
     fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-        else {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
         self.programs += 1;
@@ -126,10 +106,7 @@ fn cargo_test(project: &Project, cargo: &mut Command, echo: &mut impl Write) -> 
     cargo.env("TALLY_BUILT_PLUGINS_DIR", project.plugins());
     cargo.env("TALLY_EXAMPLE_PLUGINS_DIR", project.example_plugins());
     cargo.env("TALLY_FIXTURES_DIR", project.fixtures());
-    let mut child = cargo
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo test")?;
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut totals = Totals::default();
     let mut line = Vec::new();
@@ -156,35 +133,19 @@ mod tests {
         totals.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s\n");
         totals.read("running 5 tests");
         totals.read("test a_thing ... ok");
-        assert_eq!(
-            totals,
-            Totals {
-                programs: 2,
-                passed: 15,
-                failed: 2,
-                ignored: 1
-            }
-        );
+        assert_eq!(totals, Totals { programs: 2, passed: 15, failed: 2, ignored: 1 });
     }
 
     #[test]
     fn a_run_that_dies_without_a_result_is_a_failure() {
-        let project = Project {
-            root: ".".into(),
-            target: "target".into(),
-        };
+        let project = Project { root: ".".into(), target: "target".into() };
         let mut echo = Vec::new();
         let mut failed = |line: &str| {
             let mut shell = Command::new("sh");
-            cargo_test(&project, shell.args(["-c", line]), &mut echo)
-                .unwrap()
-                .failed
+            cargo_test(&project, shell.args(["-c", line]), &mut echo).unwrap().failed
         };
         assert_eq!(failed("exit 101"), 1);
-        assert_eq!(
-            failed("echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 101"),
-            2
-        );
+        assert_eq!(failed("echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 101"), 2);
         assert!(echo.starts_with(b"test result"), "output is passed on");
     }
 }

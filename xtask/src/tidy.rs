@@ -38,48 +38,26 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         fs::write(&long_files, lengths::list(&files))
             .with_context(|| format!("cannot write {}", long_files.display()))?;
     }
-    let list = fs::read_to_string(&long_files)
-        .with_context(|| format!("cannot read {}", long_files.display()))?;
+    let list = fs::read_to_string(&long_files).with_context(|| format!("cannot read {}", long_files.display()))?;
     let members = packages::members(project, &project.root.join("Cargo.toml"))?;
     let mut complaints = layers::complaints(&members);
     complaints.extend(lengths::complaints(&files, &list));
     complaints.extend(files.iter().flat_map(sources::complaints));
     complaints.extend(fixtures::complaints(&files));
-    ensure!(
-        complaints.is_empty(),
-        "tidy:\n  {}\n{} complaints",
-        complaints.join("\n  "),
-        complaints.len()
-    );
-    say(format!(
-        "tidy: {} files, {} packages are fine",
-        files.len(),
-        members.len()
-    ));
+    ensure!(complaints.is_empty(), "tidy:\n  {}\n{} complaints", complaints.join("\n  "), complaints.len());
+    say(format!("tidy: {} files, {} packages are fine", files.len(), members.len()));
     Ok(())
 }
 
 /// Every text file that git would commit. Binary files are left out; so are lock files, which nobody writes.
 fn files(project: &Project) -> Result<Vec<Source>> {
     let mut git = std::process::Command::new("git");
-    git.current_dir(&project.root).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    git.current_dir(&project.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let mut files = Vec::new();
-    for path in output(&mut git)?
-        .split('\0')
-        .filter(|path| !path.is_empty() && !path.ends_with("Cargo.lock"))
-    {
+    for path in output(&mut git)?.split('\0').filter(|path| !path.is_empty() && !path.ends_with("Cargo.lock")) {
         // A file that git knows and that is gone, or is not text, has nothing to check.
         if let Ok(text) = fs::read_to_string(project.root.join(path)) {
-            files.push(Source {
-                path: path.to_owned(),
-                text,
-            });
+            files.push(Source { path: path.to_owned(), text });
         }
     }
     Ok(files)

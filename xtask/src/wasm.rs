@@ -82,21 +82,14 @@ impl Toolchain {
                 bail!("`rustup target add {TARGET}` did not work; try --wasm-toolchain debian")
             }
         };
-        Ok(Toolchain {
-            linker,
-            sysroot,
-            private,
-        })
+        Ok(Toolchain { linker, sysroot, private })
     }
 
     /// Cargo for guests: own target folder, own linker, nothing inherited that changes the result.
     pub fn cargo(&self, project: &Project) -> Command {
         let mut cargo = project.cargo();
         for (name, _) in env::vars_os() {
-            if CLEANED
-                .iter()
-                .any(|prefix| name.to_string_lossy().starts_with(prefix))
-            {
+            if CLEANED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
                 cargo.env_remove(name);
             }
         }
@@ -131,35 +124,25 @@ fn host(project: &Project) -> Result<String> {
 fn has_std(sysroot: &Path) -> bool {
     let folder = sysroot.join("lib/rustlib").join(TARGET).join("lib");
     folder.read_dir().is_ok_and(|mut entries| {
-        entries.any(|entry| {
-            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
-        })
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
     })
 }
 
 fn add_by_rustup(sysroot: &Path) -> Result<bool> {
     say(format!("adding the target {TARGET} by rustup"));
-    let done = run_within(
-        Command::new("rustup").args(["target", "add", TARGET]),
-        RUSTUP_LIMIT,
-    )
-    .unwrap_or_else(|error| {
-        say(format!("{error:#}"));
-        false
-    });
+    let done =
+        run_within(Command::new("rustup").args(["target", "add", TARGET]), RUSTUP_LIMIT).unwrap_or_else(|error| {
+            say(format!("{error:#}"));
+            false
+        });
     Ok(done && has_std(sysroot))
 }
 
 /// Flags that keep this machine's paths out of components, so that the same source gives the same bytes in any folder.
 fn remapped(project: &Project, sysroot: &Path) -> Vec<String> {
     let home = project.cargo_home().map(|home| (home, "cargo"));
-    let folders = [
-        (project.root.clone(), "tally"),
-        (sysroot.to_path_buf(), "rust"),
-    ];
-    let flag = |(folder, name): (PathBuf, &str)| {
-        format!("--remap-path-prefix={}={name}", folder.display())
-    };
+    let folders = [(project.root.clone(), "tally"), (sysroot.to_path_buf(), "rust")];
+    let flag = |(folder, name): (PathBuf, &str)| format!("--remap-path-prefix={}={name}", folder.display());
     folders.into_iter().chain(home).map(flag).collect()
 }
 
@@ -169,26 +152,13 @@ mod tests {
 
     #[test]
     fn guests_do_not_inherit_what_changes_them() {
-        let project = Project {
-            root: "/r".into(),
-            target: "/t".into(),
-        };
-        let toolchain = Toolchain {
-            linker: "/l".into(),
-            sysroot: "/s".into(),
-            private: None,
-        };
+        let project = Project { root: "/r".into(), target: "/t".into() };
+        let toolchain = Toolchain { linker: "/l".into(), sysroot: "/s".into(), private: None };
         let cargo = toolchain.cargo(&project);
-        let set: Vec<_> = cargo
-            .get_envs()
-            .filter(|(_, value)| value.is_some())
-            .map(|(name, _)| name.to_owned())
-            .collect();
+        let set: Vec<_> =
+            cargo.get_envs().filter(|(_, value)| value.is_some()).map(|(name, _)| name.to_owned()).collect();
         assert!(set.iter().any(|name| name == "CARGO_ENCODED_RUSTFLAGS"));
-        let target = cargo
-            .get_envs()
-            .find(|(name, _)| *name == "CARGO_TARGET_DIR")
-            .and_then(|(_, value)| value);
+        let target = cargo.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR").and_then(|(_, value)| value);
         assert_eq!(target, Some("/t/guests".as_ref()));
     }
 

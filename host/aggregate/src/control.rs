@@ -149,8 +149,7 @@ impl Control {
         }
         if let Some(plan) = &barrier.plan {
             // A quarantine ends when the aggregator is attached anew or is gone.
-            self.quarantined
-                .retain(|name, _| plan.aggregators.get(name).is_some_and(|a| a.attached_at != barrier.cut));
+            self.quarantined.retain(|name, _| plan.aggregators.get(name).is_some_and(|a| a.attached_at != barrier.cut));
             self.plan = plan.clone();
         }
     }
@@ -195,7 +194,15 @@ mod tests {
     fn activation(cut: u64, names: &[(&str, u64)]) -> Barrier {
         let aggregators = names.iter().map(|(name, at)| ((*name).to_owned(), attached(*at))).collect();
         let plan = Plan { presets: vec![], aggregators };
-        Barrier { cut, reason: "activation".into(), at: 1, last_sequence: 0, flush: None, plan: Some(plan), anchor: false }
+        Barrier {
+            cut,
+            reason: "activation".into(),
+            at: 1,
+            last_sequence: 0,
+            flush: None,
+            plan: Some(plan),
+            anchor: false,
+        }
     }
 
     #[test]

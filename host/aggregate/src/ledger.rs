@@ -44,10 +44,7 @@ impl Counts {
     /// True when every received event is accounted for.
     pub fn balances(&self) -> bool {
         self.received
-            == self.accepted
-                + self.rejected.values().sum::<u64>()
-                + self.duplicate
-                + self.dropped.values().sum::<u64>()
+            == self.accepted + self.rejected.values().sum::<u64>() + self.duplicate + self.dropped.values().sum::<u64>()
     }
 
     /// Adds one rejected event.

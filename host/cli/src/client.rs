@@ -46,11 +46,8 @@ impl Target {
     }
 
     fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let answer =
-            async { tokio::time::timeout(PATIENCE, exchange(&self.socket, method, path)).await };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answer = async { tokio::time::timeout(PATIENCE, exchange(&self.socket, method, path)).await };
         runtime.block_on(answer).unwrap_or_else(|_| {
             bail!(
                 "no answer from {} within {} s; is that a query socket (PATH.query), and does the daemon run?",
@@ -62,18 +59,10 @@ impl Target {
 }
 
 async fn exchange(socket: &Path, method: Method, path: &str) -> anyhow::Result<Value> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| explain_connect(socket, error))?;
-    let talking = || {
-        format!(
-            "cannot ask {}; is that a query socket (PATH.query)?",
-            socket.display()
-        )
-    };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .with_context(talking)?;
+    let stream = UnixStream::connect(socket).await.map_err(|error| explain_connect(socket, error))?;
+    let talking = || format!("cannot ask {}; is that a query socket (PATH.query)?", socket.display());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(talking)?;
     let connection = tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
@@ -89,12 +78,8 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> anyhow::Result<V
         .map_err(|error| anyhow!("the answer of {} broke off: {error}", socket.display()))?
         .to_bytes();
     connection.abort();
-    let value: Value = serde_json::from_slice(&body).with_context(|| {
-        format!(
-            "{} answered {status} with something that is not JSON",
-            socket.display()
-        )
-    })?;
+    let value: Value = serde_json::from_slice(&body)
+        .with_context(|| format!("{} answered {status} with something that is not JSON", socket.display()))?;
     if status.is_success() {
         return Ok(value);
     }
@@ -104,26 +89,17 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> anyhow::Result<V
 /// Why a connection failed and what to do, for the common reasons.
 pub fn explain_connect(socket: &Path, error: std::io::Error) -> anyhow::Error {
     let what_to_do = match error.kind() {
-        ErrorKind::NotFound => {
-            "there is no such socket; start the daemon with `tally run`, or check the path"
-        }
+        ErrorKind::NotFound => "there is no such socket; start the daemon with `tally run`, or check the path",
         ErrorKind::ConnectionRefused => "no daemon listens there; start it with `tally run`",
-        ErrorKind::PermissionDenied => {
-            "you may not use it; join the socket's group or ask as the daemon's user"
-        }
+        ErrorKind::PermissionDenied => "you may not use it; join the socket's group or ask as the daemon's user",
         _ => "check the path",
     };
-    anyhow::Error::new(error).context(format!(
-        "cannot connect to {} ({what_to_do})",
-        socket.display()
-    ))
+    anyhow::Error::new(error).context(format!("cannot connect to {} ({what_to_do})", socket.display()))
 }
 
 /// A problem document in one line.
 fn problem(status: u16, document: &Value) -> String {
-    let detail = document["detail"]
-        .as_str()
-        .unwrap_or("the daemon gave no reason");
+    let detail = document["detail"].as_str().unwrap_or("the daemon gave no reason");
     match document["code"].as_str() {
         Some(code) => format!("{detail} ({status} {code})"),
         None => format!("{detail} ({status})"),
@@ -135,9 +111,7 @@ pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte))
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -157,28 +131,17 @@ mod tests {
     #[test]
     fn problems_are_told_in_one_line() {
         let document = serde_json::json!({"detail": "there is no aggregator `x`", "code": "unknown_aggregator"});
-        assert_eq!(
-            problem(404, &document),
-            "there is no aggregator `x` (404 unknown_aggregator)"
-        );
-        assert_eq!(
-            problem(500, &Value::Null),
-            "the daemon gave no reason (500)"
-        );
+        assert_eq!(problem(404, &document), "there is no aggregator `x` (404 unknown_aggregator)");
+        assert_eq!(problem(500, &Value::Null), "the daemon gave no reason (500)");
     }
 
     #[test]
     fn a_socket_nobody_listens_on_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("q");
-        let target = Target {
-            socket: socket.clone(),
-        };
+        let target = Target { socket: socket.clone() };
         let missing = format!("{:#}", target.get("/").unwrap_err());
-        assert!(
-            missing.contains("there is no such socket; start the daemon"),
-            "{missing}"
-        );
+        assert!(missing.contains("there is no such socket; start the daemon"), "{missing}");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         let refused = format!("{:#}", target.get("/").unwrap_err());
         assert!(refused.contains("no daemon listens there"), "{refused}");

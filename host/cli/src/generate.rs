@@ -79,12 +79,7 @@ fn mix(args: &Args) -> Result<Mix> {
     )
 }
 
-fn write(
-    mut workload: Workload,
-    events: u64,
-    rate: Option<u64>,
-    to: &mut impl Write,
-) -> io::Result<()> {
+fn write(mut workload: Workload, events: u64, rate: Option<u64>, to: &mut impl Write) -> io::Result<()> {
     let mut pace = rate.map(Pace::new);
     let mut piece = Vec::with_capacity(PIECE + 4096);
     let mut left = events;
@@ -114,18 +109,10 @@ struct Pace {
     started: Instant,
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "when a line is written, never what is in it, depends on this clock"
-)]
+#[allow(clippy::disallowed_methods, reason = "when a line is written, never what is in it, depends on this clock")]
 impl Pace {
     fn new(rate: u64) -> Self {
-        Pace {
-            rate,
-            slice: (rate / 50).max(1),
-            made: 0,
-            started: Instant::now(),
-        }
+        Pace { rate, slice: (rate / 50).max(1), made: 0, started: Instant::now() }
     }
 
     fn wait(&mut self, made: u64) {

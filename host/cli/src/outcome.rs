@@ -85,12 +85,7 @@ mod tests {
     #[test]
     fn a_cause_is_said_once() {
         let io = std::io::Error::new(ErrorKind::NotFound, "no such file");
-        let error = anyhow::Error::new(io)
-            .context("cannot read x: no such file")
-            .context("cannot send x");
-        assert_eq!(
-            in_one_line(&error),
-            "cannot send x: cannot read x: no such file"
-        );
+        let error = anyhow::Error::new(io).context("cannot read x: no such file").context("cannot send x");
+        assert_eq!(in_one_line(&error), "cannot send x: cannot read x: no such file");
     }
 }

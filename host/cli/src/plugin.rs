@@ -58,10 +58,7 @@ fn not_running(value: &Value) -> Vec<String> {
     let plugins = value["plugins"].as_array().map_or(&[][..], Vec::as_slice);
     plugins
         .iter()
-        .filter(|plugin| {
-            plugin["wanted_digest"].is_string()
-                && plugin["wanted_digest"] != plugin["running_digest"]
-        })
+        .filter(|plugin| plugin["wanted_digest"].is_string() && plugin["wanted_digest"] != plugin["running_digest"])
         .map(|plugin| {
             let name = plugin["name"].as_str().unwrap_or("?");
             let reason = plugin["reason"].as_str().unwrap_or("no reason given");
@@ -83,10 +80,7 @@ mod tests {
             {"name": "broken", "wanted_digest": "2", "running_digest": "1", "reason": "no component"},
             {"name": "new", "wanted_digest": "3", "running_digest": null, "reason": "no component"},
         ]});
-        assert_eq!(
-            not_running(&value),
-            ["broken (no component)", "new (no component)"]
-        );
+        assert_eq!(not_running(&value), ["broken (no component)", "new (no component)"]);
         assert!(not_running(&json!({})).is_empty());
     }
 }

@@ -63,32 +63,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn path(args: &Args) -> String {
     let mut parameters: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: Option<String>| {
-        parameters.extend(value.map(|value| (name.to_string(), value)))
-    };
+    let mut add = |name: &str, value: Option<String>| parameters.extend(value.map(|value| (name.to_string(), value)));
     for table in &args.tables {
         add("table", Some(table.clone()));
     }
     add("rows", args.rows.map(|rows| rows.to_string()));
     add("skip", args.skip.map(|skip| skip.to_string()));
-    add(
-        "min_sequence",
-        args.min_sequence.map(|sequence| sequence.to_string()),
-    );
+    add("min_sequence", args.min_sequence.map(|sequence| sequence.to_string()));
     add("wait", args.wait.clone());
     for (name, value) in &args.parameters {
         add(&format!("param.{name}"), Some(value.clone()));
     }
-    let parameters: Vec<String> = parameters
-        .iter()
-        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
-        .collect();
+    let parameters: Vec<String> =
+        parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     let mark = if parameters.is_empty() { "" } else { "?" };
-    format!(
-        "/v1/aggregators/{}{mark}{}",
-        encode(&args.name),
-        parameters.join("&")
-    )
+    format!("/v1/aggregators/{}{mark}{}", encode(&args.name), parameters.join("&"))
 }
 
 #[cfg(test)]
@@ -111,9 +100,7 @@ mod tests {
     fn flags_become_parameters() {
         assert_eq!(path_of("video-actions"), "/v1/aggregators/video-actions");
         assert_eq!(
-            path_of(
-                "a/b --table posts --table x&y --rows 0 --skip 2 --min-sequence 9 --wait 5s --param p=50,99"
-            ),
+            path_of("a/b --table posts --table x&y --rows 0 --skip 2 --min-sequence 9 --wait 5s --param p=50,99"),
             "/v1/aggregators/a%2Fb?table=posts&table=x%26y&rows=0&skip=2&min_sequence=9&wait=5s&param.p=50%2C99"
         );
     }

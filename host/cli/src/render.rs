@@ -24,11 +24,7 @@ pub fn answer(value: &Value, output: Output) -> String {
 
 /// An aggregator's answer for people: what it covers, its summary, then its tables and how many rows were left out.
 pub fn report(answer: &Value) -> String {
-    let incomplete = if answer["incomplete"] == true {
-        ", INCOMPLETE: part of the log was lost to it"
-    } else {
-        ""
-    };
+    let incomplete = if answer["incomplete"] == true { ", INCOMPLETE: part of the log was lost to it" } else { "" };
     let mut text = format!(
         "as of sequence {}, watermark {}{incomplete}\n",
         cell(&answer["as_of_sequence"]),
@@ -38,10 +34,7 @@ pub fn report(answer: &Value) -> String {
         text += &format!("\n{}", readable(&answer["summary"]));
     }
     for (name, rows) in answer["tables"].as_object().into_iter().flatten() {
-        text += &format!(
-            "\n{name}\n{}",
-            table(rows.as_array().map_or(&[], Vec::as_slice))
-        );
+        text += &format!("\n{name}\n{}", table(rows.as_array().map_or(&[], Vec::as_slice)));
         match answer["rows_left_out"][name].as_u64() {
             None | Some(0) => {}
             Some(more) => text += &format!("{more} more rows; see them with --rows and --skip\n"),
@@ -81,11 +74,7 @@ fn collect<'v>(
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let name = if name.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{name}.{key}")
-                };
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
                 collect(&name, value, scalars, tables);
             }
         }
@@ -97,11 +86,7 @@ fn collect<'v>(
 }
 
 fn pairs(scalars: &[(String, String)]) -> String {
-    let width = scalars
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = scalars.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let line = |(name, value): &(String, String)| match width {
         0 => format!("{value}\n"),
         _ => format!("{name:width$}  {value}").trim_end().to_string() + "\n",
@@ -116,22 +101,12 @@ fn table(rows: &[Value]) -> String {
     let rows: Vec<&Map<String, Value>> = rows.iter().filter_map(Value::as_object).collect();
     let columns = columns(&rows);
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(&columns);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(&columns);
     for row in &rows {
-        table.add_row(
-            columns
-                .iter()
-                .map(|column| row.get(*column).map(cell).unwrap_or_default()),
-        );
+        table.add_row(columns.iter().map(|column| row.get(*column).map(cell).unwrap_or_default()));
     }
     for (index, name) in columns.iter().enumerate() {
-        let numbers = rows.iter().all(|row| {
-            row.get(*name)
-                .is_none_or(|value| value.is_number() || value.is_null())
-        });
+        let numbers = rows.iter().all(|row| row.get(*name).is_none_or(|value| value.is_number() || value.is_null()));
         if let Some(column) = table.column_mut(index).filter(|_| numbers) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -150,10 +125,7 @@ fn columns<'r>(rows: &[&'r Map<String, Value>]) -> Vec<&'r str> {
             columns.push(name);
         }
     }
-    let is_text = |name: &str| {
-        rows.iter()
-            .any(|row| row.get(name).is_some_and(Value::is_string))
-    };
+    let is_text = |name: &str| rows.iter().any(|row| row.get(name).is_some_and(Value::is_string));
     columns.sort_by_key(|name| (*name != "name", !is_text(name)));
     columns
 }
@@ -161,10 +133,7 @@ fn columns<'r>(rows: &[&'r Map<String, Value>]) -> Vec<&'r str> {
 fn cell(value: &Value) -> String {
     match value {
         Value::String(text) if is_digest(text) => text[..12].to_string(),
-        Value::String(text) => text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect(),
+        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
         Value::Null => "-".to_string(),
         Value::Array(items) if items.is_empty() => "-".to_string(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
@@ -213,9 +182,7 @@ mod tests {
         expect![[r#"
             as of sequence 0, watermark -, INCOMPLETE: part of the log was lost to it
         "#]]
-        .assert_eq(&report(
-            &json!({"as_of_sequence": 0, "watermark": null, "incomplete": true}),
-        ));
+        .assert_eq(&report(&json!({"as_of_sequence": 0, "watermark": null, "incomplete": true})));
     }
 
     #[test]

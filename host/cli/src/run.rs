@@ -41,12 +41,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = logs::Format::Text)]
     log_format: logs::Format,
     /// error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
-    #[arg(
-        long,
-        value_name = "LEVEL",
-        env = "TALLY_LOG_LEVEL",
-        default_value = "info"
-    )]
+    #[arg(long, value_name = "LEVEL", env = "TALLY_LOG_LEVEL", default_value = "info")]
     log_level: String,
 }
 
@@ -79,8 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         flush_events: args.flush_events,
         flush_interval: args.flush_interval,
     };
-    let config =
-        Config::load(args.config.as_deref(), flags).map_err(|error| Usage(error.into()))?;
+    let config = Config::load(args.config.as_deref(), flags).map_err(|error| Usage(error.into()))?;
     tally_daemon::run(config)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -114,13 +114,13 @@ fn sending_to_nobody_fails_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("lines"), "a\n").unwrap();
     for flags in ["", "--ack", "--producer p --retry-for 0s"] {
-        let output = tally(
-            folder.path(),
-            &format!("send lines --to unix:t.sock {flags}"),
-        );
+        let output = tally(folder.path(), &format!("send lines --to unix:t.sock {flags}"));
         assert_eq!(output.status.code(), Some(1), "{flags}");
         let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(errors.contains("cannot connect to t.sock (there is no such socket; start the daemon with `tally run`"), "{flags}: {errors}");
+        assert!(
+            errors.contains("cannot connect to t.sock (there is no such socket; start the daemon with `tally run`"),
+            "{flags}: {errors}"
+        );
     }
 }
 
@@ -150,34 +150,18 @@ fn wrong_flags_end_with_2() {
         "query a --to q --wait 5s",
         "verify",
     ] {
-        assert_eq!(
-            tally(folder.path(), line).status.code(),
-            Some(2),
-            "{line:?}"
-        );
+        assert_eq!(tally(folder.path(), line).status.code(), Some(2), "{line:?}");
     }
 }
 
 #[test]
 fn every_help_page_has_an_example() {
     let folder = tempfile::tempdir().unwrap();
-    for command in [
-        "run",
-        "send",
-        "generate",
-        "query",
-        "status",
-        "plugin list",
-        "plugin reload",
-        "verify",
-    ] {
+    for command in ["run", "send", "generate", "query", "status", "plugin list", "plugin reload", "verify"] {
         let output = tally(folder.path(), &format!("{command} --help"));
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            help.contains("Example:"),
-            "{command} --help teaches nothing:\n{help}"
-        );
+        assert!(help.contains("Example:"), "{command} --help teaches nothing:\n{help}");
     }
 }
 
@@ -193,12 +177,7 @@ fn answer_once(socket: &Path, response: &'static str) -> std::thread::JoinHandle
             request.push(byte[0]);
         }
         stream.write_all(response.as_bytes()).unwrap();
-        String::from_utf8(request)
-            .unwrap()
-            .lines()
-            .next()
-            .unwrap()
-            .to_string()
+        String::from_utf8(request).unwrap().lines().next().unwrap().to_string()
     })
 }
 
@@ -206,22 +185,10 @@ fn answer_once(socket: &Path, response: &'static str) -> std::thread::JoinHandle
 fn an_answer_is_printed_and_a_problem_fails() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("q");
-    let daemon = answer_once(
-        &socket,
-        "HTTP/1.1 200 OK\r\ncontent-length: 23\r\n\r\n{\"as_of_sequence\":   7}\n",
-    );
-    let output = tally(
-        folder.path(),
-        "query video-actions --rows 2 --to q --output json",
-    );
-    assert_eq!(
-        daemon.join().unwrap(),
-        "GET /v1/aggregators/video-actions?rows=2 HTTP/1.1"
-    );
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "{\"as_of_sequence\":7}\n"
-    );
+    let daemon = answer_once(&socket, "HTTP/1.1 200 OK\r\ncontent-length: 23\r\n\r\n{\"as_of_sequence\":   7}\n");
+    let output = tally(folder.path(), "query video-actions --rows 2 --to q --output json");
+    assert_eq!(daemon.join().unwrap(), "GET /v1/aggregators/video-actions?rows=2 HTTP/1.1");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"as_of_sequence\":7}\n");
     assert_eq!(output.status.code(), Some(0));
 
     std::fs::remove_file(&socket).unwrap();
@@ -252,15 +219,7 @@ fn a_reader_that_leaves_is_no_error() {
         .spawn()
         .unwrap();
     let mut errors = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut errors)
-        .unwrap();
-    assert_eq!(
-        (child.wait().unwrap().code(), errors.as_str()),
-        (Some(0), "")
-    );
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((child.wait().unwrap().code(), errors.as_str()), (Some(0), ""));
     daemon.join().unwrap();
 }

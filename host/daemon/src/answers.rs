@@ -73,8 +73,14 @@ impl Answers {
         let door = context.totals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let Some(door) = door else {
             return Err(match saved {
-                Some(_) => QueryError::unavailable("not_running", format!("aggregator {name} is not running; see `tally plugin list`")),
-                None => QueryError::not_found("unknown_aggregator", format!("there is no aggregator {name:?}; see `tally plugin list`")),
+                Some(_) => QueryError::unavailable(
+                    "not_running",
+                    format!("aggregator {name} is not running; see `tally plugin list`"),
+                ),
+                None => QueryError::not_found(
+                    "unknown_aggregator",
+                    format!("there is no aggregator {name:?}; see `tally plugin list`"),
+                ),
             });
         };
         if !quarantined {
@@ -89,7 +95,8 @@ impl Answers {
             })
             .await;
             if !matches!(saved, Ok(Some(()))) {
-                let message = format!("aggregator {name} is catching up and has not reached cut {cut} yet; ask again later");
+                let message =
+                    format!("aggregator {name} is catching up and has not reached cut {cut} yet; ask again later");
                 return Err(QueryError::timeout("catching_up", message));
             }
         }
@@ -102,7 +109,9 @@ impl Answers {
         };
         let (reply, answer) = oneshot::channel();
         let sent = tokio::task::spawn_blocking(move || door.send(TotalMessage::Ask(question, reply)).is_ok()).await;
-        let gone = || QueryError::unavailable("not_running", format!("aggregator {name} has stopped; see `tally plugin list`"));
+        let gone = || {
+            QueryError::unavailable("not_running", format!("aggregator {name} has stopped; see `tally plugin list`"))
+        };
         if !matches!(sent, Ok(true)) {
             return Err(gone());
         }

@@ -57,7 +57,11 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let options = Options { segment_bytes: config.log.segment_bytes, ..Options::default() };
     let (log, recovered) = Log::open(storage, options).context("opening the log")?;
     if let Some(file) = &recovered.torn_file {
-        tracing::warn!(bytes = recovered.torn_bytes, copy = file, "cut a torn tail off the log; nothing in it was acknowledged");
+        tracing::warn!(
+            bytes = recovered.torn_bytes,
+            copy = file,
+            "cut a torn tail off the log; nothing in it was acknowledged"
+        );
     }
     let last_frame = recovered.next_frame - 1;
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
@@ -77,7 +81,16 @@ async fn live(config: Config) -> anyhow::Result<()> {
         ..Published::default()
     })));
     let context = Arc::new(Context::new(
-        config, clock, queue.clone(), tail.clone(), store, registry, fatal, published, control.clone(), log.reader(),
+        config,
+        clock,
+        queue.clone(),
+        tail.clone(),
+        store,
+        registry,
+        fatal,
+        published,
+        control.clone(),
+        log.reader(),
     ));
     let config = &context.config;
     let producers = Producers::new(config.limits.producers);
@@ -107,9 +120,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let (to_controller, requests) = mpsc::channel();
     let ring = to_controller.clone();
     folder::watch(&config.plugins_dir, move || ring.send(Request::Reconcile(None)).is_ok())?;
-    let controller = tokio::task::spawn_blocking(move || {
-        controller.reconcile().map(|()| controller)
-    });
+    let controller = tokio::task::spawn_blocking(move || controller.reconcile().map(|()| controller));
     let controller = controller.await.context("taking over the plugins directory")??;
     let controller = guarded(&context, "controller", move |_| {
         controller.run(&requests);
@@ -222,7 +233,8 @@ fn guarded(
 }
 
 fn plugin_limits(config: &Config) -> Limits {
-    let mut limits = Limits { memory_bytes: config.plugin.memory_bytes, backstop: config.plugin.backstop, ..Limits::default() };
+    let mut limits =
+        Limits { memory_bytes: config.plugin.memory_bytes, backstop: config.plugin.backstop, ..Limits::default() };
     limits.fuel_base = config.plugin.fuel_base.unwrap_or(limits.fuel_base);
     limits.fuel_per_row = config.plugin.fuel_per_row.unwrap_or(limits.fuel_per_row);
     limits
@@ -241,10 +253,12 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("opening {}", path.display()))?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         let holder = std::fs::read_to_string(&path).unwrap_or_default();
-        let holder = if holder.trim().is_empty() { "another process".to_owned() } else { format!("process {}", holder.trim()) };
+        let holder =
+            if holder.trim().is_empty() { "another process".to_owned() } else { format!("process {}", holder.trim()) };
         bail!("{} is in use by {holder}: one daemon per data directory", data_dir.display());
     }
-    file.set_len(0).and_then(|()| std::io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()))
+    file.set_len(0)
+        .and_then(|()| std::io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()))
         .with_context(|| format!("writing {}", path.display()))?;
     Ok(file)
 }

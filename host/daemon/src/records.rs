@@ -99,8 +99,8 @@ pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
     let cursor = Cursor::load(&context.store)?;
     let analytics = &context.config.analytics;
     let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
-    let mut files = RecordFiles::open(&context.config.data_dir, cursor.files, rotation)
-        .context("opening the analytics files")?;
+    let mut files =
+        RecordFiles::open(&context.config.data_dir, cursor.files, rotation).context("opening the analytics files")?;
     context.progress.update(|facts| (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame));
     let mut feed =
         Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new(), context.limits);

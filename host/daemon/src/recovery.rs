@@ -15,7 +15,11 @@ use crate::progress::Progress;
 
 /// The control state right behind `until` (the end of the log for none). Reads from the opening of the segment that holds
 /// it, so the cost is that of one segment.
-pub fn control_at(reader: &mut Reader<RealStorage>, until: Option<Position>, last_frame: u64) -> anyhow::Result<Control> {
+pub fn control_at(
+    reader: &mut Reader<RealStorage>,
+    until: Option<Position>,
+    last_frame: u64,
+) -> anyhow::Result<Control> {
     let mut control = Control::default();
     let stop_frame = until.map_or(last_frame, |position| position.frame);
     if stop_frame == 0 {
@@ -57,9 +61,8 @@ pub fn starts(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
     for (name, quarantine) in &control.quarantined {
-        progress.update(|facts| {
-            facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone()))
-        });
+        progress
+            .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
     }
     let mut names: BTreeMap<String, Option<Meta>> =
         control.plan.aggregators.keys().map(|name| (name.clone(), None)).collect();
@@ -138,7 +141,8 @@ fn find_cut(reader: &mut Reader<RealStorage>, cut: u64, last_frame: u64) -> anyh
             }
         }
         // Not in this segment: look in the one before.
-        let Some(before) = segment_start.take().and_then(|first| first.checked_sub(1)).filter(|before| *before > 0) else {
+        let Some(before) = segment_start.take().and_then(|first| first.checked_sub(1)).filter(|before| *before > 0)
+        else {
             anyhow::bail!("cut {cut} is not in the log any more");
         };
         reader.seek_segment_of(before).with_context(|| format!("looking for cut {cut} before frame {before}"))?;
@@ -146,7 +150,13 @@ fn find_cut(reader: &mut Reader<RealStorage>, cut: u64, last_frame: u64) -> anyh
 }
 
 /// An aggregator that is attached now, at `position`.
-pub fn fresh(name: &str, attached: &Attached, position: Position, sequence: u64, presets: Vec<tally_event::schema::Preset>) -> Start {
+pub fn fresh(
+    name: &str,
+    attached: &Attached,
+    position: Position,
+    sequence: u64,
+    presets: Vec<tally_event::schema::Preset>,
+) -> Start {
     let meta = Meta::start(name, attached, position, sequence);
     Start { name: name.to_owned(), attached: attached.clone(), meta, presets }
 }

@@ -188,9 +188,17 @@ impl Scratch<'_> {
         ensure!(
             got.chain == meta.chain,
             "the chain at cut {} is {} by the log and {} in the state store",
-            meta.cut, got.chain, meta.chain
+            meta.cut,
+            got.chain,
+            meta.chain
         );
-        ensure!(got.ledger == meta.ledger, "the ledger at cut {} is {:?} by the log and {:?} in the state store", meta.cut, got.ledger, meta.ledger);
+        ensure!(
+            got.ledger == meta.ledger,
+            "the ledger at cut {} is {:?} by the log and {:?} in the state store",
+            meta.cut,
+            got.ledger,
+            meta.ledger
+        );
         ensure!(got.watermark == meta.watermark, "the watermark at cut {} differs", meta.cut);
         let mut stored = self.stored_total(name, &got.attached, &saved.runs)?;
         ensure!(

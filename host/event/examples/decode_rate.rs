@@ -21,20 +21,12 @@ fn main() {
         return;
     }
     measure("five fields", &lines(false), &actions(), 0);
-    measure(
-        "five fields and a nested object",
-        &lines(true),
-        &actions(),
-        0,
-    );
+    measure("five fields and a nested object", &lines(true), &actions(), 0);
 }
 
 /// Prints the time per line.
 fn measure(name: &str, bytes: &[u8], manifest: &Manifest, preset: usize) {
-    let subscriber = Subscriber {
-        name: "a".into(),
-        manifest: Arc::new(manifest.clone()),
-    };
+    let subscriber = Subscriber { name: "a".into(), manifest: Arc::new(manifest.clone()) };
     let presets = vec![
         Preset::default(),
         Preset {
@@ -77,10 +69,7 @@ fn compare(chunk: &[u8]) {
 }
 
 /// The time that all chunks take, each at its best over the rounds: other processes disturb chunks, not sums.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this measures and decides nothing"
-)]
+#[allow(clippy::disallowed_methods, reason = "this measures and decides nothing")]
 fn best(chunks: &[&[u8]], mut work: impl FnMut(&[u8])) -> Duration {
     let mut best = vec![Duration::MAX; chunks.len()];
     for _ in 0..ROUNDS {
@@ -109,9 +98,7 @@ fn chunks(bytes: &[u8]) -> Vec<&[u8]> {
 fn lines(wide: bool) -> Vec<u8> {
     let mut dice = 7_u64;
     let mut roll = || {
-        dice = dice
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (dice >> 11) as f64 / (1_u64 << 53) as f64
     };
     let nested = "\"properties\":{\"plan\":\"free\",\"device\":{\"os\":\"linux\",\"screen\":[1920,1080],\"touch\":false},\"tags\":[\"a\",\"b\",\"c\"],\
@@ -131,11 +118,7 @@ fn lines(wide: bool) -> Vec<u8> {
         let user = 1e6_f64.powf(roll()) as u64 * 7919 % 1_000_000;
         let post = 1e4_f64.powf(roll()) as u64;
         let time = tally_event::time::format(1_769_508_000_000_000 + index as i64 * 1000 + 1000);
-        let time = if time.len() == 20 {
-            time.replace('Z', ".000Z")
-        } else {
-            time
-        };
+        let time = if time.len() == 20 { time.replace('Z', ".000Z") } else { time };
         let nested = if wide { nested } else { "" };
         out.push_str(&format!(
             "{{\"type\":\"action\",\"timestamp\":\"{time}\",\"user_id\":\"u_{user}\",{nested}\"resource_type\":\"posts:{post}\",\"action\":\"{action}\"}}\n"
@@ -145,14 +128,7 @@ fn lines(wide: bool) -> Vec<u8> {
 }
 
 fn actions() -> Manifest {
-    manifest(
-        "action",
-        &[
-            ("/user_id", Kind::Text),
-            ("/resource_type", Kind::Text),
-            ("/action", Kind::Text),
-        ],
-    )
+    manifest("action", &[("/user_id", Kind::Text), ("/resource_type", Kind::Text), ("/action", Kind::Text)])
 }
 
 fn edits() -> Manifest {
@@ -163,10 +139,7 @@ fn edits() -> Manifest {
 }
 
 fn manifest(name: &str, fields: &[(&str, Kind)]) -> Manifest {
-    let field = |&(path, kind): &(&str, Kind)| Field {
-        path: path.into(),
-        kind,
-    };
+    let field = |&(path, kind): &(&str, Kind)| Field { path: path.into(), kind };
     Manifest {
         fields: fields.iter().map(field).collect(),
         event_types: vec![EventType {

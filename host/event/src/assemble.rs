@@ -40,11 +40,7 @@ struct Scratch {
 impl Assembly {
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
         Self {
-            columns: plan
-                .columns
-                .iter()
-                .map(|column| ColumnBuilder::new(column.kind))
-                .collect(),
+            columns: plan.columns.iter().map(|column| ColumnBuilder::new(column.kind)).collect(),
             batch: Batch::new(plan.clone(), 0),
             outcomes: vec![Outcome::Absent; plan.columns.len()],
             scratch: Scratch::default(),
@@ -60,31 +56,14 @@ impl Assembly {
     pub(crate) fn finish(&mut self) -> Batch {
         let rows = self.batch.rows();
         let batch = std::mem::replace(&mut self.batch, Batch::new(self.plan.clone(), rows));
-        batch.with_columns(
-            self.columns
-                .iter_mut()
-                .map(|column| column.finish(rows))
-                .collect(),
-        )
+        batch.with_columns(self.columns.iter_mut().map(|column| column.finish(rows)).collect())
     }
 
     /// Adds the event that was just walked. False when it has subscribers and all of them refuse it; with `reject` it
     /// is not added then.
     #[inline(always)]
-    pub(crate) fn add(
-        &mut self,
-        walk: &Walk,
-        bytes: &[u8],
-        envelope: Envelope,
-        reject: bool,
-    ) -> bool {
-        let Self {
-            plan,
-            columns,
-            batch,
-            outcomes,
-            scratch,
-        } = self;
+    pub(crate) fn add(&mut self, walk: &Walk, bytes: &[u8], envelope: Envelope, reject: bool) -> bool {
+        let Self { plan, columns, batch, outcomes, scratch } = self;
         let Some(event_type) = plan.types.get(envelope.event_type as usize) else {
             batch.accept_unsubscribed(envelope);
             return true;
@@ -94,16 +73,8 @@ impl Assembly {
         for (wanted, noted) in event_type.columns.iter().zip(outcomes.iter_mut()) {
             let column = &plan.columns[wanted.column];
             let (class, slot) = walk.slot(column.slot);
-            let outcome = read(
-                &mut columns[wanted.column],
-                column.kind,
-                row,
-                (class, slot),
-                bytes,
-                scratch,
-            );
-            flawless &=
-                outcome == Outcome::Value || (outcome == Outcome::Absent && !wanted.required);
+            let outcome = read(&mut columns[wanted.column], column.kind, row, (class, slot), bytes, scratch);
+            flawless &= outcome == Outcome::Value || (outcome == Outcome::Absent && !wanted.required);
             *noted = outcome;
         }
         if flawless {
@@ -116,23 +87,11 @@ impl Assembly {
     /// Adds an event that at least one subscriber refuses.
     #[inline(never)]
     fn add_flawed(&mut self, envelope: Envelope, row: usize, reject: bool) -> bool {
-        let Self {
-            plan,
-            columns,
-            batch,
-            outcomes,
-            ..
-        } = self;
+        let Self { plan, columns, batch, outcomes, .. } = self;
         let event_type = &plan.types[envelope.event_type as usize];
-        let taken = event_type
-            .readers
-            .iter()
-            .any(|reader| flaw(reader, outcomes).is_none());
+        let taken = event_type.readers.iter().any(|reader| flaw(reader, outcomes).is_none());
         if !taken {
-            event_type
-                .columns
-                .iter()
-                .for_each(|wanted| columns[wanted.column].take_back(row));
+            event_type.columns.iter().for_each(|wanted| columns[wanted.column].take_back(row));
             if reject {
                 return false;
             }
@@ -140,13 +99,7 @@ impl Assembly {
         let sequence_offset = batch.accepted();
         for reader in &event_type.readers {
             if let Some(reason) = flaw(reader, outcomes) {
-                batch.refuse(
-                    reader.subscriber,
-                    Refused {
-                        sequence_offset,
-                        reason,
-                    },
-                );
+                batch.refuse(reader.subscriber, Refused { sequence_offset, reason });
             }
         }
         batch.accept(envelope, taken);
@@ -162,11 +115,7 @@ impl Assembly {
         for reader in readers.iter().take(SHOWN) {
             let subscriber = &self.plan.subscribers()[reader.subscriber];
             if let Some(reason) = flaw(reader, &self.outcomes) {
-                words.push(format!(
-                    "{} {}",
-                    subscriber.name,
-                    reason.text(&subscriber.manifest)
-                ));
+                words.push(format!("{} {}", subscriber.name, reason.text(&subscriber.manifest)));
             }
         }
         if readers.len() > SHOWN {
@@ -178,15 +127,12 @@ impl Assembly {
 
 /// Why a reader refuses the row: the flaw of the first of its fields that has one.
 fn flaw(reader: &Reader, outcomes: &[Outcome]) -> Option<RefusedBecause> {
-    reader
-        .wants
-        .iter()
-        .find_map(|want| match outcomes[want.position] {
-            Outcome::Value => None,
-            Outcome::Absent => want.required.then_some(RefusedBecause::Missing(want.field)),
-            Outcome::WrongKind => Some(RefusedBecause::WrongKind(want.field)),
-            Outcome::SurplusDigits => Some(RefusedBecause::SurplusDigits(want.field)),
-        })
+    reader.wants.iter().find_map(|want| match outcomes[want.position] {
+        Outcome::Value => None,
+        Outcome::Absent => want.required.then_some(RefusedBecause::Missing(want.field)),
+        Outcome::WrongKind => Some(RefusedBecause::WrongKind(want.field)),
+        Outcome::SurplusDigits => Some(RefusedBecause::SurplusDigits(want.field)),
+    })
 }
 
 /// Reads a value found in the line into a column.
@@ -231,9 +177,7 @@ fn read_rarer(
     match (kind, class) {
         (Kind::Text, Class::Escaped) => column.put_text(row, value),
         (Kind::Json, _) => column.put_text(row, slot.raw(bytes)),
-        (Kind::Boolean, Class::True | Class::False) => {
-            column.put_boolean(row, class == Class::True)
-        }
+        (Kind::Boolean, Class::True | Class::False) => column.put_boolean(row, class == Class::True),
         (Kind::Float, Class::Number) => match number::float(value) {
             Ok(value) => column.put_float(row, value),
             Err(_) => return Outcome::WrongKind,

@@ -85,10 +85,7 @@ impl RefusedBecause {
             Self::WrongKind(field) => ("wrong_kind", field),
             Self::SurplusDigits(field) => ("surplus_digits", field),
         };
-        let path = manifest
-            .fields
-            .get(field as usize)
-            .map_or("", |field| field.path.as_str());
+        let path = manifest.fields.get(field as usize).map_or("", |field| field.path.as_str());
         format!("{word}:{path}")
     }
 }
@@ -138,38 +135,22 @@ impl Batch {
             Some(rows) => self.some_rows(binding, &rows),
         };
         let by_type = self.accepted_by_type.iter().zip(&binding.event_types);
-        let others: u32 = by_type
-            .filter(|(_, own)| **own == NONE)
-            .map(|(count, _)| count)
-            .sum();
+        let others: u32 = by_type.filter(|(_, own)| **own == NONE).map(|(count, _)| count).sum();
         let not_subscribed = self.unsubscribed + others;
         let accounted = rows.len() + refused.len() + not_subscribed as usize;
-        assert_eq!(
-            self.accepted as usize, accounted,
-            "accepted = rows + refused + not subscribed"
-        );
-        Selected {
-            rows,
-            refused,
-            not_subscribed,
-        }
+        assert_eq!(self.accepted as usize, accounted, "accepted = rows + refused + not subscribed");
+        Selected { rows, refused, not_subscribed }
     }
 
     /// The rows that a subscriber gets; none for all of them.
     fn selection(&self, binding: &Binding, refused: &[Refused]) -> Option<Vec<u32>> {
         let by_type = self.rows_by_type.iter().zip(&binding.event_types);
-        let own: u32 = by_type
-            .filter(|(_, own)| **own != NONE)
-            .map(|(count, _)| count)
-            .sum();
+        let own: u32 = by_type.filter(|(_, own)| **own != NONE).map(|(count, _)| count).sum();
         if own as usize == self.rows() && refused.is_empty() {
             return None;
         }
         let mut rows = Vec::with_capacity(own as usize);
-        let mut refused = refused
-            .iter()
-            .map(|refused| refused.sequence_offset)
-            .peekable();
+        let mut refused = refused.iter().map(|refused| refused.sequence_offset).peekable();
         for (row, (&offset, &event_type)) in self.offsets.iter().zip(&self.types).enumerate() {
             while refused.next_if(|&refused| refused < offset).is_some() {}
             if binding.event_types[event_type as usize] != NONE && refused.peek() != Some(&offset) {
@@ -180,26 +161,13 @@ impl Batch {
     }
 
     fn all_rows(&self, binding: &Binding) -> Rows<'_> {
-        let own_types = || {
-            self.types
-                .iter()
-                .map(|&t| binding.event_types[t as usize])
-                .collect()
-        };
+        let own_types = || self.types.iter().map(|&t| binding.event_types[t as usize]).collect();
         Rows {
             first_sequence: self.first_sequence,
             sequence_offsets: Cow::Borrowed(&self.offsets),
             times: Cow::Borrowed(&self.times),
-            event_types: if binding.same_types {
-                Cow::Borrowed(&self.types)
-            } else {
-                Cow::Owned(own_types())
-            },
-            columns: binding
-                .fields
-                .iter()
-                .map(|field| self.whole_column(field))
-                .collect(),
+            event_types: if binding.same_types { Cow::Borrowed(&self.types) } else { Cow::Owned(own_types()) },
+            columns: binding.fields.iter().map(|field| self.whole_column(field)).collect(),
         }
     }
 
@@ -220,10 +188,7 @@ impl Batch {
             Values::Floats(values) => ValuesRef::Floats(Cow::Borrowed(values)),
             Values::Booleans(values) => ValuesRef::Booleans(Cow::Borrowed(values)),
         };
-        ColumnRef {
-            values,
-            present: Cow::Borrowed(&column.present),
-        }
+        ColumnRef { values, present: Cow::Borrowed(&column.present) }
     }
 
     fn some_rows(&self, binding: &Binding, rows: &[u32]) -> Rows<'_> {
@@ -233,11 +198,7 @@ impl Batch {
             sequence_offsets: Cow::Owned(gather(&self.offsets, rows)),
             times: Cow::Owned(gather(&self.times, rows)),
             event_types: Cow::Owned(rows.iter().map(own_type).collect()),
-            columns: binding
-                .fields
-                .iter()
-                .map(|field| self.gathered_column(field, rows))
-                .collect(),
+            columns: binding.fields.iter().map(|field| self.gathered_column(field, rows)).collect(),
         }
     }
 
@@ -266,18 +227,12 @@ impl Batch {
         if !present.contains(&0) {
             present.clear();
         }
-        ColumnRef {
-            values,
-            present: Cow::Owned(present),
-        }
+        ColumnRef { values, present: Cow::Owned(present) }
     }
 
     /// Whether the field's column holds values here that this subscriber did not ask for.
     fn hides(&self, field: &FieldBinding) -> bool {
-        field
-            .hidden
-            .iter()
-            .any(|&event_type| self.rows_by_type[event_type as usize] > 0)
+        field.hidden.iter().any(|&event_type| self.rows_by_type[event_type as usize] > 0)
     }
 }
 
@@ -352,11 +307,7 @@ fn gather<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
 }
 
 fn gather_present(present: &[u8], rows: &[u32]) -> Vec<u8> {
-    if present.is_empty() {
-        Vec::new()
-    } else {
-        gather(present, rows)
-    }
+    if present.is_empty() { Vec::new() } else { gather(present, rows) }
 }
 
 /// Puts the placeholder of absent values at `position`.

@@ -42,8 +42,7 @@ mod tests {
                 let mut block = [0xc3; BLOCK];
                 block[place] = byte;
                 block[place + 1..].fill(after);
-                let first =
-                    (place..BLOCK).find(|&at| if at == place { special } else { after == b'"' });
+                let first = (place..BLOCK).find(|&at| if at == place { special } else { after == b'"' });
                 let marks = marks(&block);
                 assert_eq!((marks != 0).then(|| first_mark(marks)), first, "{block:?}");
             }

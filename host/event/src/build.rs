@@ -13,10 +13,7 @@ pub(crate) struct ColumnBuilder {
 
 impl ColumnBuilder {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self {
-            column: empty(kind),
-            lookup: Lookup::new(),
-        }
+        Self { column: empty(kind), lookup: Lookup::new() }
     }
 
     /// Gives row `row` a text.
@@ -75,11 +72,7 @@ impl ColumnBuilder {
         self.lookup.clear();
         let next = like(&self.column);
         let finished = std::mem::replace(&mut self.column, next);
-        assert_eq!(
-            finished.values.len(),
-            rows,
-            "a column has a value for every row"
-        );
+        assert_eq!(finished.values.len(), rows, "a column has a value for every row");
         finished
     }
 
@@ -122,10 +115,7 @@ fn empty(kind: Kind) -> Column {
         Kind::Float => Values::Floats(Vec::new()),
         Kind::Boolean => Values::Booleans(Vec::new()),
     };
-    Column {
-        values,
-        present: Vec::new(),
-    }
+    Column { values, present: Vec::new() }
 }
 
 /// An empty column with room for another batch like the last.
@@ -141,8 +131,5 @@ fn like(last: &Column) -> Column {
         Values::Floats(values) => Values::Floats(Vec::with_capacity(values.len())),
         Values::Booleans(values) => Values::Booleans(Vec::with_capacity(values.len())),
     };
-    Column {
-        values,
-        present: Vec::new(),
-    }
+    Column { values, present: Vec::new() }
 }

@@ -107,11 +107,7 @@ impl Rows<'_> {
             sequence_offsets: Cow::Borrowed(&self.sequence_offsets[range.clone()]),
             times: Cow::Borrowed(&self.times[range.clone()]),
             event_types: Cow::Borrowed(&self.event_types[range.clone()]),
-            columns: self
-                .columns
-                .iter()
-                .map(|column| column.slice(range.clone()))
-                .collect(),
+            columns: self.columns.iter().map(|column| column.slice(range.clone())).collect(),
         }
     }
 }
@@ -122,17 +118,10 @@ impl ColumnRef<'_> {
     /// # Panics
     /// When the range reaches beyond the column.
     pub fn slice(&self, range: Range<usize>) -> ColumnRef<'_> {
-        let present: &[u8] = if self.present.is_empty() {
-            &[]
-        } else {
-            &self.present[range.clone()]
-        };
+        let present: &[u8] = if self.present.is_empty() { &[] } else { &self.present[range.clone()] };
         // Empty where every row has a value, also when that is only so within the slice.
         let present = if present.contains(&0) { present } else { &[] };
-        ColumnRef {
-            values: self.values.slice(range),
-            present: Cow::Borrowed(present),
-        }
+        ColumnRef { values: self.values.slice(range), present: Cow::Borrowed(present) }
     }
 
     /// Whether row `row` has a value.
@@ -144,17 +133,9 @@ impl ColumnRef<'_> {
 impl ValuesRef<'_> {
     fn slice(&self, range: Range<usize>) -> ValuesRef<'_> {
         match self {
-            Self::Text {
-                codes,
-                ends,
-                bytes,
-                hashes,
-            } => ValuesRef::Text {
-                codes: Cow::Borrowed(&codes[range]),
-                ends,
-                bytes,
-                hashes,
-            },
+            Self::Text { codes, ends, bytes, hashes } => {
+                ValuesRef::Text { codes: Cow::Borrowed(&codes[range]), ends, bytes, hashes }
+            }
             Self::Integers(values) => ValuesRef::Integers(Cow::Borrowed(&values[range])),
             Self::Floats(values) => ValuesRef::Floats(Cow::Borrowed(&values[range])),
             Self::Booleans(values) => ValuesRef::Booleans(Cow::Borrowed(&values[range])),

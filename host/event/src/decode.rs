@@ -75,10 +75,7 @@ impl Decoder {
     /// When the plan has no such preset, or when 4 GiB were pushed since the last [`Decoder::finish`].
     pub fn push(&mut self, preset: usize, bytes: &[u8], mode: Mode) -> Pushed {
         self.pushed += bytes.len();
-        assert!(
-            self.pushed < u32::MAX as usize,
-            "a batch is decoded from less than 4 GiB"
-        );
+        assert!(self.pushed < u32::MAX as usize, "a batch is decoded from less than 4 GiB");
         let plan = self.plan.clone();
         let mut push = Push {
             plan: &plan,
@@ -129,12 +126,7 @@ impl Push<'_> {
         if byte(bytes, first) == b'\n' {
             return self.blank(start, first);
         }
-        let Decoder {
-            walk,
-            assembly,
-            envelopes,
-            ..
-        } = &mut *self.decoder;
+        let Decoder { walk, assembly, envelopes, .. } = &mut *self.decoder;
         let walked = walk.line(&self.plan.trie, bytes, first);
         let Ok(end) = walked else {
             return self.faulty(start, walked);
@@ -178,11 +170,7 @@ impl Push<'_> {
         }
         let limits = self.plan.limits();
         if end - start > limits.line_bytes {
-            let detail = format!(
-                "{} bytes; at most {} are taken",
-                end - start,
-                limits.line_bytes
-            );
+            let detail = format!("{} bytes; at most {} are taken", end - start, limits.line_bytes);
             return self.reject(start, end, RejectReason::LineTooLong, detail);
         }
         if invalid_utf8 {
@@ -190,27 +178,16 @@ impl Push<'_> {
             return self.reject(start, end, RejectReason::InvalidUtf8, detail);
         }
         let (reason, detail) = match walked {
-            Err(Fault {
-                at,
-                what: What::TooDeep,
-            }) => {
+            Err(Fault { at, what: What::TooDeep }) => {
                 let at = at as usize - start + 1;
-                (
-                    RejectReason::TooDeep,
-                    format!("byte {at}: nested more than {} deep", limits.depth),
-                )
+                (RejectReason::TooDeep, format!("byte {at}: nested more than {} deep", limits.depth))
             }
-            Err(Fault {
-                what: What::NotAnObject,
-                ..
-            }) => (
-                RejectReason::NotAnObject,
-                What::NotAnObject.text().to_string(),
-            ),
-            Err(Fault { at, what }) => (
-                RejectReason::InvalidJson,
-                format!("byte {}: {}", at as usize - start + 1, what.text()),
-            ),
+            Err(Fault { what: What::NotAnObject, .. }) => {
+                (RejectReason::NotAnObject, What::NotAnObject.text().to_string())
+            }
+            Err(Fault { at, what }) => {
+                (RejectReason::InvalidJson, format!("byte {}: {}", at as usize - start + 1, what.text()))
+            }
             Ok(_) => {
                 unreachable!("a line that was walked is faulty by its length or its bytes only")
             }
@@ -223,10 +200,7 @@ impl Push<'_> {
         let detail = match reason {
             RejectReason::MissingType => "the event has no type".to_string(),
             RejectReason::InvalidType => {
-                format!(
-                    "the type must be text of 1 to {} bytes",
-                    self.plan.limits().type_bytes
-                )
+                format!("the type must be text of 1 to {} bytes", self.plan.limits().type_bytes)
             }
             _ => "the timestamp must be RFC 3339, e.g. \"2026-01-27T10:00:00.123Z\"".to_string(),
         };
@@ -235,12 +209,7 @@ impl Push<'_> {
 
     #[cold]
     fn reject(&mut self, start: usize, end: usize, reason: RejectReason, detail: String) -> usize {
-        self.pushed.rejects.push(Reject {
-            line: self.pushed.lines,
-            reason,
-            detail,
-            span: start..end,
-        });
+        self.pushed.rejects.push(Reject { line: self.pushed.lines, reason, detail, span: start..end });
         self.pushed.lines += 1;
         self.pushed.received += 1;
         self.remove(start, end)
@@ -269,31 +238,16 @@ struct EnvelopeReader {
 
 impl EnvelopeReader {
     #[inline(always)]
-    fn read(
-        &mut self,
-        plan: &Plan,
-        preset: &PresetPlan,
-        walk: &Walk,
-        bytes: &[u8],
-    ) -> Result<Envelope, RejectReason> {
+    fn read(&mut self, plan: &Plan, preset: &PresetPlan, walk: &Walk, bytes: &[u8]) -> Result<Envelope, RejectReason> {
         let event_type = match preset.kind {
             TypeSource::Constant(event_type) => event_type,
             TypeSource::Slot(slot) => self.event_type(plan, walk, slot, bytes)?,
         };
-        Ok(Envelope {
-            event_type,
-            time: self.time(walk, preset.timestamp_slot, bytes)?,
-        })
+        Ok(Envelope { event_type, time: self.time(walk, preset.timestamp_slot, bytes)? })
     }
 
     #[inline(always)]
-    fn event_type(
-        &mut self,
-        plan: &Plan,
-        walk: &Walk,
-        slot: usize,
-        bytes: &[u8],
-    ) -> Result<u32, RejectReason> {
+    fn event_type(&mut self, plan: &Plan, walk: &Walk, slot: usize, bytes: &[u8]) -> Result<u32, RejectReason> {
         let (class, value) = walk.slot(slot);
         let name = match class {
             Class::Plain => value.of(bytes),
@@ -313,12 +267,7 @@ impl EnvelopeReader {
     }
 
     #[inline(always)]
-    fn time(
-        &mut self,
-        walk: &Walk,
-        slot: usize,
-        bytes: &[u8],
-    ) -> Result<Option<i64>, RejectReason> {
+    fn time(&mut self, walk: &Walk, slot: usize, bytes: &[u8]) -> Result<Option<i64>, RejectReason> {
         let (class, value) = walk.slot(slot);
         let text = match class {
             Class::Plain => value.of(bytes),
@@ -326,10 +275,7 @@ impl EnvelopeReader {
             Class::Escaped => unescaped(&mut self.text, value.of(bytes)),
             _ => return Err(RejectReason::InvalidTimestamp),
         };
-        self.clockwork
-            .parse(text)
-            .map(Some)
-            .ok_or(RejectReason::InvalidTimestamp)
+        self.clockwork.parse(text).map(Some).ok_or(RejectReason::InvalidTimestamp)
     }
 }
 

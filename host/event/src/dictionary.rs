@@ -21,11 +21,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn new() -> Self {
-        Self {
-            places: vec![0; LEAST_PLACES],
-            used: 0,
-            starts: vec![0],
-        }
+        Self { places: vec![0; LEAST_PLACES], used: 0, starts: vec![0] }
     }
 
     /// The entry of `value`, made if there is none.
@@ -67,9 +63,7 @@ impl Lookup {
         let mut places = vec![0; mask + 1];
         self.used = 0;
         for (entry, &hash) in text.hashes.iter().enumerate() {
-            let free = (0..MAX_PROBES)
-                .map(|step| (hash as usize).wrapping_add(step) & mask)
-                .find(|&p| places[p] == 0);
+            let free = (0..MAX_PROBES).map(|step| (hash as usize).wrapping_add(step) & mask).find(|&p| places[p] == 0);
             if let Some(place) = free {
                 places[place] = tagged(hash, entry as u32);
                 self.used += 1;

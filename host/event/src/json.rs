@@ -57,10 +57,7 @@ pub(crate) type Scan<T> = Result<T, Fault>;
 
 #[cold]
 pub(crate) fn fault<T>(at: usize, what: What) -> Scan<T> {
-    Err(Fault {
-        at: at as u32,
-        what,
-    })
+    Err(Fault { at: at as u32, what })
 }
 
 /// The byte at `at`; a newline where the bytes end, since that ends a line as well.
@@ -72,11 +69,7 @@ pub(crate) fn byte(bytes: &[u8], at: usize) -> u8 {
 /// Past spaces, tabs and carriage returns.
 #[inline(always)]
 pub(crate) fn skip_space(bytes: &[u8], at: usize) -> usize {
-    if byte(bytes, at) > b' ' {
-        at
-    } else {
-        skip_real_space(bytes, at)
-    }
+    if byte(bytes, at) > b' ' { at } else { skip_real_space(bytes, at) }
 }
 
 #[inline(never)]
@@ -100,10 +93,7 @@ pub(crate) struct StringEnd {
 pub(crate) fn string(bytes: &[u8], start: usize) -> Scan<StringEnd> {
     let at = plain_run(bytes, start);
     if byte(bytes, at) == b'"' {
-        return Ok(StringEnd {
-            quote: at,
-            escaped: false,
-        });
+        return Ok(StringEnd { quote: at, escaped: false });
     }
     string_with_escapes(bytes, at)
 }
@@ -166,20 +156,13 @@ fn plain_tail(bytes: &[u8], mut at: usize) -> usize {
 /// Eight bytes from `at` on, the first one lowest.
 #[inline(always)]
 pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes
-        .get(at..)?
-        .first_chunk::<8>()
-        .map(|chunk| u64::from_le_bytes(*chunk))
+    bytes.get(at..)?.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk))
 }
 
 /// Past the number that starts at `start`.
 #[inline(always)]
 pub(crate) fn number(bytes: &[u8], start: usize) -> Scan<usize> {
-    let first = if byte(bytes, start) == b'-' {
-        start + 1
-    } else {
-        start
-    };
+    let first = if byte(bytes, start) == b'-' { start + 1 } else { start };
     let mut at = first;
     while byte(bytes, at).is_ascii_digit() {
         at += 1;
@@ -187,11 +170,7 @@ pub(crate) fn number(bytes: &[u8], start: usize) -> Scan<usize> {
     if at == first || (at > first + 1 && byte(bytes, first) == b'0') {
         return fault(start, What::Number);
     }
-    if matches!(byte(bytes, at), b'.' | b'e' | b'E') {
-        number_tail(bytes, at)
-    } else {
-        Ok(at)
-    }
+    if matches!(byte(bytes, at), b'.' | b'e' | b'E') { number_tail(bytes, at) } else { Ok(at) }
 }
 
 #[inline(never)]
@@ -211,11 +190,7 @@ fn digits(bytes: &[u8], start: usize) -> Scan<usize> {
     while byte(bytes, at).is_ascii_digit() {
         at += 1;
     }
-    if at == start {
-        fault(at, What::Number)
-    } else {
-        Ok(at)
-    }
+    if at == start { fault(at, What::Number) } else { Ok(at) }
 }
 
 /// Past the literal (`true`, `false`, `null`) at `at`.
@@ -356,9 +331,7 @@ fn unescape_unicode<'a>(inside: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     };
     let rest = &inside[6..];
     let paired = match (first, unit(rest)) {
-        (0xd800..0xdc00, Some(second @ 0xdc00..0xe000)) => {
-            Some(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))
-        }
+        (0xd800..0xdc00, Some(second @ 0xdc00..0xe000)) => Some(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)),
         _ => None,
     };
     let character = char::from_u32(paired.unwrap_or(first)).unwrap_or(char::REPLACEMENT_CHARACTER);

@@ -28,10 +28,7 @@ impl Manifest {
         bounded("refusals", self.refusals.len(), MAX_REFUSALS)?;
         bounded("loads", self.loads.len(), MAX_LOADS)?;
         if self.event_types.is_empty() {
-            return wrong(
-                "event_types",
-                "none is declared, so no event would ever reach the aggregator",
-            );
+            return wrong("event_types", "none is declared, so no event would ever reach the aggregator");
         }
         for (index, field) in self.fields.iter().enumerate() {
             field.check(&format!("fields[{index}]"))?;
@@ -49,18 +46,15 @@ impl Manifest {
 
 impl Field {
     fn check(&self, place: &str) -> Checked {
-        let tokens = pointer::parse(&self.path)
-            .or_else(|problem| wrong(&format!("{place}.path"), problem))?;
+        let tokens = pointer::parse(&self.path).or_else(|problem| wrong(&format!("{place}.path"), problem))?;
         match self.kind {
-            Kind::Decimal(scale) if scale > MAX_SCALE => wrong(
-                &format!("{place}.kind"),
-                format!("decimal scale {scale} is over {MAX_SCALE}"),
-            ),
+            Kind::Decimal(scale) if scale > MAX_SCALE => {
+                wrong(&format!("{place}.kind"), format!("decimal scale {scale} is over {MAX_SCALE}"))
+            }
             Kind::Json => Ok(()),
-            _ if tokens.is_empty() => wrong(
-                &format!("{place}.kind"),
-                "path \"\" is the whole event, which only kind json reads",
-            ),
+            _ if tokens.is_empty() => {
+                wrong(&format!("{place}.kind"), "path \"\" is the whole event, which only kind json reads")
+            }
             _ => Ok(()),
         }
     }
@@ -73,10 +67,7 @@ impl EventType {
             for &index in indices {
                 let place = format!("{place}.{list} (event type {:?})", self.name);
                 if index as usize >= fields {
-                    return wrong(
-                        &place,
-                        format!("index {index} is out of range: there are {fields} fields"),
-                    );
+                    return wrong(&place, format!("index {index} is out of range: there are {fields} fields"));
                 }
                 if !seen.insert(index) {
                     return wrong(&place, format!("field {index} is named twice"));
@@ -88,14 +79,7 @@ impl EventType {
 }
 
 fn bounded(place: &str, count: usize, most: usize) -> Checked {
-    if count > most {
-        wrong(
-            place,
-            format!("{count} are declared; at most {most} are taken"),
-        )
-    } else {
-        Ok(())
-    }
+    if count > most { wrong(place, format!("{count} are declared; at most {most} are taken")) } else { Ok(()) }
 }
 
 fn names<'a>(place: &str, all: impl Iterator<Item = &'a str>) -> Checked {
@@ -113,19 +97,15 @@ fn names<'a>(place: &str, all: impl Iterator<Item = &'a str>) -> Checked {
 fn name(place: &str, name: &str) -> Checked {
     match name.len() {
         0 => wrong(place, "the name is empty"),
-        length if length > MAX_NAME_BYTES => wrong(
-            place,
-            format!("the name has {length} bytes; at most {MAX_NAME_BYTES} are taken"),
-        ),
+        length if length > MAX_NAME_BYTES => {
+            wrong(place, format!("the name has {length} bytes; at most {MAX_NAME_BYTES} are taken"))
+        }
         _ => Ok(()),
     }
 }
 
 fn wrong<T>(place: &str, problem: impl Into<String>) -> Result<T, ManifestError> {
-    Err(ManifestError {
-        place: place.into(),
-        problem: problem.into(),
-    })
+    Err(ManifestError { place: place.into(), problem: problem.into() })
 }
 
 #[cfg(test)]
@@ -137,20 +117,10 @@ mod tests {
     fn manifest() -> Manifest {
         Manifest {
             fields: vec![
-                Field {
-                    path: "/user_id".into(),
-                    kind: Kind::Text,
-                },
-                Field {
-                    path: "/price".into(),
-                    kind: Kind::Decimal(2),
-                },
+                Field { path: "/user_id".into(), kind: Kind::Text },
+                Field { path: "/price".into(), kind: Kind::Decimal(2) },
             ],
-            event_types: vec![EventType {
-                name: "action".into(),
-                required: vec![0],
-                optional: vec![1],
-            }],
+            event_types: vec![EventType { name: "action".into(), required: vec![0], optional: vec![1] }],
             ordering: Ordering::Commutative,
             state_version: "1".into(),
             loads: vec![],
@@ -168,10 +138,7 @@ mod tests {
     fn a_sound_manifest_passes() {
         assert_eq!(manifest().check(), Ok(()));
         let mut whole_event = manifest();
-        whole_event.fields[0] = Field {
-            path: String::new(),
-            kind: Kind::Json,
-        };
+        whole_event.fields[0] = Field { path: String::new(), kind: Kind::Json };
         assert_eq!(whole_event.check(), Ok(()));
     }
 
@@ -185,9 +152,7 @@ mod tests {
         );
         refused(
             |m| m.fields[0].path.clear(),
-            expect![[
-                r#"manifest: fields[0].kind: path "" is the whole event, which only kind json reads"#
-            ]],
+            expect![[r#"manifest: fields[0].kind: path "" is the whole event, which only kind json reads"#]],
         );
         refused(
             |m| m.fields[1].kind = Kind::Decimal(19),
@@ -201,28 +166,18 @@ mod tests {
         );
         refused(
             |m| m.event_types[0].optional = vec![0],
-            expect![[
-                r#"manifest: event_types[0].optional (event type "action"): field 0 is named twice"#
-            ]],
+            expect![[r#"manifest: event_types[0].optional (event type "action"): field 0 is named twice"#]],
         );
         refused(
             |m| m.event_types.push(m.event_types[0].clone()),
             expect![[r#"manifest: event_types[1]: "action" is declared twice"#]],
         );
-        refused(
-            |m| m.event_types[0].name.clear(),
-            expect!["manifest: event_types[0]: the name is empty"],
-        );
+        refused(|m| m.event_types[0].name.clear(), expect!["manifest: event_types[0]: the name is empty"]);
         refused(
             |m| m.event_types.clear(),
-            expect![
-                "manifest: event_types: none is declared, so no event would ever reach the aggregator"
-            ],
+            expect!["manifest: event_types: none is declared, so no event would ever reach the aggregator"],
         );
-        refused(
-            |m| m.refusals.push(String::new()),
-            expect!["manifest: refusals[1]: the name is empty"],
-        );
+        refused(|m| m.refusals.push(String::new()), expect!["manifest: refusals[1]: the name is empty"]);
         refused(
             |m| m.state_version = "v".repeat(300),
             expect!["manifest: state_version: the name has 300 bytes; at most 256 are taken"],

@@ -14,22 +14,15 @@ pub(crate) enum NotExact {
 pub(crate) fn scaled(digits: &[u8], scale: u8) -> Result<i64, NotExact> {
     match plain_integer(digits) {
         Some(value) if scale == 0 => Ok(value),
-        Some(value) => 10_i64
-            .pow(scale.into())
-            .checked_mul(value)
-            .ok_or(NotExact::OutOfRange),
+        Some(value) => 10_i64.pow(scale.into()).checked_mul(value).ok_or(NotExact::OutOfRange),
         None => scaled_slowly(digits, scale),
     }
 }
 
 /// The nearest finite float.
 pub(crate) fn float(digits: &[u8]) -> Result<f64, NotExact> {
-    let parsed = std::str::from_utf8(digits)
-        .ok()
-        .and_then(|text| text.parse::<f64>().ok());
-    parsed
-        .filter(|value| value.is_finite())
-        .ok_or(NotExact::OutOfRange)
+    let parsed = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<f64>().ok());
+    parsed.filter(|value| value.is_finite()).ok_or(NotExact::OutOfRange)
 }
 
 /// Up to 18 digits with an optional sign, which cannot overflow.
@@ -56,20 +49,10 @@ fn plain_integer(number: &[u8]) -> Option<i64> {
 /// Any JSON number: its significant digits D (no leading or trailing zeros) and exponent E, so that it is D x 10^E.
 fn scaled_slowly(number: &[u8], scale: u8) -> Result<i64, NotExact> {
     let negative = number.first() == Some(&b'-');
-    let split = number
-        .iter()
-        .position(|b| matches!(b, b'e' | b'E'))
-        .unwrap_or(number.len());
+    let split = number.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(number.len());
     let (mantissa, exponent) = number.split_at(split);
-    let fraction = mantissa
-        .iter()
-        .position(|&b| b == b'.')
-        .map_or(0, |point| mantissa.len() - point - 1);
-    let mut digits = mantissa
-        .iter()
-        .filter(|b| b.is_ascii_digit())
-        .map(|b| b - b'0')
-        .skip_while(|&d| d == 0);
+    let fraction = mantissa.iter().position(|&b| b == b'.').map_or(0, |point| mantissa.len() - point - 1);
+    let mut digits = mantissa.iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0').skip_while(|&d| d == 0);
 
     // i128 holds 38 digits; more significant digits than that can only be surplus or out of range.
     let mut value = 0_i128;
@@ -81,10 +64,7 @@ fn scaled_slowly(number: &[u8], scale: u8) -> Result<i64, NotExact> {
             continue;
         }
         for next in std::iter::repeat_n(0, trailing_zeros.min(40) as usize).chain([digit]) {
-            match value
-                .checked_mul(10)
-                .and_then(|v| v.checked_add(next.into()))
-            {
+            match value.checked_mul(10).and_then(|v| v.checked_add(next.into())) {
                 Some(v) => value = v,
                 None => too_many = true,
             }
@@ -101,16 +81,10 @@ fn scaled_slowly(number: &[u8], scale: u8) -> Result<i64, NotExact> {
     if power < 0 {
         return Err(NotExact::SurplusDigits);
     }
-    let factor = u32::try_from(power)
-        .ok()
-        .and_then(|power| 10_i128.checked_pow(power));
-    let scaled = factor
-        .filter(|_| !too_many)
-        .and_then(|factor| value.checked_mul(factor));
+    let factor = u32::try_from(power).ok().and_then(|power| 10_i128.checked_pow(power));
+    let scaled = factor.filter(|_| !too_many).and_then(|factor| value.checked_mul(factor));
     let signed = scaled.map(|v| if negative { -v } else { v });
-    signed
-        .and_then(|v| i64::try_from(v).ok())
-        .ok_or(NotExact::OutOfRange)
+    signed.and_then(|v| i64::try_from(v).ok()).ok_or(NotExact::OutOfRange)
 }
 
 /// `e+12` as 12; saturates far beyond what any line could make up for by its digits.
@@ -121,9 +95,7 @@ fn exponent_of(exponent: &[u8]) -> i64 {
         _ => (1, &[][..]),
     };
     const MOST: i64 = 1 << 40;
-    let magnitude = digits.iter().fold(0, |value: i64, byte| {
-        (value * 10 + i64::from(byte - b'0')).min(MOST)
-    });
+    let magnitude = digits.iter().fold(0, |value: i64, byte| (value * 10 + i64::from(byte - b'0')).min(MOST));
     sign * magnitude
 }
 
@@ -155,10 +127,7 @@ mod tests {
             ("1e-99999999999999999999", Err(NotExact::SurplusDigits)),
             ("1.5", Err(NotExact::SurplusDigits)),
             ("1e-1", Err(NotExact::SurplusDigits)),
-            (
-                "123456789012345678901234567890123456789012345",
-                Err(NotExact::OutOfRange),
-            ),
+            ("123456789012345678901234567890123456789012345", Err(NotExact::OutOfRange)),
         ];
         for (text, expected) in table {
             assert_eq!(scaled(text.as_bytes(), 0), *expected, "{text}");
@@ -181,11 +150,7 @@ mod tests {
             ("0.0000000000000000001", 18, Err(NotExact::SurplusDigits)),
         ];
         for (text, scale, expected) in table {
-            assert_eq!(
-                scaled(text.as_bytes(), *scale),
-                *expected,
-                "{text} at scale {scale}"
-            );
+            assert_eq!(scaled(text.as_bytes(), *scale), *expected, "{text} at scale {scale}");
         }
     }
 

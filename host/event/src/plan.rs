@@ -24,11 +24,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            line_bytes: 1 << 20,
-            depth: 64,
-            type_bytes: 256,
-        }
+        Self { line_bytes: 1 << 20, depth: 64, type_bytes: 256 }
     }
 }
 
@@ -175,40 +171,23 @@ pub enum PlanError {
 
 impl Plan {
     /// Compiles a plan. Checks manifests, presets and limits.
-    pub fn new(
-        subscribers: Vec<Subscriber>,
-        presets: Vec<Preset>,
-        limits: Limits,
-    ) -> Result<Plan, PlanError> {
+    pub fn new(subscribers: Vec<Subscriber>, presets: Vec<Preset>, limits: Limits) -> Result<Plan, PlanError> {
         check_limits(&limits)?;
         check_names("aggregators", subscribers.iter().map(|s| &*s.name))?;
         check_names("presets", presets.iter().map(|p| p.name.as_str()))?;
         for subscriber in &subscribers {
-            let named = |problem| PlanError::Manifest {
-                subscriber: subscriber.name.to_string(),
-                problem,
-            };
+            let named = |problem| PlanError::Manifest { subscriber: subscriber.name.to_string(), problem };
             subscriber.manifest.check().map_err(named)?;
         }
         let mut columns = Columns::of(&subscribers)?;
-        let presets_nodes = presets
-            .iter()
-            .map(|p| columns.envelope(p))
-            .collect::<Result<Vec<_>, _>>()?;
+        let presets_nodes = presets.iter().map(|p| columns.envelope(p)).collect::<Result<Vec<_>, _>>()?;
         let types = compile_types(&subscribers, &columns);
-        let bindings = subscribers
-            .iter()
-            .enumerate()
-            .map(|(s, _)| bind(s, &subscribers, &types, &columns))
-            .collect();
+        let bindings = subscribers.iter().enumerate().map(|(s, _)| bind(s, &subscribers, &types, &columns)).collect();
         let (trie, columns) = columns.finish();
         let mut plan = Plan {
             warnings: warnings(&subscribers),
             named: name_table(&types),
-            wildcard: types
-                .iter()
-                .position(|t| t.name == "*")
-                .map_or(NONE, |index| index as u32),
+            wildcard: types.iter().position(|t| t.name == "*").map_or(NONE, |index| index as u32),
             preset_plans: Vec::new(),
             subscribers,
             presets,
@@ -218,12 +197,8 @@ impl Plan {
             types,
             bindings,
         };
-        plan.preset_plans = plan
-            .presets
-            .iter()
-            .zip(presets_nodes)
-            .map(|(preset, nodes)| plan.preset_plan(preset, nodes))
-            .collect();
+        plan.preset_plans =
+            plan.presets.iter().zip(presets_nodes).map(|(preset, nodes)| plan.preset_plan(preset, nodes)).collect();
         Ok(plan)
     }
 
@@ -249,28 +224,19 @@ impl Plan {
 
     /// The plan's type of events called `name`; [`NONE`] when nobody subscribes to them.
     pub(crate) fn type_called(&self, name: &[u8]) -> u32 {
-        let found = self.named.find(xxh3_64(name), |&t| {
-            self.types[t as usize].name.as_bytes() == name
-        });
+        let found = self.named.find(xxh3_64(name), |&t| self.types[t as usize].name.as_bytes() == name);
         found.copied().unwrap_or(self.wildcard)
     }
 
-    fn preset_plan(
-        &self,
-        preset: &Preset,
-        (kind, timestamp): (Option<usize>, usize),
-    ) -> PresetPlan {
+    fn preset_plan(&self, preset: &Preset, (kind, timestamp): (Option<usize>, usize)) -> PresetPlan {
         let slot = |node: usize| self.trie.nodes[node].slot as usize;
         let kind = match (&preset.constant_type, kind) {
             (_, Some(node)) => TypeSource::Slot(slot(node)),
-            (constant, None) => TypeSource::Constant(
-                self.type_called(constant.as_deref().unwrap_or_default().as_bytes()),
-            ),
+            (constant, None) => {
+                TypeSource::Constant(self.type_called(constant.as_deref().unwrap_or_default().as_bytes()))
+            }
         };
-        PresetPlan {
-            kind,
-            timestamp_slot: slot(timestamp),
-        }
+        PresetPlan { kind, timestamp_slot: slot(timestamp) }
     }
 }
 
@@ -284,19 +250,12 @@ struct Columns {
 
 impl Columns {
     fn of(subscribers: &[Subscriber]) -> Result<Self, PlanError> {
-        let mut all = Self {
-            trie: TrieBuilder::new(),
-            columns: Vec::new(),
-            index: HashMap::new(),
-        };
+        let mut all = Self { trie: TrieBuilder::new(), columns: Vec::new(), index: HashMap::new() };
         for subscriber in subscribers {
             for (position, field) in subscriber.manifest.fields.iter().enumerate() {
                 all.add(field).map_err(|problem| PlanError::Manifest {
                     subscriber: subscriber.name.to_string(),
-                    problem: ManifestError {
-                        place: format!("fields[{position}].path"),
-                        problem,
-                    },
+                    problem: ManifestError { place: format!("fields[{position}].path"), problem },
                 })?;
             }
         }
@@ -306,8 +265,7 @@ impl Columns {
     fn add(&mut self, field: &Field) -> Result<(), String> {
         if !self.index.contains_key(field) {
             self.index.insert(field.clone(), self.columns.len());
-            self.columns
-                .push((self.trie.want(&field.path)?, field.kind));
+            self.columns.push((self.trie.want(&field.path)?, field.kind));
         }
         Ok(())
     }
@@ -318,19 +276,12 @@ impl Columns {
 
     /// Nodes of the type (unless it is constant) and of the timestamp.
     fn envelope(&mut self, preset: &Preset) -> Result<(Option<usize>, usize), PlanError> {
-        let wrong = |problem: String| PlanError::Preset {
-            preset: preset.name.clone(),
-            problem,
-        };
+        let wrong = |problem: String| PlanError::Preset { preset: preset.name.clone(), problem };
         let mut node = |what: &str, path: &str| {
             if path.is_empty() {
-                return Err(wrong(format!(
-                    "{what} \"\" is the whole event; give a pointer such as \"/{what}\""
-                )));
+                return Err(wrong(format!("{what} \"\" is the whole event; give a pointer such as \"/{what}\"")));
             }
-            self.trie
-                .want(path)
-                .map_err(|problem| wrong(format!("{what}: {problem}")))
+            self.trie.want(path).map_err(|problem| wrong(format!("{what}: {problem}")))
         };
         let kind = match &preset.constant_type {
             Some(constant) if constant.is_empty() => {
@@ -344,10 +295,7 @@ impl Columns {
 
     fn finish(self) -> (Trie, Vec<ColumnPlan>) {
         let trie = self.trie.finish();
-        let planned = |&(node, kind): &(usize, Kind)| ColumnPlan {
-            slot: trie.nodes[node].slot as usize,
-            kind,
-        };
+        let planned = |&(node, kind): &(usize, Kind)| ColumnPlan { slot: trie.nodes[node].slot as usize, kind };
         let columns = self.columns.iter().map(planned).collect();
         (trie, columns)
     }
@@ -362,10 +310,7 @@ fn compile_types(subscribers: &[Subscriber], columns: &Columns) -> Vec<TypePlan>
             names.push(&event_type.name);
         }
     }
-    names
-        .into_iter()
-        .map(|name| compile_type(name, subscribers, columns))
-        .collect()
+    names.into_iter().map(|name| compile_type(name, subscribers, columns)).collect()
 }
 
 fn compile_type(name: &str, subscribers: &[Subscriber], columns: &Columns) -> TypePlan {
@@ -377,88 +322,43 @@ fn compile_type(name: &str, subscribers: &[Subscriber], columns: &Columns) -> Ty
         };
         let event_type = &manifest.event_types[own as usize];
         let required = event_type.required.iter().map(|&field| (field, true));
-        let fields: BTreeMap<u32, bool> = required
-            .chain(event_type.optional.iter().map(|&f| (f, false)))
-            .collect();
+        let fields: BTreeMap<u32, bool> = required.chain(event_type.optional.iter().map(|&f| (f, false))).collect();
         let wants = fields.into_iter().map(|(field, required)| {
             let column = columns.column(&manifest.fields[field as usize]);
-            let position = read
-                .iter()
-                .position(|r| r.column == column)
-                .unwrap_or_else(|| {
-                    read.push(TypeColumn {
-                        column,
-                        required: false,
-                    });
-                    read.len() - 1
-                });
+            let position = read.iter().position(|r| r.column == column).unwrap_or_else(|| {
+                read.push(TypeColumn { column, required: false });
+                read.len() - 1
+            });
             read[position].required |= required;
-            Want {
-                field,
-                position,
-                required,
-            }
+            Want { field, position, required }
         });
-        readers.push(Reader {
-            subscriber,
-            wants: wants.collect(),
-        });
+        readers.push(Reader { subscriber, wants: wants.collect() });
     }
-    TypePlan {
-        name: name.into(),
-        columns: read,
-        readers,
-    }
+    TypePlan { name: name.into(), columns: read, readers }
 }
 
 /// The manifest's event type for events called `name`.
 fn own_type(manifest: &Manifest, name: &str) -> Option<u32> {
     let called = |name: &str| manifest.event_types.iter().position(|t| t.name == name);
-    called(name)
-        .or_else(|| called("*"))
-        .map(|index| index as u32)
+    called(name).or_else(|| called("*")).map(|index| index as u32)
 }
 
-fn bind(
-    index: usize,
-    subscribers: &[Subscriber],
-    types: &[TypePlan],
-    columns: &Columns,
-) -> Binding {
+fn bind(index: usize, subscribers: &[Subscriber], types: &[TypePlan], columns: &Columns) -> Binding {
     let manifest = &subscribers[index].manifest;
-    let event_types: Vec<u32> = types
-        .iter()
-        .map(|t| own_type(manifest, &t.name).unwrap_or(NONE))
-        .collect();
+    let event_types: Vec<u32> = types.iter().map(|t| own_type(manifest, &t.name).unwrap_or(NONE)).collect();
     let fields = manifest.fields.iter().enumerate().map(|(field, wanted)| {
         let column = columns.column(wanted);
-        let hidden = (0..types.len())
-            .filter(|&t| hides(&types[t], index, field as u32, column))
-            .map(|t| t as u32);
-        FieldBinding {
-            column,
-            hidden: hidden.collect(),
-        }
+        let hidden = (0..types.len()).filter(|&t| hides(&types[t], index, field as u32, column)).map(|t| t as u32);
+        FieldBinding { column, hidden: hidden.collect() }
     });
     let fields = fields.collect();
-    Binding {
-        same_types: event_types
-            .iter()
-            .enumerate()
-            .all(|(t, &own)| own == t as u32),
-        event_types,
-        fields,
-    }
+    Binding { same_types: event_types.iter().enumerate().all(|(t, &own)| own == t as u32), event_types, fields }
 }
 
 /// Whether events of a type are read into a column for others, while this subscriber has the field for other types only.
 fn hides(event_type: &TypePlan, subscriber: usize, field: u32, column: usize) -> bool {
-    let reader = event_type
-        .readers
-        .iter()
-        .find(|r| r.subscriber == subscriber);
-    let not_wanted =
-        reader.is_some_and(|reader| reader.wants.iter().all(|want| want.field != field));
+    let reader = event_type.readers.iter().find(|r| r.subscriber == subscriber);
+    let not_wanted = reader.is_some_and(|reader| reader.wants.iter().all(|want| want.field != field));
     not_wanted && event_type.columns.iter().any(|c| c.column == column)
 }
 
@@ -475,36 +375,20 @@ fn warnings(subscribers: &[Subscriber]) -> Vec<String> {
     let mut kinds: BTreeMap<&str, BTreeMap<Kind, &str>> = BTreeMap::new();
     for subscriber in subscribers {
         for field in &subscriber.manifest.fields {
-            kinds
-                .entry(&field.path)
-                .or_default()
-                .entry(field.kind)
-                .or_insert(&subscriber.name);
+            kinds.entry(&field.path).or_default().entry(field.kind).or_insert(&subscriber.name);
         }
     }
     let twice = kinds.into_iter().filter(|(_, kinds)| kinds.len() > 1);
     twice
         .map(|(path, kinds)| {
-            let uses: Vec<String> = kinds
-                .iter()
-                .map(|(kind, name)| format!("{kind} by {name}"))
-                .collect();
-            format!(
-                "{path:?} is read as {}; an event that fits one may be refused for another",
-                uses.join(", as ")
-            )
+            let uses: Vec<String> = kinds.iter().map(|(kind, name)| format!("{kind} by {name}")).collect();
+            format!("{path:?} is read as {}; an event that fits one may be refused for another", uses.join(", as "))
         })
         .collect()
 }
 
 fn check_limits(limits: &Limits) -> Result<(), PlanError> {
-    let wrong = |limit, value, bounds| {
-        Err(PlanError::Limit {
-            limit,
-            value,
-            bounds,
-        })
-    };
+    let wrong = |limit, value, bounds| Err(PlanError::Limit { limit, value, bounds });
     if !(1..=MAX_DEPTH).contains(&limits.depth) {
         return wrong("depth", limits.depth.into(), "1 to 128");
     }
@@ -517,17 +401,11 @@ fn check_limits(limits: &Limits) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn check_names<'a>(
-    what: &'static str,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<(), PlanError> {
+fn check_names<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), PlanError> {
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(PlanError::SameName {
-                what,
-                name: name.into(),
-            });
+            return Err(PlanError::SameName { what, name: name.into() });
         }
     }
     Ok(())

@@ -8,37 +8,27 @@ pub(crate) const MAX_BYTES: usize = 1024;
 /// The pointer's reference tokens, unescaped; none for `""`, the whole event.
 pub(crate) fn parse(pointer: &str) -> Result<Vec<String>, String> {
     if pointer.len() > MAX_BYTES {
-        return Err(format!(
-            "the pointer has {} bytes; at most {MAX_BYTES} are taken",
-            pointer.len()
-        ));
+        return Err(format!("the pointer has {} bytes; at most {MAX_BYTES} are taken", pointer.len()));
     }
     let Some(rest) = pointer.strip_prefix('/') else {
         return if pointer.is_empty() {
             Ok(Vec::new())
         } else {
-            Err(format!(
-                "{pointer:?} is no RFC 6901 pointer: it must start with \"/\", e.g. \"/{pointer}\""
-            ))
+            Err(format!("{pointer:?} is no RFC 6901 pointer: it must start with \"/\", e.g. \"/{pointer}\""))
         };
     };
     let tokens = rest.split('/').map(unescape).collect::<Option<Vec<_>>>();
-    let tokens = tokens.ok_or_else(|| {
-        format!("{pointer:?} is no RFC 6901 pointer: \"~\" must be followed by 0 or 1")
-    })?;
+    let tokens =
+        tokens.ok_or_else(|| format!("{pointer:?} is no RFC 6901 pointer: \"~\" must be followed by 0 or 1"))?;
     if tokens.len() > MAX_TOKENS {
-        return Err(format!(
-            "the pointer has {} tokens; at most {MAX_TOKENS} are taken",
-            tokens.len()
-        ));
+        return Err(format!("the pointer has {} tokens; at most {MAX_TOKENS} are taken", tokens.len()));
     }
     Ok(tokens)
 }
 
 /// The array index that a token names: digits without a leading zero.
 pub(crate) fn array_index(token: &str) -> Option<u32> {
-    let plain =
-        token.bytes().all(|b| b.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
+    let plain = token.bytes().all(|b| b.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
     if plain { token.parse().ok() } else { None }
 }
 
@@ -66,10 +56,7 @@ mod tests {
     fn tokens_are_unescaped_and_malformed_pointers_refused() {
         assert_eq!(parse(""), Ok(vec![]));
         assert_eq!(parse("/"), Ok(vec![String::new()]));
-        assert_eq!(
-            parse("/a~1b/~0/~01/"),
-            Ok(vec!["a/b".into(), "~".into(), "~1".into(), String::new()])
-        );
+        assert_eq!(parse("/a~1b/~0/~01/"), Ok(vec!["a/b".into(), "~".into(), "~1".into(), String::new()]));
         for bad in ["a", "a/b", "/~", "/~2", "/a~"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

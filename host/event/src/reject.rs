@@ -59,10 +59,7 @@ impl std::str::FromStr for RejectReason {
     type Err = UnknownReason;
 
     fn from_str(name: &str) -> Result<Self, UnknownReason> {
-        let found = Self::ALL
-            .iter()
-            .copied()
-            .find(|reason| reason.as_str() == name);
+        let found = Self::ALL.iter().copied().find(|reason| reason.as_str() == name);
         found.ok_or_else(|| UnknownReason(name.into()))
     }
 }
@@ -99,17 +96,8 @@ mod tests {
     fn names_are_distinct_and_read_back() {
         for &reason in RejectReason::ALL {
             assert_eq!(reason.as_str().parse(), Ok(reason));
-            assert_eq!(
-                RejectReason::ALL
-                    .iter()
-                    .filter(|r| r.as_str() == reason.as_str())
-                    .count(),
-                1
-            );
+            assert_eq!(RejectReason::ALL.iter().filter(|r| r.as_str() == reason.as_str()).count(), 1);
         }
-        assert_eq!(
-            "".parse::<RejectReason>(),
-            Err(UnknownReason(String::new()))
-        );
+        assert_eq!("".parse::<RejectReason>(), Err(UnknownReason(String::new())));
     }
 }

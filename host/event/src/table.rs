@@ -79,18 +79,11 @@ impl Table {
     /// years 1 to 9999.
     pub fn check(&self) -> Result<(), TableError> {
         let wrong = |column: &str, problem: String| {
-            Err(TableError {
-                table: self.name.clone(),
-                column: column.into(),
-                problem,
-            })
+            Err(TableError { table: self.name.clone(), column: column.into(), problem })
         };
         check_name(&self.name).or_else(|problem| wrong("", problem))?;
         let mut names = HashSet::new();
-        for NamedColumn {
-            name, kind, column, ..
-        } in &self.columns
-        {
+        for NamedColumn { name, kind, column, .. } in &self.columns {
             check_name(name).or_else(|problem| wrong(name, problem))?;
             if !names.insert(name) {
                 return wrong(name, "the name stands twice".into());
@@ -98,23 +91,16 @@ impl Table {
             if column.values.len() != self.rows() {
                 let first = &self.columns[0].name;
                 let (has, rows) = (column.values.len(), self.rows());
-                return wrong(
-                    name,
-                    format!("it has {has} rows, but column {first:?} has {rows}"),
-                );
+                return wrong(name, format!("it has {has} rows, but column {first:?} has {rows}"));
             }
-            column
-                .check(*kind)
-                .or_else(|problem| wrong(name, problem))?;
+            column.check(*kind).or_else(|problem| wrong(name, problem))?;
         }
         Ok(())
     }
 
     /// How many rows.
     pub fn rows(&self) -> usize {
-        self.columns
-            .first()
-            .map_or(0, |first| first.column.values.len())
+        self.columns.first().map_or(0, |first| first.column.values.len())
     }
 
     /// Every row as a JSON object. The table must have passed [`Table::check`]; of one that did not, what cannot be
@@ -125,20 +111,11 @@ impl Table {
 
     /// The first row as a JSON object; empty without rows.
     pub fn summary_json(&self) -> Map<String, Value> {
-        if self.rows() == 0 {
-            Map::new()
-        } else {
-            self.json_row(0)
-        }
+        if self.rows() == 0 { Map::new() } else { self.json_row(0) }
     }
 
     fn json_row(&self, row: usize) -> Map<String, Value> {
-        let cell = |named: &NamedColumn| {
-            (
-                named.name.clone(),
-                named.column.json(named.kind, row).unwrap_or_default(),
-            )
-        };
+        let cell = |named: &NamedColumn| (named.name.clone(), named.column.json(named.kind, row).unwrap_or_default());
         self.columns.iter().map(cell).collect()
     }
 }
@@ -147,32 +124,24 @@ impl Column {
     fn check(&self, kind: Kind) -> Result<(), String> {
         let rows = self.values.len();
         if !self.present.is_empty() && self.present.len() != rows {
-            return Err(format!(
-                "it has {rows} rows, but says of {} whether they are present",
-                self.present.len()
-            ));
+            return Err(format!("it has {rows} rows, but says of {} whether they are present", self.present.len()));
         }
         zeros_and_ones("present", &self.present)?;
         match (kind, &self.values) {
             (Kind::Text, Values::Text(text)) => text.check(self),
             (Kind::Json, Values::Text(text)) => text.check(self).and_then(|()| text.check_json()),
-            (Kind::Decimal(scale), Values::Integers(_)) if scale > manifest::MAX_SCALE => Err(
-                format!("decimal scale {scale} is over {}", manifest::MAX_SCALE),
-            ),
+            (Kind::Decimal(scale), Values::Integers(_)) if scale > manifest::MAX_SCALE => {
+                Err(format!("decimal scale {scale} is over {}", manifest::MAX_SCALE))
+            }
             (Kind::Timestamp, Values::Integers(times)) => {
                 let valid = time::MIN_MICROS..=time::MAX_MICROS;
-                let beyond =
-                    |(row, micros): (usize, &i64)| !valid.contains(micros) && self.is_present(row);
+                let beyond = |(row, micros): (usize, &i64)| !valid.contains(micros) && self.is_present(row);
                 match times.iter().enumerate().position(beyond) {
-                    Some(row) => Err(format!(
-                        "row {row}: {} us is no time within the years 1 to 9999",
-                        times[row]
-                    )),
+                    Some(row) => Err(format!("row {row}: {} us is no time within the years 1 to 9999", times[row])),
                     None => Ok(()),
                 }
             }
-            (Kind::Integer | Kind::Decimal(_), Values::Integers(_))
-            | (Kind::Float, Values::Floats(_)) => Ok(()),
+            (Kind::Integer | Kind::Decimal(_), Values::Integers(_)) | (Kind::Float, Values::Floats(_)) => Ok(()),
             (Kind::Boolean, Values::Booleans(values)) => zeros_and_ones("values", values),
             (kind, _) => Err(format!("its values do not fit its kind, {kind}")),
         }
@@ -189,11 +158,7 @@ impl Column {
         Some(match &self.values {
             Values::Text(text) => {
                 let entry = std::str::from_utf8(text.entry(*text.codes.get(row)?)?).ok()?;
-                if kind == Kind::Json {
-                    serde_json::from_str(entry).ok()?
-                } else {
-                    entry.into()
-                }
+                if kind == Kind::Json { serde_json::from_str(entry).ok()? } else { entry.into() }
             }
             Values::Integers(values) => match (kind, *values.get(row)?) {
                 (Kind::Decimal(scale), value) => decimal(value, scale).into(),
@@ -209,14 +174,9 @@ impl Column {
 impl Text {
     fn check(&self, column: &Column) -> Result<(), String> {
         if !self.hashes.is_empty() && self.hashes.len() != self.ends.len() {
-            return Err(format!(
-                "there are {} hashes for {} entries",
-                self.hashes.len(),
-                self.ends.len()
-            ));
+            return Err(format!("there are {} hashes for {} entries", self.hashes.len(), self.ends.len()));
         }
-        let text = std::str::from_utf8(&self.bytes)
-            .map_err(|error| format!("its text is not UTF-8: {error}"))?;
+        let text = std::str::from_utf8(&self.bytes).map_err(|error| format!("its text is not UTF-8: {error}"))?;
         let mut start = 0;
         for (entry, &end) in self.ends.iter().enumerate() {
             if end < start || !text.is_char_boundary(end as usize) {
@@ -226,15 +186,11 @@ impl Text {
             }
             start = end;
         }
-        let beyond = |(row, code): (usize, &u32)| {
-            *code as usize >= self.ends.len() && column.is_present(row)
-        };
+        let beyond = |(row, code): (usize, &u32)| *code as usize >= self.ends.len() && column.is_present(row);
         match self.codes.iter().enumerate().position(beyond) {
-            Some(row) => Err(format!(
-                "row {row} is entry {}, but there are {} entries",
-                self.codes[row],
-                self.ends.len()
-            )),
+            Some(row) => {
+                Err(format!("row {row} is entry {}, but there are {} entries", self.codes[row], self.ends.len()))
+            }
             None => Ok(()),
         }
     }
@@ -242,8 +198,7 @@ impl Text {
     fn check_json(&self) -> Result<(), String> {
         for entry in 0..self.ends.len() as u32 {
             let json = self.entry(entry).unwrap_or_default();
-            serde_json::from_slice::<Value>(json)
-                .map_err(|error| format!("entry {entry} is not JSON: {error}"))?;
+            serde_json::from_slice::<Value>(json).map_err(|error| format!("entry {entry} is not JSON: {error}"))?;
         }
         Ok(())
     }
@@ -252,20 +207,16 @@ impl Text {
 fn check_name(name: &str) -> Result<(), String> {
     match name.len() {
         0 => Err("the name is empty".into()),
-        length if length > manifest::MAX_NAME_BYTES => Err(format!(
-            "the name has {length} bytes; at most {} are taken",
-            manifest::MAX_NAME_BYTES
-        )),
+        length if length > manifest::MAX_NAME_BYTES => {
+            Err(format!("the name has {length} bytes; at most {} are taken", manifest::MAX_NAME_BYTES))
+        }
         _ => Ok(()),
     }
 }
 
 fn zeros_and_ones(what: &str, bytes: &[u8]) -> Result<(), String> {
     match bytes.iter().position(|&byte| byte > 1) {
-        Some(row) => Err(format!(
-            "{what}: row {row} is {}, neither 0 nor 1",
-            bytes[row]
-        )),
+        Some(row) => Err(format!("{what}: row {row} is {}, neither 0 nor 1", bytes[row])),
         None => Ok(()),
     }
 }
@@ -276,11 +227,7 @@ pub fn decimal(value: i64, scale: u8) -> String {
     let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     let sign = if value < 0 { "-" } else { "" };
-    if fraction.is_empty() {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{fraction}")
-    }
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
 #[cfg(test)]
@@ -289,10 +236,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn text(entries: &[&str], codes: &[u32]) -> Values {
-        let mut text = Text {
-            codes: codes.into(),
-            ..Text::default()
-        };
+        let mut text = Text { codes: codes.into(), ..Text::default() };
         for entry in entries {
             text.bytes.extend_from_slice(entry.as_bytes());
             text.ends.push(text.bytes.len() as u32);
@@ -301,57 +245,20 @@ mod tests {
     }
 
     fn column(name: &str, kind: Kind, values: Values, present: &[u8]) -> NamedColumn {
-        NamedColumn {
-            name: name.into(),
-            kind,
-            role: Role::Gauge,
-            column: Column {
-                values,
-                present: present.into(),
-            },
-        }
+        NamedColumn { name: name.into(), kind, role: Role::Gauge, column: Column { values, present: present.into() } }
     }
 
     fn table() -> Table {
         let columns = vec![
             column("post", Kind::Text, text(&["a\"b", "ü"], &[1, 0]), &[]),
-            column(
-                "views",
-                Kind::Integer,
-                Values::Integers(vec![i64::MAX, -1]),
-                &[1, 1],
-            ),
-            column(
-                "revenue",
-                Kind::Decimal(2),
-                Values::Integers(vec![-5, 123_456]),
-                &[],
-            ),
-            column(
-                "share",
-                Kind::Float,
-                Values::Floats(vec![0.25, f64::NAN]),
-                &[],
-            ),
+            column("views", Kind::Integer, Values::Integers(vec![i64::MAX, -1]), &[1, 1]),
+            column("revenue", Kind::Decimal(2), Values::Integers(vec![-5, 123_456]), &[]),
+            column("share", Kind::Float, Values::Floats(vec![0.25, f64::NAN]), &[]),
             column("robot", Kind::Boolean, Values::Booleans(vec![0, 1]), &[]),
-            column(
-                "last",
-                Kind::Timestamp,
-                Values::Integers(vec![1_769_508_000_123_000, 0]),
-                &[1, 0],
-            ),
-            column(
-                "extra",
-                Kind::Json,
-                text(&["{\"k\":[1]}"], &[0, 7]),
-                &[1, 0],
-            ),
+            column("last", Kind::Timestamp, Values::Integers(vec![1_769_508_000_123_000, 0]), &[1, 0]),
+            column("extra", Kind::Json, text(&["{\"k\":[1]}"], &[0, 7]), &[1, 0]),
         ];
-        Table {
-            name: "posts".into(),
-            columns,
-            rows_left_out: 0,
-        }
+        Table { name: "posts".into(), columns, rows_left_out: 0 }
     }
 
     fn values(table: &mut Table, column: usize) -> &mut Column {
@@ -374,11 +281,7 @@ mod tests {
     #[test]
     fn rows_render_as_json() {
         assert_eq!(table().check(), Ok(()));
-        let rows: Vec<String> = table()
-            .to_json_rows()
-            .into_iter()
-            .map(|row| Value::from(row).to_string())
-            .collect();
+        let rows: Vec<String> = table().to_json_rows().into_iter().map(|row| Value::from(row).to_string()).collect();
         expect![[r#"
             {"extra":{"k":[1]},"last":"2026-01-27T10:00:00.123Z","post":"ü","revenue":"-0.05","robot":false,"share":0.25,"views":9223372036854775807}
             {"extra":null,"last":null,"post":"a\"b","revenue":"1234.56","robot":true,"share":null,"views":-1}"#]]
@@ -394,22 +297,12 @@ mod tests {
             rows_left_out: 0,
         };
         assert_eq!(empty.check(), Ok(()));
-        assert_eq!(
-            (
-                empty.rows(),
-                empty.to_json_rows().len(),
-                empty.summary_json().len()
-            ),
-            (0, 0, 0)
-        );
+        assert_eq!((empty.rows(), empty.to_json_rows().len(), empty.summary_json().len()), (0, 0, 0));
     }
 
     #[test]
     fn lying_tables_are_refused_and_still_render_without_panic() {
-        refused(
-            |t| t.name.clear(),
-            expect![[r#"table "", column "": the name is empty"#]],
-        );
+        refused(|t| t.name.clear(), expect![[r#"table "", column "": the name is empty"#]]);
         refused(
             |t| t.columns[1].name = "post".into(),
             expect![[r#"table "posts", column "post": the name stands twice"#]],
@@ -428,9 +321,7 @@ mod tests {
         );
         refused(
             |t| values(t, 1).present = vec![1],
-            expect![[
-                r#"table "posts", column "views": it has 2 rows, but says of 1 whether they are present"#
-            ]],
+            expect![[r#"table "posts", column "views": it has 2 rows, but says of 1 whether they are present"#]],
         );
         refused(
             |t| values(t, 1).present = vec![1, 2],
@@ -485,13 +376,9 @@ mod tests {
 
     #[test]
     fn decimals_keep_their_digits() {
-        for (value, scale, expected) in [
-            (0, 0, "0"),
-            (0, 2, "0.00"),
-            (-7, 0, "-7"),
-            (-7, 3, "-0.007"),
-            (i64::MIN, 18, "-9.223372036854775808"),
-        ] {
+        for (value, scale, expected) in
+            [(0, 0, "0"), (0, 2, "0.00"), (-7, 0, "-7"), (-7, 3, "-0.007"), (i64::MIN, 18, "-9.223372036854775808")]
+        {
             assert_eq!(decimal(value, scale), expected);
         }
     }

@@ -22,10 +22,7 @@ pub(crate) struct Clockwork {
 
 impl Default for Clockwork {
     fn default() -> Self {
-        Self {
-            minute: *b"1970-01-01T00:00",
-            micros: 0,
-        }
+        Self { minute: *b"1970-01-01T00:00", micros: 0 }
     }
 }
 
@@ -40,9 +37,7 @@ impl Clockwork {
         }
         let (within, offset) = seconds_and_offset(rest)?;
         let micros = self.micros + within - offset;
-        (MIN_MICROS..=MAX_MICROS)
-            .contains(&micros)
-            .then_some(micros)
+        (MIN_MICROS..=MAX_MICROS).contains(&micros).then_some(micros)
     }
 }
 
@@ -66,10 +61,7 @@ fn seconds_and_offset(rest: &[u8]) -> Option<(i64, i64)> {
         let digit = |byte: u8| i64::from(byte.wrapping_sub(b'0'));
         let (s1, s0, m2, m1, m0) = (digit(s1), digit(s0), digit(m2), digit(m1), digit(m0));
         if s1 < 6 && s0 < 10 && m2 < 10 && m1 < 10 && m0 < 10 {
-            return Some((
-                (s1 * 10 + s0) * 1_000_000 + (m2 * 100 + m1 * 10 + m0) * 1000,
-                0,
-            ));
+            return Some(((s1 * 10 + s0) * 1_000_000 + (m2 * 100 + m1 * 10 + m0) * 1000, 0));
         }
     }
     let &[b':', s1, s0, ref rest @ ..] = rest else {
@@ -92,9 +84,8 @@ fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     };
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (fraction, rest) = rest.split_at(digits);
-    let value = (0..6).fold(0, |value, place| {
-        value * 10 + fraction.get(place).map_or(0, |byte| i64::from(byte - b'0'))
-    });
+    let value =
+        (0..6).fold(0, |value, place| value * 10 + fraction.get(place).map_or(0, |byte| i64::from(byte - b'0')));
     (digits > 0).then_some((value, rest))
 }
 
@@ -112,34 +103,11 @@ fn offset(rest: &[u8]) -> Option<i64> {
 
 /// Microseconds since the epoch at which a minute `YYYY-MM-DDTHH:MM` starts.
 fn minute_micros(text: &[u8; 16]) -> Option<i64> {
-    let [
-        y3,
-        y2,
-        y1,
-        y0,
-        b'-',
-        m1,
-        m0,
-        b'-',
-        d1,
-        d0,
-        b'T' | b't' | b' ',
-        h1,
-        h0,
-        b':',
-        n1,
-        n0,
-    ] = *text
-    else {
+    let [y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0, b'T' | b't' | b' ', h1, h0, b':', n1, n0] = *text else {
         return None;
     };
     let year = two([y3, y2])? * 100 + two([y1, y0])?;
-    let (month, day, hour, minute) = (
-        two([m1, m0])?,
-        two([d1, d0])?,
-        two([h1, h0])?,
-        two([n1, n0])?,
-    );
+    let (month, day, hour, minute) = (two([m1, m0])?, two([d1, d0])?, two([h1, h0])?, two([n1, n0])?);
     let valid = year >= 1 && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
     let in_day = hour < 24 && minute < 60;
     (valid && in_day).then(|| ((days(year, month, day) * 24 + hour) * 60 + minute) * MINUTE)
@@ -162,14 +130,9 @@ fn days_in(year: i64, month: i64) -> i64 {
 
 /// Days since 1970-01-01 in the Gregorian calendar; years are counted from March so that leap days come last.
 fn days(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
-        - 719_468
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }
 
 #[cfg(test)]

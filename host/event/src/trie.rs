@@ -42,18 +42,13 @@ impl Node {
 
     /// The node under this one by an object's (unescaped) key.
     pub(crate) fn by_key(&self, key: &[u8]) -> u32 {
-        let found = self
-            .children
-            .binary_search_by(|child| (child.key.len(), &*child.key).cmp(&(key.len(), key)));
+        let found = self.children.binary_search_by(|child| (child.key.len(), &*child.key).cmp(&(key.len(), key)));
         found.map_or(NONE, |position| self.children[position].node)
     }
 
     /// The node under this one by an array's index.
     pub(crate) fn by_index(&self, index: u32) -> u32 {
-        self.children
-            .iter()
-            .find(|child| child.index == Some(index))
-            .map_or(NONE, |child| child.node)
+        self.children.iter().find(|child| child.index == Some(index)).map_or(NONE, |child| child.node)
     }
 }
 
@@ -66,13 +61,7 @@ pub(crate) struct TrieBuilder {
 
 impl TrieBuilder {
     pub(crate) fn new() -> Self {
-        let mut builder = Self {
-            trie: Trie {
-                nodes: Vec::new(),
-                slots: 0,
-            },
-            wanted: Vec::new(),
-        };
+        let mut builder = Self { trie: Trie { nodes: Vec::new(), slots: 0 }, wanted: Vec::new() };
         builder.new_node();
         builder
     }
@@ -94,11 +83,7 @@ impl TrieBuilder {
     }
 
     fn new_node(&mut self) -> usize {
-        self.trie.nodes.push(Node {
-            slot: NONE,
-            under: 0..0,
-            children: Vec::new(),
-        });
+        self.trie.nodes.push(Node { slot: NONE, under: 0..0, children: Vec::new() });
         self.wanted.push(false);
         self.trie.nodes.len() - 1
     }
@@ -110,11 +95,7 @@ impl TrieBuilder {
         }
         let new = self.new_node();
         let children = &mut self.trie.nodes[node].children;
-        children.push(Child {
-            key: token.as_bytes().into(),
-            index: pointer::array_index(token),
-            node: new as u32,
-        });
+        children.push(Child { key: token.as_bytes().into(), index: pointer::array_index(token), node: new as u32 });
         children.sort_by(|a, b| (a.key.len(), &*a.key).cmp(&(b.key.len(), &*b.key)));
         new
     }
@@ -126,11 +107,7 @@ impl TrieBuilder {
             self.trie.nodes[node].slot = first as u32;
             self.trie.slots += 1;
         }
-        let below: Vec<u32> = self.trie.nodes[node]
-            .children
-            .iter()
-            .map(|child| child.node)
-            .collect();
+        let below: Vec<u32> = self.trie.nodes[node].children.iter().map(|child| child.node).collect();
         for child in below {
             self.number(child as usize);
         }

@@ -34,12 +34,7 @@ pub(crate) struct Slot {
     class: Class,
 }
 
-const EMPTY: Slot = Slot {
-    start: 0,
-    end: 0,
-    line: 0,
-    class: Class::Absent,
-};
+const EMPTY: Slot = Slot { start: 0, end: 0, line: 0, class: Class::Absent };
 
 impl Slot {
     /// The value's bytes: a string's inside, anything else whole.
@@ -81,12 +76,7 @@ impl Remembered {
             *word = u64::from_le_bytes(*chunk);
         }
         let mask = u64::MAX >> (8 * ((8 - key.len() % 8) % 8));
-        Some(Self {
-            words,
-            mask,
-            bytes: key.len() as u8,
-            child,
-        })
+        Some(Self { words, mask, bytes: key.len() as u8, child })
     }
 
     /// Whether this key stands at `at`. Near the end of the bytes it says no.
@@ -135,14 +125,7 @@ impl Walk {
     #[inline(always)]
     pub(crate) fn slot(&self, slot: usize) -> (Class, Slot) {
         let found = self.slots[slot];
-        (
-            if found.line == self.line {
-                found.class
-            } else {
-                Class::Absent
-            },
-            found,
-        )
+        (if found.line == self.line { found.class } else { Class::Absent }, found)
     }
 
     /// Walks the line that has its first byte that is no white space at `at`. Returns the index of its newline (or the
@@ -178,14 +161,7 @@ impl Walk {
     }
 
     /// Past the object that opens at `at`, as the `depth`th one. Recursion ends with the trie, which is shallow.
-    fn object(
-        &mut self,
-        trie: &Trie,
-        node: usize,
-        bytes: &[u8],
-        at: usize,
-        depth: u32,
-    ) -> Scan<usize> {
+    fn object(&mut self, trie: &Trie, node: usize, bytes: &[u8], at: usize, depth: u32) -> Scan<usize> {
         let mut at = skip_space(bytes, at + 1);
         if byte(bytes, at) == b'}' {
             return Ok(at + 1);
@@ -193,9 +169,7 @@ impl Walk {
         let mut position = 0;
         loop {
             let (child, after) = match self.remembered[node].get(position) {
-                Some(known) if known.stands_at(bytes, at) => {
-                    (known.child, at + usize::from(known.bytes))
-                }
+                Some(known) if known.stands_at(bytes, at) => (known.child, at + usize::from(known.bytes)),
                 _ => self.key(trie, node, position, bytes, at)?,
             };
             position += 1;
@@ -215,14 +189,7 @@ impl Walk {
 
     /// The node that the key at `at` leads to, and what is behind the key.
     #[inline(never)]
-    fn key(
-        &mut self,
-        trie: &Trie,
-        node: usize,
-        position: usize,
-        bytes: &[u8],
-        at: usize,
-    ) -> Scan<(u32, usize)> {
+    fn key(&mut self, trie: &Trie, node: usize, position: usize, bytes: &[u8], at: usize) -> Scan<(u32, usize)> {
         if byte(bytes, at) != b'"' {
             return fault(at, What::Key);
         }
@@ -253,31 +220,14 @@ impl Walk {
 
     /// Past the wanted value at `at`, inside of `depth` containers.
     #[inline(always)]
-    fn value(
-        &mut self,
-        trie: &Trie,
-        node: &Node,
-        index: usize,
-        bytes: &[u8],
-        at: usize,
-        depth: u32,
-    ) -> Scan<usize> {
+    fn value(&mut self, trie: &Trie, node: &Node, index: usize, bytes: &[u8], at: usize, depth: u32) -> Scan<usize> {
         if node.is_inner() {
             return self.inner_value(trie, node, index, bytes, at, depth);
         }
         match byte(bytes, at) {
             b'"' => {
                 let end = json::string(bytes, at + 1)?;
-                self.put(
-                    node,
-                    at + 1,
-                    end.quote,
-                    if end.escaped {
-                        Class::Escaped
-                    } else {
-                        Class::Plain
-                    },
-                );
+                self.put(node, at + 1, end.quote, if end.escaped { Class::Escaped } else { Class::Plain });
                 Ok(end.quote + 1)
             }
             b'-' | b'0'..=b'9' => {
@@ -319,23 +269,11 @@ impl Walk {
         let first = byte(bytes, at);
         let (end, class) = match first {
             b'{' | b'[' if depth >= self.depth_limit => return fault(at, What::TooDeep),
-            b'{' => (
-                self.object(trie, index, bytes, at, depth + 1)?,
-                Class::Object,
-            ),
+            b'{' => (self.object(trie, index, bytes, at, depth + 1)?, Class::Object),
             b'[' => (self.array(trie, node, bytes, at, depth + 1)?, Class::Array),
             b'"' => {
                 let end = json::string(bytes, at + 1)?;
-                self.put(
-                    node,
-                    at + 1,
-                    end.quote,
-                    if end.escaped {
-                        Class::Escaped
-                    } else {
-                        Class::Plain
-                    },
-                );
+                self.put(node, at + 1, end.quote, if end.escaped { Class::Escaped } else { Class::Plain });
                 return Ok(end.quote + 1);
             }
             b'-' | b'0'..=b'9' => (json::number(bytes, at)?, Class::Number),
@@ -345,14 +283,7 @@ impl Walk {
         Ok(end)
     }
 
-    fn array(
-        &mut self,
-        trie: &Trie,
-        node: &Node,
-        bytes: &[u8],
-        at: usize,
-        depth: u32,
-    ) -> Scan<usize> {
+    fn array(&mut self, trie: &Trie, node: &Node, bytes: &[u8], at: usize, depth: u32) -> Scan<usize> {
         let mut at = skip_space(bytes, at + 1);
         if byte(bytes, at) == b']' {
             return Ok(at + 1);
@@ -376,12 +307,7 @@ impl Walk {
     #[inline(always)]
     fn put(&mut self, node: &Node, start: usize, end: usize, class: Class) {
         if let Some(slot) = self.slots.get_mut(node.slot as usize) {
-            *slot = Slot {
-                start: start as u32,
-                end: end as u32,
-                line: self.line,
-                class,
-            };
+            *slot = Slot { start: start as u32, end: end as u32, line: self.line, class };
         }
     }
 }
@@ -393,9 +319,5 @@ fn line_end(bytes: &[u8], at: usize) -> Result<usize, Fault> {
         return Ok(at);
     }
     let at = skip_space(bytes, at);
-    if byte(bytes, at) == b'\n' {
-        Ok(at)
-    } else {
-        fault(at, What::Trailing)
-    }
+    if byte(bytes, at) == b'\n' { Ok(at) } else { fault(at, What::Trailing) }
 }

@@ -24,18 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::temp_dir().join(format!("tally-throughput-{}", std::process::id()));
     let queue: Arc<Queue<()>> = Queue::new(64 << 20);
     let (stop, stopped) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let source = runtime.block_on(UnixSource::bind(UnixConfig::new(&path)))?;
     let (producers, counters) = (Producers::new(10), Arc::new(Counters::default()));
-    let serving = source.serve(
-        Arc::clone(&queue),
-        producers,
-        Arc::clone(&counters),
-        stopped,
-    );
+    let serving = source.serve(Arc::clone(&queue), producers, Arc::clone(&counters), stopped);
     let served = runtime.spawn(serving);
     let taking = Arc::clone(&queue);
     let taker = thread::spawn(move || take_all(&taking));
@@ -50,9 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(taken, lines as u64);
     let rate = lines as f64 / seconds / 1e6;
     let chunks = counters.snapshot().chunks;
-    println!(
-        "{lines} lines in {seconds:.2} s: {rate:.1} M/s, {chunks} chunks, {answers} bytes of answers"
-    );
+    println!("{lines} lines in {seconds:.2} s: {rate:.1} M/s, {chunks} chunks, {answers} bytes of answers");
     Ok(())
 }
 

@@ -104,9 +104,7 @@ pub struct CountersSnapshot {
 impl Counters {
     /// The counts now.
     pub fn snapshot(&self) -> CountersSnapshot {
-        let ended = EndReason::ALL
-            .iter()
-            .map(|reason| (reason.as_str(), self.ended[*reason as usize].load(Relaxed)));
+        let ended = EndReason::ALL.iter().map(|reason| (reason.as_str(), self.ended[*reason as usize].load(Relaxed)));
         CountersSnapshot {
             connections: self.connections.load(Relaxed),
             accepted: self.accepted.load(Relaxed),

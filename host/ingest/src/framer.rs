@@ -27,10 +27,7 @@ pub struct FramerLimits {
 
 impl Default for FramerLimits {
     fn default() -> Self {
-        Self {
-            read_bytes: 256 * 1024,
-            line_bytes: 1024 * 1024,
-        }
+        Self { read_bytes: 256 * 1024, line_bytes: 1024 * 1024 }
     }
 }
 
@@ -121,13 +118,7 @@ impl Framer {
             line_bytes: limits.line_bytes.clamp(1, LARGEST),
         };
         let target = SMALLEST_READ.min(limits.read_bytes);
-        Self {
-            limits,
-            buffer: Vec::new(),
-            scanned: 0,
-            long: None,
-            target,
-        }
+        Self { limits, buffer: Vec::new(), scanned: 0, long: None, target }
     }
 
     /// The buffer to append to, with spare capacity. Nothing may be removed from it.
@@ -151,9 +142,7 @@ impl Framer {
         if self.is_full() {
             self.target = (self.target * 4).min(self.limits.read_bytes);
         } else if read < self.target / 8 {
-            self.target = (self.target / 2)
-                .max(SMALLEST_READ)
-                .min(self.limits.read_bytes);
+            self.target = (self.target / 2).max(SMALLEST_READ).min(self.limits.read_bytes);
         }
     }
 
@@ -174,10 +163,7 @@ impl Framer {
             return Some(framed);
         }
         if next_is_long {
-            self.long = Some(LongLine {
-                prefix: Vec::new(),
-                length: 0,
-            });
+            self.long = Some(LongLine { prefix: Vec::new(), length: 0 });
             return self.take_long_line();
         }
         self.scanned = self.buffer.len();
@@ -195,10 +181,7 @@ impl Framer {
         }
         let mut line = std::mem::take(&mut self.buffer);
         line.push(b'\n');
-        Some(Framed {
-            body: Body::Lines(line),
-            lines: 1,
-        })
+        Some(Framed { body: Body::Lines(line), lines: 1 })
     }
 
     /// True when the beginning of a line is held whose end has not come.
@@ -246,16 +229,9 @@ impl Framer {
 
     fn take_lines(&mut self, end: usize) -> Framed {
         let lines = memchr_iter(b'\n', &self.buffer[..end]).count();
-        let body = if end * 2 >= self.buffer.capacity() {
-            self.hand_over(end)
-        } else {
-            self.copy_out(end)
-        };
+        let body = if end * 2 >= self.buffer.capacity() { self.hand_over(end) } else { self.copy_out(end) };
         let lines = u32::try_from(lines).expect("a buffer is shorter than 4 GiB");
-        Framed {
-            body: Body::Lines(body),
-            lines,
-        }
+        Framed { body: Body::Lines(body), lines }
     }
 
     /// The buffer itself becomes the body; the unfinished line moves to a new one.
@@ -304,12 +280,6 @@ impl LongLine {
     }
 
     fn framed(self) -> Framed {
-        Framed {
-            body: Body::TooLong {
-                prefix: self.prefix,
-                length: self.length,
-            },
-            lines: 1,
-        }
+        Framed { body: Body::TooLong { prefix: self.prefix, length: self.length }, lines: 1 }
     }
 }

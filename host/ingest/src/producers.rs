@@ -20,9 +20,7 @@ pub enum AdmitError {
     #[error("a newer connection of the same producer took over")]
     Superseded,
     /// Every remembered producer is in use.
-    #[error(
-        "as many producers are in use as may be remembered; raise limits.producers or use fewer producer names"
-    )]
+    #[error("as many producers are in use as may be remembered; raise limits.producers or use fewer producer names")]
     TooManyProducers,
     /// The queue is closed.
     #[error("the queue is closed: the daemon is stopping")]
@@ -83,10 +81,7 @@ pub struct Producers {
 impl Producers {
     /// An empty registry that remembers at most `max` producers (at least one).
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            registry: Mutex::default(),
-            max: max.max(1),
-        })
+        Arc::new(Self { registry: Mutex::default(), max: max.max(1) })
     }
 
     /// Sets decided line counts found in the log, least recently used first; a later count of a producer replaces an earlier one. Only
@@ -106,9 +101,7 @@ impl Producers {
     pub fn snapshot(&self) -> Vec<(Arc<str>, u64)> {
         let registry = self.lock();
         let ids = registry.order.values();
-        ids.map(|id| (Arc::clone(id), registry.entries[id].durable))
-            .filter(|(_, lines)| *lines > 0)
-            .collect()
+        ids.map(|id| (Arc::clone(id), registry.entries[id].durable)).filter(|(_, lines)| *lines > 0).collect()
     }
 
     /// Records that a frame is durable after which `decided` lines of the producer are decided: the
@@ -148,10 +141,8 @@ impl Producers {
         registry.epochs += 1;
         let epoch = registry.epochs;
         let (state, watched) = watch::channel(LeaseState::Waiting);
-        let id: Arc<str> = registry
-            .entries
-            .get_key_value(id)
-            .map_or_else(|| Arc::from(id), |(known, _)| Arc::clone(known));
+        let id: Arc<str> =
+            registry.entries.get_key_value(id).map_or_else(|| Arc::from(id), |(known, _)| Arc::clone(known));
         let entry = registry.entries.entry(Arc::clone(&id)).or_default();
         if let Some(older) = entry.owner.replace(Owner { epoch, state }) {
             older.state.send_replace(LeaseState::Superseded);
@@ -161,27 +152,14 @@ impl Producers {
             registry.touch(&id);
         }
         drop(registry);
-        Lease {
-            id,
-            epoch,
-            state: watched,
-            producers: Arc::clone(self),
-        }
+        Lease { id, epoch, state: watched, producers: Arc::clone(self) }
     }
 
     /// Counts `lines` for the lease's producer and enqueues them, or does neither. `enqueue` gets the producer's admitted total including
     /// them and says whether the queue took them; it runs under the registry's lock and must not wait.
-    pub fn admit(
-        &self,
-        lease: &Lease,
-        lines: u32,
-        enqueue: impl FnOnce(u64) -> bool,
-    ) -> Result<(), AdmitError> {
+    pub fn admit(&self, lease: &Lease, lines: u32, enqueue: impl FnOnce(u64) -> bool) -> Result<(), AdmitError> {
         let mut registry = self.lock();
-        let admitted = registry
-            .owned(lease)
-            .ok_or(AdmitError::Superseded)?
-            .admitted;
+        let admitted = registry.owned(lease).ok_or(AdmitError::Superseded)?.admitted;
         registry.make_room_for(&lease.id, self.max)?;
         let total = admitted + u64::from(lines);
         if !enqueue(total) {
@@ -230,10 +208,7 @@ impl Entry {
 impl Registry {
     fn owned(&mut self, lease: &Lease) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(&lease.id)?;
-        let owns = entry
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.epoch == lease.epoch);
+        let owns = entry.owner.as_ref().is_some_and(|owner| owner.epoch == lease.epoch);
         owns.then_some(entry)
     }
 
@@ -248,20 +223,12 @@ impl Registry {
 
     /// Forgets the least recently used producer when `id` is a new one and all places are taken.
     fn make_room_for(&mut self, id: &str, max: usize) -> Result<(), AdmitError> {
-        let known = self
-            .entries
-            .get(id)
-            .is_some_and(|entry| entry.used.is_some());
+        let known = self.entries.get(id).is_some_and(|entry| entry.used.is_some());
         if known || self.order.len() < max {
             return Ok(());
         }
-        let forgettable = self
-            .order
-            .iter()
-            .find(|(_, id)| !self.entries[*id].pinned());
-        let at = forgettable
-            .map(|(at, _)| *at)
-            .ok_or(AdmitError::TooManyProducers)?;
+        let forgettable = self.order.iter().find(|(_, id)| !self.entries[*id].pinned());
+        let at = forgettable.map(|(at, _)| *at).ok_or(AdmitError::TooManyProducers)?;
         if let Some(id) = self.order.remove(&at) {
             self.entries.remove(&id);
             tracing::debug!(producer = %id, "forgot the least recently used producer");
@@ -277,11 +244,7 @@ impl Registry {
             return;
         };
         let id = Arc::clone(id);
-        if let Some(before) = self
-            .entries
-            .get_mut(&id)
-            .and_then(|entry| entry.used.replace(at))
-        {
+        if let Some(before) = self.entries.get_mut(&id).and_then(|entry| entry.used.replace(at)) {
             self.order.remove(&before);
         }
         self.order.insert(at, id);
@@ -316,9 +279,7 @@ impl Lease {
     /// Waits until a newer connection takes over.
     pub async fn superseded(&self) {
         let mut state = self.state.clone();
-        let _ = state
-            .wait_for(|state| *state == LeaseState::Superseded)
-            .await;
+        let _ = state.wait_for(|state| *state == LeaseState::Superseded).await;
     }
 
     /// [`Producers::admit`] of its registry.

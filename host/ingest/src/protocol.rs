@@ -43,9 +43,9 @@ pub fn hello(line: &[u8]) -> Hello {
     }
     match serde_json::from_slice::<Handshake>(line) {
         Ok(handshake) => handshake.judge(),
-        Err(error) if line[1..].trim_ascii_start().starts_with(b"\"tally\"") => Hello::Bad(
-            format!("the first line begins a handshake but is not valid JSON: {error}"),
-        ),
+        Err(error) if line[1..].trim_ascii_start().starts_with(b"\"tally\"") => {
+            Hello::Bad(format!("the first line begins a handshake but is not valid JSON: {error}"))
+        }
         Err(_) => Hello::Data,
     }
 }
@@ -65,10 +65,7 @@ impl Handshake {
             return Hello::Data;
         };
         if tally != "ack" {
-            return Hello::Bad(format!(
-                "\"tally\" must be \"ack\", not {}",
-                shortened(&tally.to_string())
-            ));
+            return Hello::Bad(format!("\"tally\" must be \"ack\", not {}", shortened(&tally.to_string())));
         }
         if self.repeated {
             return Hello::Bad("a key of the handshake is repeated".into());
@@ -108,12 +105,8 @@ impl<'de> Visitor<'de> for HandshakeVisitor {
         let mut handshake = Handshake::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "tally" => {
-                    handshake.repeated |= handshake.tally.replace(map.next_value()?).is_some()
-                }
-                "producer" => {
-                    handshake.repeated |= handshake.producer.replace(map.next_value()?).is_some()
-                }
+                "tally" => handshake.repeated |= handshake.tally.replace(map.next_value()?).is_some(),
+                "producer" => handshake.repeated |= handshake.producer.replace(map.next_value()?).is_some(),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     handshake.other.get_or_insert(key);
@@ -126,8 +119,7 @@ impl<'de> Visitor<'de> for HandshakeVisitor {
 
 /// True for a name a producer may have.
 pub fn is_producer(id: &str) -> bool {
-    (1..=MAX_PRODUCER_BYTES).contains(&id.len())
-        && id.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+    (1..=MAX_PRODUCER_BYTES).contains(&id.len()) && id.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 fn shortened(text: &str) -> String {
@@ -156,18 +148,8 @@ pub struct Progress {
 impl Progress {
     /// Appends it as a line.
     pub fn write(&self, to: &mut String) {
-        let Self {
-            durable,
-            sequence,
-            rejected,
-            ..
-        } = self;
-        push(
-            to,
-            format_args!(
-                "{{\"durable\":{durable},\"sequence\":{sequence},\"rejected\":{rejected},\"rejects\":["
-            ),
-        );
+        let Self { durable, sequence, rejected, .. } = self;
+        push(to, format_args!("{{\"durable\":{durable},\"sequence\":{sequence},\"rejected\":{rejected},\"rejects\":["));
         for (index, (line, reason)) in self.rejects.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             push(to, format_args!("{comma}[{line},{}]", json_text(reason)));
@@ -187,11 +169,7 @@ pub fn write_resume(lines: u64, to: &mut String) {
 
 /// The line that tells a client why the daemon ends the connection.
 pub fn error_line(code: &str, message: &str) -> String {
-    format!(
-        "{{\"error\":{},\"message\":{}}}\n",
-        json_text(code),
-        json_text(message)
-    )
+    format!("{{\"error\":{},\"message\":{}}}\n", json_text(code), json_text(message))
 }
 
 fn json_text(text: &str) -> Value {

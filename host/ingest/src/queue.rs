@@ -40,15 +40,7 @@ pub struct Chunk {
 impl Chunk {
     /// A chunk of a connection without a producer; sources use [`Stream::admit`].
     pub fn new(body: Body, lines: u32, preset: usize, stream: Arc<Stream>, permit: Permit) -> Self {
-        Self {
-            body,
-            lines,
-            first_line: 1,
-            preset,
-            stream,
-            producer_lines: None,
-            permit,
-        }
+        Self { body, lines, first_line: 1, preset, stream, producer_lines: None, permit }
     }
 
     /// The part of the queue's budget that it holds until it is dropped, in bytes.
@@ -119,12 +111,7 @@ impl<C: Send> Queue<C> {
     /// An empty queue for `max_bytes` of chunks.
     pub fn new(max_bytes: usize) -> Arc<Self> {
         let max_bytes = max_bytes.clamp(1, Semaphore::MAX_PERMITS);
-        let state = State {
-            items: VecDeque::new(),
-            chunks: 0,
-            closed: false,
-            popped: 0,
-        };
+        let state = State { items: VecDeque::new(), chunks: 0, closed: false, popped: 0 };
         Arc::new(Self {
             state: Mutex::new(state),
             filled: Condvar::new(),
@@ -166,10 +153,7 @@ impl<C: Send> Queue<C> {
     pub fn pop_numbered(&self, max_bytes: usize) -> (u64, Popped<C>) {
         let mut state = self.lock();
         while state.items.is_empty() && !state.closed {
-            state = self
-                .filled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let number = state.popped + 1;
         let popped = match state.items.pop_front() {
@@ -191,11 +175,7 @@ impl<C: Send> Queue<C> {
     /// How full it is.
     pub fn depth(&self) -> Depth {
         let chunks = self.lock().chunks;
-        Depth {
-            bytes: self.max_bytes - self.budget.available_permits(),
-            chunks,
-            max_bytes: self.max_bytes,
-        }
+        Depth { bytes: self.max_bytes - self.budget.available_permits(), chunks, max_bytes: self.max_bytes }
     }
 
     fn append(&self, item: Item<C>) -> bool {
@@ -235,8 +215,6 @@ impl<C> State<C> {
 
 impl<C> fmt::Debug for Queue<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("max_bytes", &self.max_bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
     }
 }

@@ -55,13 +55,7 @@ pub(crate) struct Ending {
 impl Stream {
     /// A connection whose client wants no answers.
     pub fn plain(source: Arc<str>, peer: String) -> Arc<Self> {
-        Arc::new(Self {
-            source,
-            peer,
-            producer: None,
-            admitted: AtomicU64::new(0),
-            answers: None,
-        })
+        Arc::new(Self { source, peer, producer: None, admitted: AtomicU64::new(0), answers: None })
     }
 
     /// A connection whose client wants answers.
@@ -74,28 +68,10 @@ impl Stream {
         Self::answered(source, peer, Some(producer), Some(resume))
     }
 
-    fn answered(
-        source: Arc<str>,
-        peer: String,
-        producer: Option<Arc<str>>,
-        resume: Option<u64>,
-    ) -> Arc<Self> {
-        let slot = Slot {
-            resume,
-            ..Slot::default()
-        };
-        let answers = Answers {
-            slot: Mutex::new(slot),
-            news: Notify::new(),
-            ended: Notify::new(),
-        };
-        Arc::new(Self {
-            source,
-            peer,
-            producer,
-            admitted: AtomicU64::new(0),
-            answers: Some(answers),
-        })
+    fn answered(source: Arc<str>, peer: String, producer: Option<Arc<str>>, resume: Option<u64>) -> Arc<Self> {
+        let slot = Slot { resume, ..Slot::default() };
+        let answers = Answers { slot: Mutex::new(slot), news: Notify::new(), ended: Notify::new() };
+        Arc::new(Self { source, peer, producer, admitted: AtomicU64::new(0), answers: Some(answers) })
     }
 
     /// The source it came in by, such as `unix:/run/tally.sock`.
@@ -127,11 +103,7 @@ impl Stream {
         let room = MAX_REJECTS - progress.rejects.len().min(MAX_REJECTS);
         let named = rejects.len().min(room);
         let before = progress.durable;
-        progress.rejects.extend(
-            rejects[..named]
-                .iter()
-                .map(|(line, reason)| (before + u64::from(*line) + 1, *reason)),
-        );
+        progress.rejects.extend(rejects[..named].iter().map(|(line, reason)| (before + u64::from(*line) + 1, *reason)));
         progress.left_out += (rejects.len() - named) as u64;
         progress.rejected += rejects.len() as u64;
         progress.durable += u64::from(lines);
@@ -154,10 +126,7 @@ impl Stream {
         if queue.would_wait(charge) {
             add(&counters.queue_waits, 1);
         }
-        let permit = queue
-            .reserve(charge)
-            .await
-            .map_err(|_| AdmitError::Closed)?;
+        let permit = queue.reserve(charge).await.map_err(|_| AdmitError::Closed)?;
         let lines = framed.lines;
         self.enqueue(framed, preset, permit, lease, queue)?;
         add(&counters.lines, u64::from(lines));

@@ -20,8 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("load from the cache (with hashing) {loading:?}");
     let configured = component.configure("{}")?;
     let ignoring = component.configure(r#"{"ignore_rows": true}"#)?;
-    let (_, instantiating) =
-        timed(|| (0..1000).try_for_each(|_| configured.instantiate().map(drop)));
+    let (_, instantiating) = timed(|| (0..1000).try_for_each(|_| configured.instantiate().map(drop)));
     println!("instantiate and configure {:?}", instantiating / 1000);
     for rows in [1, 16, 256, 4096] {
         let crossing = measure(&ignoring, rows)?.as_nanos() as f64;
@@ -40,9 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn measure(configured: &Configured, count: usize) -> Result<Duration, CallError> {
     let mut instance = configured.instantiate()?;
     let accumulator = instance.create()?;
-    let text: Vec<u8> = (0..USERS)
-        .flat_map(|user| format!("u_{user:06}").into_bytes())
-        .collect();
+    let text: Vec<u8> = (0..USERS).flat_map(|user| format!("u_{user:06}").into_bytes()).collect();
     let entries = (count as u32).min(USERS);
     let ends: Vec<u32> = (1..=entries).map(|end| end * 8).collect();
     let hashes: Vec<u64> = (0..u64::from(entries)).collect();
@@ -52,10 +49,7 @@ fn measure(configured: &Configured, count: usize) -> Result<Duration, CallError>
         times: vec![0; count].into(),
         event_types: vec![0; count].into(),
         columns: vec![
-            ColumnRef {
-                values: ValuesRef::Integers((0..count as i64).collect()),
-                present: vec![].into(),
-            },
+            ColumnRef { values: ValuesRef::Integers((0..count as i64).collect()), present: vec![].into() },
             ColumnRef {
                 values: ValuesRef::Text {
                     codes: (0..count as u32).map(|row| row % entries).collect(),
@@ -70,8 +64,7 @@ fn measure(configured: &Configured, count: usize) -> Result<Duration, CallError>
     let calls = (2_000_000 / count).clamp(100, 200_000);
     let mut best = Duration::MAX;
     for _ in 0..5 {
-        let (applied, time) =
-            timed(|| (0..calls).try_for_each(|_| instance.apply(&accumulator, &rows).map(drop)));
+        let (applied, time) = timed(|| (0..calls).try_for_each(|_| instance.apply(&accumulator, &rows).map(drop)));
         applied?;
         best = best.min(time / calls as u32);
     }

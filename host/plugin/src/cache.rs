@@ -28,11 +28,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn new(dir: PathBuf, engine: String) -> Self {
-        Self {
-            dir,
-            engine,
-            writes: AtomicU64::new(0),
-        }
+        Self { dir, engine, writes: AtomicU64::new(0) }
     }
 
     /// The compiled component, if it is there and what it should be.
@@ -60,10 +56,7 @@ impl Cache {
     pub(crate) fn put(&self, digest: &Digest, component: &Component) {
         let name = self.name(digest);
         let path = self.dir.join(&name);
-        let written = component
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|code| self.write(&name, &code));
+        let written = component.serialize().map_err(io::Error::other).and_then(|code| self.write(&name, &code));
         if let Err(error) = written {
             self.complain::<()>("write", &path, &error);
         }
@@ -72,9 +65,7 @@ impl Cache {
     fn write(&self, name: &str, code: &[u8]) -> io::Result<()> {
         make_private(&self.dir)?;
         let write = self.writes.fetch_add(1, Ordering::Relaxed);
-        let temporary = self
-            .dir
-            .join(format!("{name}.{}-{write}.tmp", std::process::id()));
+        let temporary = self.dir.join(format!("{name}.{}-{write}.tmp", std::process::id()));
         let result = write_file(&temporary, &[MAGIC, checksum(name, code).as_bytes(), code])
             .and_then(|()| fs::rename(&temporary, self.dir.join(name)));
         if result.is_err() {
@@ -124,10 +115,7 @@ fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Compo
 }
 
 fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
     for part in parts {
         file.write_all(part)?;
     }
@@ -137,10 +125,7 @@ fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 
 fn make_private(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Removes the oldest files beyond the limit, other engines' included, and temporary files of processes that died.

@@ -58,34 +58,19 @@ pub struct Configured {
 
 impl Component {
     /// Asks a component for its description, in an instance that is thrown away.
-    pub(crate) fn describe(
-        engine: Engine,
-        digest: Digest,
-        pre: PluginPre<Sandbox>,
-    ) -> Result<Self, PluginError> {
+    pub(crate) fn describe(engine: Engine, digest: Digest, pre: PluginPre<Sandbox>) -> Result<Self, PluginError> {
         let selfcheck = find_selfcheck(&pre);
         let unnamed: Arc<str> = format!("unnamed {}", &digest.to_string()[..12]).into();
-        let shared = Shared {
-            engine,
-            pre,
-            name: unnamed,
-            selfcheck,
-        };
-        let mut instance = Instance::new(&shared.engine, &shared.pre, &shared.name).map_err(
-            |error| match error {
-                CallError::Invalid(problem) => PluginError::Contract { problem },
-                other => PluginError::Call(other),
-            },
-        )?;
+        let shared = Shared { engine, pre, name: unnamed, selfcheck };
+        let mut instance = Instance::new(&shared.engine, &shared.pre, &shared.name).map_err(|error| match error {
+            CallError::Invalid(problem) => PluginError::Contract { problem },
+            other => PluginError::Call(other),
+        })?;
         let description = instance.describe()?;
 
         let description = check_description(description)?;
         let name = description.name.as_str().into();
-        Ok(Self {
-            digest,
-            description: Arc::new(description),
-            shared: Arc::new(Shared { name, ..shared }),
-        })
+        Ok(Self { digest, description: Arc::new(description), shared: Arc::new(Shared { name, ..shared }) })
     }
 
     /// Gives the component its settings, a JSON object (`{}` for none), and takes its manifest. A component that exports
@@ -93,20 +78,14 @@ impl Component {
     pub fn configure(&self, settings_json: &str) -> Result<Configured, PluginError> {
         check_settings(settings_json)?;
         let (mut instance, manifest) = self.start(settings_json).map_err(refused)?;
-        manifest
-            .check()
-            .map_err(|error| PluginError::Manifest(error.to_string()))?;
+        manifest.check().map_err(|error| PluginError::Manifest(error.to_string()))?;
         if let Some(export) = &self.shared.selfcheck {
             instance.selfcheck(export).map_err(|error| match error {
                 CallError::Refused(reason) => PluginError::SelfCheck(reason),
                 other => PluginError::Call(other),
             })?;
         }
-        Ok(Configured {
-            component: self.clone(),
-            settings: settings_json.into(),
-            manifest: Arc::new(manifest),
-        })
+        Ok(Configured { component: self.clone(), settings: settings_json.into(), manifest: Arc::new(manifest) })
     }
 
     /// Whether it exports the optional interface `selfcheck`.
@@ -160,10 +139,7 @@ fn check_settings(settings: &str) -> Result<(), PluginError> {
 }
 
 fn check_description(mut description: Description) -> Result<Description, PluginError> {
-    for (what, text) in [
-        ("name", &description.name),
-        ("version", &description.version),
-    ] {
+    for (what, text) in [("name", &description.name), ("version", &description.version)] {
         let printable = !text.is_empty() && !text.chars().any(char::is_control);
         if !printable || text.len() > MAX_NAME_BYTES {
             return Err(PluginError::Description(format!(
@@ -176,8 +152,6 @@ fn check_description(mut description: Description) -> Result<Description, Plugin
     }
     match serde_json::from_str::<serde::de::IgnoredAny>(&description.settings_schema) {
         Ok(_) => Ok(description),
-        Err(error) => Err(PluginError::Description(format!(
-            "its settings schema is not JSON: {error}"
-        ))),
+        Err(error) => Err(PluginError::Description(format!("its settings schema is not JSON: {error}"))),
     }
 }

@@ -28,19 +28,13 @@ const FUNCTIONS: [&str; 8] = [
 /// Whether the bytes look like a component, before anything is made of them.
 pub(crate) fn check_form(bytes: &[u8]) -> Result<(), PluginError> {
     let problem = match bytes.get(..8) {
-        None => {
-            "the file is empty or ends within the first eight bytes; was it still being written?"
-        }
+        None => "the file is empty or ends within the first eight bytes; was it still being written?",
         Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => return Ok(()),
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
             "it is a core module; link it as a component (`wasm-component-ld`, or `wasm-tools component new`)"
         }
-        Some([0, b'a', b's', b'm', ..]) => {
-            "it is WebAssembly of a version this daemon does not know"
-        }
-        Some([0x7f, b'E', b'L', b'F', ..]) => {
-            "it is compiled for a machine (ELF); only portable components are taken"
-        }
+        Some([0, b'a', b's', b'm', ..]) => "it is WebAssembly of a version this daemon does not know",
+        Some([0x7f, b'E', b'L', b'F', ..]) => "it is compiled for a machine (ELF); only portable components are taken",
         Some(_) => "it does not begin with `\\0asm`, as WebAssembly does",
     };
     Err(PluginError::NotAComponent(problem.into()))
@@ -62,16 +56,11 @@ pub(crate) fn check(engine: &wasmtime::Engine, component: &Component) -> Result<
         }
     }
     problem(match seen.iter().find(|name| name.starts_with("tally:")) {
-        Some(name) => format!(
-            "it exports `{name}`, but this daemon speaks {NAME}; build it against `wit/0.1.0`"
-        ),
+        Some(name) => format!("it exports `{name}`, but this daemon speaks {NAME}; build it against `wit/0.1.0`"),
         None if seen.is_empty() => format!(
             "it exports nothing; a plugin exports `{PACKAGE}/aggregator@0.1.0` (in Rust, is the `export!` compiled in?)"
         ),
-        None => format!(
-            "it exports {}, but not `{PACKAGE}/aggregator@0.1.0`",
-            listed(&seen)
-        ),
+        None => format!("it exports {}, but not `{PACKAGE}/aggregator@0.1.0`", listed(&seen)),
     })
 }
 
@@ -80,11 +69,7 @@ pub(crate) fn mismatch(error: &wasmtime::Error) -> String {
     format!("an import or export has another type than in `wit/0.1.0`: {error:#}")
 }
 
-fn check_import(
-    engine: &wasmtime::Engine,
-    name: &str,
-    import: &ComponentItem,
-) -> Result<(), PluginError> {
+fn check_import(engine: &wasmtime::Engine, name: &str, import: &ComponentItem) -> Result<(), PluginError> {
     match (interface(name), import) {
         (Some(("log", SERIES)), ComponentItem::ComponentInstance(_)) => Ok(()),
         // Interfaces that hold types only give a plugin nothing to call.
@@ -97,28 +82,17 @@ fn check_import(
             "it imports `{name}`; plugins get no WASI, only `{PACKAGE}/log@0.1.0`: build for `wasm32-unknown-unknown`, \
              or with `--stub-wasi` where the language's runtime wants WASI"
         )),
-        _ => problem(format!(
-            "it imports `{name}`; the only thing a plugin may import is `{PACKAGE}/log@0.1.0`"
-        )),
+        _ => problem(format!("it imports `{name}`; the only thing a plugin may import is `{PACKAGE}/log@0.1.0`")),
     }
 }
 
-fn check_functions(
-    engine: &wasmtime::Engine,
-    instance: &ComponentInstance,
-) -> Result<(), PluginError> {
+fn check_functions(engine: &wasmtime::Engine, instance: &ComponentInstance) -> Result<(), PluginError> {
     let found = functions(engine, instance);
-    let missing: Vec<_> = FUNCTIONS
-        .into_iter()
-        .filter(|name| !found.iter().any(|found| found == name))
-        .collect();
+    let missing: Vec<_> = FUNCTIONS.into_iter().filter(|name| !found.iter().any(|found| found == name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    problem(format!(
-        "its export `{PACKAGE}/aggregator` lacks {}; build it against `wit/0.1.0`",
-        listed(&missing)
-    ))
+    problem(format!("its export `{PACKAGE}/aggregator` lacks {}; build it against `wit/0.1.0`", listed(&missing)))
 }
 
 fn functions(engine: &wasmtime::Engine, instance: &ComponentInstance) -> Vec<String> {
@@ -131,10 +105,7 @@ fn functions(engine: &wasmtime::Engine, instance: &ComponentInstance) -> Vec<Str
 
 /// `tally:aggregator/log@0.1.3` gives `("log", "0.1")`.
 fn interface(name: &str) -> Option<(&str, &str)> {
-    let (interface, version) = name
-        .strip_prefix(PACKAGE)?
-        .strip_prefix('/')?
-        .split_once('@')?;
+    let (interface, version) = name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?;
     let (series, patch) = version.rsplit_once('.')?;
     patch.parse::<u32>().ok()?;
     Some((interface, series))
@@ -155,24 +126,10 @@ mod tests {
 
     #[test]
     fn patch_versions_are_interchangeable_and_nothing_else_is() {
-        assert_eq!(
-            interface("tally:aggregator/log@0.1.0"),
-            Some(("log", "0.1"))
-        );
-        assert_eq!(
-            interface("tally:aggregator/log@0.1.7"),
-            Some(("log", "0.1"))
-        );
-        assert_eq!(
-            interface("tally:aggregator/log@0.2.0"),
-            Some(("log", "0.2"))
-        );
-        for other in [
-            "tally:aggregator/log",
-            "tally:aggregators/log@0.1.0",
-            "log",
-            "wasi:cli/log@0.1.0",
-        ] {
+        assert_eq!(interface("tally:aggregator/log@0.1.0"), Some(("log", "0.1")));
+        assert_eq!(interface("tally:aggregator/log@0.1.7"), Some(("log", "0.1")));
+        assert_eq!(interface("tally:aggregator/log@0.2.0"), Some(("log", "0.2")));
+        for other in ["tally:aggregator/log", "tally:aggregators/log@0.1.0", "log", "wasi:cli/log@0.1.0"] {
             assert_eq!(interface(other), None, "{other}");
         }
     }

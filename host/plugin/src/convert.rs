@@ -12,10 +12,7 @@ pub(crate) fn column_params<'a>(rows: &'a Rows<'_>) -> Vec<columns::ColumnParam<
 }
 
 /// The batch for `apply`.
-pub(crate) fn batch<'a>(
-    rows: &'a Rows<'_>,
-    columns: &'a [columns::ColumnParam<'a>],
-) -> types::Batch<'a> {
+pub(crate) fn batch<'a>(rows: &'a Rows<'_>, columns: &'a [columns::ColumnParam<'a>]) -> types::Batch<'a> {
     types::Batch {
         first_sequence: rows.first_sequence,
         sequence_offsets: &rows.sequence_offsets,
@@ -28,25 +25,14 @@ pub(crate) fn batch<'a>(
 fn column_param<'a>(column: &'a ColumnRef<'_>) -> columns::ColumnParam<'a> {
     use columns::ValuesParam;
     let values = match &column.values {
-        ValuesRef::Text {
-            codes,
-            ends,
-            bytes,
-            hashes,
-        } => ValuesParam::Text(columns::TextParam {
-            codes,
-            ends,
-            bytes,
-            hashes,
-        }),
+        ValuesRef::Text { codes, ends, bytes, hashes } => {
+            ValuesParam::Text(columns::TextParam { codes, ends, bytes, hashes })
+        }
         ValuesRef::Integers(values) => ValuesParam::Integers(values),
         ValuesRef::Floats(values) => ValuesParam::Floats(values),
         ValuesRef::Booleans(values) => ValuesParam::Booleans(values),
     };
-    columns::ColumnParam {
-        values,
-        present: &column.present,
-    }
+    columns::ColumnParam { values, present: &column.present }
 }
 
 /// A question, borrowed. The two slices hold what the contract's type can only point to.
@@ -66,10 +52,7 @@ pub(crate) fn question<'a>(
 
 /// A manifest as the guest gave it, unchecked.
 pub(crate) fn manifest(manifest: types::Manifest) -> Manifest {
-    let field = |field: types::Field| Field {
-        path: field.path,
-        kind: kind(field.kind),
-    };
+    let field = |field: types::Field| Field { path: field.path, kind: kind(field.kind) };
     let event_type = |event_type: types::EventType| EventType {
         name: event_type.name,
         required: event_type.required,
@@ -113,20 +96,14 @@ fn named_column(named: types::NamedColumn) -> NamedColumn {
 fn column(column: columns::ColumnResult) -> Column {
     use columns::ValuesResult;
     let values = match column.values {
-        ValuesResult::Text(text) => Values::Text(Text {
-            codes: text.codes,
-            ends: text.ends,
-            bytes: text.bytes,
-            hashes: text.hashes,
-        }),
+        ValuesResult::Text(text) => {
+            Values::Text(Text { codes: text.codes, ends: text.ends, bytes: text.bytes, hashes: text.hashes })
+        }
         ValuesResult::Integers(values) => Values::Integers(values),
         ValuesResult::Floats(values) => Values::Floats(values),
         ValuesResult::Booleans(values) => Values::Booleans(values),
     };
-    Column {
-        values,
-        present: column.present,
-    }
+    Column { values, present: column.present }
 }
 
 fn kind(kind: types::Kind) -> Kind {

@@ -81,13 +81,7 @@ mod tests {
         let digest = Digest::of(b"component");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         let text = digest.to_string();
-        for wrong in [
-            "",
-            "xyz",
-            &text[1..],
-            &text.to_uppercase(),
-            &format!("{text}0"),
-        ] {
+        for wrong in ["", "xyz", &text[1..], &text.to_uppercase(), &format!("{text}0")] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong:?} was taken");
         }
     }

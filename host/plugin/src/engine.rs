@@ -44,14 +44,7 @@ impl Engine {
         Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(failed)?;
         start_ticking(&wasmtime)?;
         let cache = cache_dir.map(|dir| Cache::new(dir, code_fingerprint(&wasmtime)));
-        Ok(Self {
-            inner: Arc::new(Inner {
-                wasmtime,
-                linker,
-                limits: Arc::new(limits),
-                cache,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, limits: Arc::new(limits), cache }) })
     }
 
     /// Names what results may depend on beside the component: the engine's version and the switches that fix its
@@ -81,18 +74,12 @@ impl Engine {
         let instance = self.inner.linker.instantiate_pre(&code);
         let pre = instance
             .and_then(PluginPre::new)
-            .map_err(|error| PluginError::Contract {
-                problem: contract::mismatch(&error),
-            })?;
+            .map_err(|error| PluginError::Contract { problem: contract::mismatch(&error) })?;
         Component::describe(self.clone(), digest, pre)
     }
 
     /// The compiled form, from the cache if it is there.
-    fn code(
-        &self,
-        bytes: &[u8],
-        digest: &Digest,
-    ) -> Result<wasmtime::component::Component, PluginError> {
+    fn code(&self, bytes: &[u8], digest: &Digest) -> Result<wasmtime::component::Component, PluginError> {
         let inner = &self.inner;
         if let Some(cache) = &inner.cache
             && let Some(code) = cache.get(&inner.wasmtime, digest)
@@ -121,32 +108,20 @@ impl Engine {
 
     /// The backstop in ticks. One more than it takes, since the first tick may come at once.
     pub(crate) fn backstop_ticks(&self) -> u64 {
-        let ticks = self
-            .inner
-            .limits
-            .backstop
-            .as_millis()
-            .div_ceil(TICK.as_millis());
-        u64::try_from(ticks)
-            .unwrap_or(u64::MAX / 2)
-            .saturating_add(1)
+        let ticks = self.inner.limits.backstop.as_millis().div_ceil(TICK.as_millis());
+        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
     }
 }
 
 /// Compiles, and takes a panic of the compiler as a property of the component.
-fn compile(
-    engine: &wasmtime::Engine,
-    bytes: &[u8],
-) -> Result<wasmtime::component::Component, PluginError> {
-    let compiled = catch_unwind(AssertUnwindSafe(|| {
-        wasmtime::component::Component::from_binary(engine, bytes)
-    }));
+fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::component::Component, PluginError> {
+    let compiled = catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::from_binary(engine, bytes)));
     match compiled {
         Ok(Ok(code)) => Ok(code),
         Ok(Err(error)) => Err(PluginError::NotAComponent(format!("{error:#}"))),
-        Err(_) => Err(PluginError::NotAComponent(
-            "the compiler gave up on it (see the panic message before this one)".into(),
-        )),
+        Err(_) => {
+            Err(PluginError::NotAComponent("the compiler gave up on it (see the panic message before this one)".into()))
+        }
     }
 }
 
@@ -224,19 +199,13 @@ mod tests {
     fn the_fingerprint_names_the_wasmtime_that_is_linked() {
         let lock = include_str!("../../../Cargo.lock");
         let linked = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n");
-        assert!(
-            lock.contains(&linked),
-            "WASMTIME in engine.rs is out of date"
-        );
+        assert!(lock.contains(&linked), "WASMTIME in engine.rs is out of date");
     }
 
     #[test]
     fn the_code_fingerprint_is_the_same_for_equal_engines_and_differs_for_others() {
         let engine = |stack_bytes| {
-            let limits = Limits {
-                stack_bytes,
-                ..Limits::default()
-            };
+            let limits = Limits { stack_bytes, ..Limits::default() };
             wasmtime::Engine::new(&config(&limits)).unwrap()
         };
         let a = code_fingerprint(&engine(256 << 10));
@@ -248,16 +217,7 @@ mod tests {
 
     #[test]
     fn the_backstop_never_rounds_down_to_nothing() {
-        let engine = |backstop| {
-            Engine::new(
-                Limits {
-                    backstop,
-                    ..Limits::default()
-                },
-                None,
-            )
-            .unwrap()
-        };
+        let engine = |backstop| Engine::new(Limits { backstop, ..Limits::default() }, None).unwrap();
         assert_eq!(engine(Duration::ZERO).backstop_ticks(), 1);
         assert_eq!(engine(Duration::from_millis(11)).backstop_ticks(), 3);
         assert!(engine(Duration::MAX).backstop_ticks() > 1 << 60);

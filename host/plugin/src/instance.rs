@@ -65,11 +65,7 @@ struct Budget {
 
 impl Instance {
     /// A new guest that has not been configured.
-    pub(crate) fn new(
-        engine: &Engine,
-        pre: &PluginPre<Sandbox>,
-        name: &Arc<str>,
-    ) -> Result<Self, CallError> {
+    pub(crate) fn new(engine: &Engine, pre: &PluginPre<Sandbox>, name: &Arc<str>) -> Result<Self, CallError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let limits = engine.shared_limits();
         let mut store = engine.store(name.clone());
@@ -78,8 +74,7 @@ impl Instance {
         let instantiated = pre.instance_pre().instantiate(&mut store);
         let (fuel_used, guest) = budget.settle(&mut store, &limits, instantiated);
         let guest = guest?;
-        let plugin = Plugin::new(&mut store, &guest)
-            .map_err(|error| CallError::Invalid(contract::mismatch(&error)))?;
+        let plugin = Plugin::new(&mut store, &guest).map_err(|error| CallError::Invalid(contract::mismatch(&error)))?;
         Ok(Self {
             store,
             plugin,
@@ -122,9 +117,7 @@ impl Instance {
         let budget = Budget::small("selfcheck", self.limits.fuel_base);
         let guest = self.guest;
         let (answer,) = self.call(budget, |_, store| {
-            guest
-                .get_typed_func::<(), (Result<(), String>,)>(&mut *store, export)?
-                .call(&mut *store, ())
+            guest.get_typed_func::<(), (Result<(), String>,)>(&mut *store, export)?.call(&mut *store, ())
         })?;
         answer.map_err(CallError::Refused)
     }
@@ -132,9 +125,7 @@ impl Instance {
     /// An empty accumulator.
     pub fn create(&mut self) -> Result<Accumulator, CallError> {
         let budget = Budget::small("create", self.limits.fuel_base);
-        let resource = self.call(budget, |guest, store| {
-            guest.accumulator().call_constructor(store)
-        })?;
+        let resource = self.call(budget, |guest, store| guest.accumulator().call_constructor(store))?;
         Ok(self.accumulator(resource))
     }
 
@@ -143,11 +134,7 @@ impl Instance {
     /// # Panics
     ///
     /// If the rows do not fit the manifest this instance was configured with, or the accumulator is another instance's.
-    pub fn apply(
-        &mut self,
-        accumulator: &Accumulator,
-        rows: &Rows<'_>,
-    ) -> Result<Vec<Refusal>, CallError> {
+    pub fn apply(&mut self, accumulator: &Accumulator, rows: &Rows<'_>) -> Result<Vec<Refusal>, CallError> {
         let resource = self.own(accumulator);
         self.check_rows(rows);
         if rows.is_empty() {
@@ -160,16 +147,9 @@ impl Instance {
         };
         let columns = convert::column_params(rows);
         let batch = convert::batch(rows, &columns);
-        let refusals = self.call(budget, |guest, store| {
-            guest.accumulator().call_apply(store, resource, batch)
-        })?;
-        let refusals: Vec<_> = refusals
-            .into_iter()
-            .map(|refusal| Refusal {
-                row: refusal.row,
-                reason: refusal.reason,
-            })
-            .collect();
+        let refusals = self.call(budget, |guest, store| guest.accumulator().call_apply(store, resource, batch))?;
+        let refusals: Vec<_> =
+            refusals.into_iter().map(|refusal| Refusal { row: refusal.row, reason: refusal.reason }).collect();
         self.valid(self.check_refusals(&refusals, rows.len()))?;
         Ok(refusals)
     }
@@ -183,9 +163,7 @@ impl Instance {
         let (into, later) = (self.own(into), self.own(later));
         assert!(into != later, "an accumulator was to be merged into itself");
         let budget = Budget::small("merge", self.fuel_for_memory());
-        self.call(budget, |guest, store| {
-            guest.accumulator().call_merge(store, into, later)
-        })
+        self.call(budget, |guest, store| guest.accumulator().call_merge(store, into, later))
     }
 
     /// The accumulator as canonical bytes.
@@ -195,22 +173,14 @@ impl Instance {
     /// If the accumulator is another instance's.
     pub fn save(&mut self, accumulator: &Accumulator) -> Result<Vec<u8>, CallError> {
         let resource = self.own(accumulator);
-        let budget = Budget {
-            call: "save",
-            fuel: self.fuel_for_memory(),
-            answer_bytes: self.limits.memory_bytes,
-        };
-        self.call(budget, |guest, store| {
-            guest.accumulator().call_save(store, resource)
-        })
+        let budget = Budget { call: "save", fuel: self.fuel_for_memory(), answer_bytes: self.limits.memory_bytes };
+        self.call(budget, |guest, store| guest.accumulator().call_save(store, resource))
     }
 
     /// An accumulator from saved bytes of the given state version. [`CallError::Refused`] if the guest will not take them.
     pub fn load(&mut self, state_version: &str, bytes: &[u8]) -> Result<Accumulator, CallError> {
         let budget = Budget::small("load", self.limits.fuel_for_bytes(bytes.len()));
-        let answer = self.call(budget, |guest, store| {
-            guest.accumulator().call_load(store, state_version, bytes)
-        })?;
+        let answer = self.call(budget, |guest, store| guest.accumulator().call_load(store, state_version, bytes))?;
         let resource = answer.map_err(CallError::Refused)?;
         Ok(self.accumulator(resource))
     }
@@ -220,32 +190,15 @@ impl Instance {
     /// # Panics
     ///
     /// If the accumulator is another instance's.
-    pub fn report(
-        &mut self,
-        accumulator: &Accumulator,
-        question: &Question,
-    ) -> Result<Vec<Table>, CallError> {
+    pub fn report(&mut self, accumulator: &Accumulator, question: &Question) -> Result<Vec<Table>, CallError> {
         let resource = self.own(accumulator);
-        let budget = Budget {
-            call: "report",
-            fuel: self.fuel_for_memory(),
-            answer_bytes: self.limits.report_bytes,
-        };
+        let budget = Budget { call: "report", fuel: self.fuel_for_memory(), answer_bytes: self.limits.report_bytes };
         let tables: Vec<&str> = question.tables.iter().map(String::as_str).collect();
-        let parameters: Vec<(&str, &str)> = question
-            .parameters
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let parameters: Vec<(&str, &str)> =
+            question.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let asked = convert::question(question, &tables, &parameters);
-        let answer = self.call(budget, |guest, store| {
-            guest.accumulator().call_report(store, resource, asked)
-        })?;
-        let tables: Vec<Table> = answer
-            .map_err(CallError::Refused)?
-            .into_iter()
-            .map(convert::table)
-            .collect();
+        let answer = self.call(budget, |guest, store| guest.accumulator().call_report(store, resource, asked))?;
+        let tables: Vec<Table> = answer.map_err(CallError::Refused)?.into_iter().map(convert::table).collect();
         self.valid(check_tables(question, &tables))?;
         Ok(tables)
     }
@@ -310,17 +263,11 @@ impl Instance {
     }
 
     fn accumulator(&self, resource: ResourceAny) -> Accumulator {
-        Accumulator {
-            resource,
-            instance: self.id,
-        }
+        Accumulator { resource, instance: self.id }
     }
 
     fn own(&self, accumulator: &Accumulator) -> ResourceAny {
-        assert_eq!(
-            accumulator.instance, self.id,
-            "an accumulator was used with another instance than its own"
-        );
+        assert_eq!(accumulator.instance, self.id, "an accumulator was used with another instance than its own");
         accumulator.resource
     }
 
@@ -328,19 +275,12 @@ impl Instance {
         let n = rows.len();
         let fields = self.manifest.as_ref().map_or(0, |m| m.fields.len());
         assert_eq!(rows.columns.len(), fields, "one column per manifest field");
-        assert_eq!(
-            rows.sequence_offsets.len(),
-            n,
-            "one sequence offset per row"
-        );
+        assert_eq!(rows.sequence_offsets.len(), n, "one sequence offset per row");
         assert_eq!(rows.event_types.len(), n, "one event type per row");
         for column in &rows.columns {
             assert_eq!(column.values.len(), n, "one value per row");
             let present = column.present.len();
-            assert!(
-                present == 0 || present == n,
-                "presence for each row or for none"
-            );
+            assert!(present == 0 || present == n, "presence for each row or for none");
         }
     }
 
@@ -366,11 +306,7 @@ impl Instance {
 
 impl Budget {
     fn small(call: &'static str, fuel: u64) -> Self {
-        Self {
-            call,
-            fuel,
-            answer_bytes: SMALL_ANSWER,
-        }
+        Self { call, fuel, answer_bytes: SMALL_ANSWER }
     }
 
     /// Sets what the store may use until it is set anew.
@@ -402,14 +338,8 @@ impl Budget {
             return CallError::Memory { call, reason };
         }
         match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => CallError::OutOfFuel {
-                call,
-                budget: self.fuel,
-            },
-            Some(Trap::Interrupt) => CallError::Timeout {
-                call,
-                backstop: limits.backstop,
-            },
+            Some(Trap::OutOfFuel) => CallError::OutOfFuel { call, budget: self.fuel },
+            Some(Trap::Interrupt) => CallError::Timeout { call, backstop: limits.backstop },
             Some(trap) => CallError::Trap {
                 call,
                 reason: trap.to_string().replace("wasm trap: ", ""),
@@ -423,10 +353,7 @@ impl Budget {
     fn other_failure(&self, error: &wasmtime::Error) -> String {
         let (call, cause) = (self.call, error.root_cause().to_string());
         match cause.contains("fuel allocated for hostcalls") {
-            true => format!(
-                "`{call}` handed over more than the {} bytes it may",
-                self.answer_bytes
-            ),
+            true => format!("`{call}` handed over more than the {} bytes it may", self.answer_bytes),
             false => format!("`{call}`: {cause}"),
         }
     }
@@ -449,9 +376,7 @@ fn backtrace(error: &wasmtime::Error) -> String {
 
 fn check_tables(question: &Question, tables: &[Table]) -> Result<(), String> {
     for (index, table) in tables.iter().enumerate() {
-        table
-            .check()
-            .map_err(|error| format!("`report`: {error}"))?;
+        table.check().map_err(|error| format!("`report`: {error}"))?;
         if tables[..index].iter().any(|other| other.name == table.name) {
             return Err(format!("`report` gave table {:?} twice", table.name));
         }

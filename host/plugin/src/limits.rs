@@ -54,13 +54,11 @@ impl Default for Limits {
 impl Limits {
     /// Fuel of an `apply` of so many rows.
     pub(crate) fn fuel_for_rows(&self, rows: usize) -> u64 {
-        self.fuel_base
-            .saturating_add(self.fuel_per_row.saturating_mul(rows as u64))
+        self.fuel_base.saturating_add(self.fuel_per_row.saturating_mul(rows as u64))
     }
 
     /// Fuel of a call whose work follows so many bytes.
     pub(crate) fn fuel_for_bytes(&self, bytes: usize) -> u64 {
-        self.fuel_base
-            .saturating_add(self.fuel_per_byte.saturating_mul(bytes as u64))
+        self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(bytes as u64))
     }
 }

@@ -26,14 +26,7 @@ pub(crate) struct LimitReached(String);
 
 impl Sandbox {
     pub(crate) fn new(plugin: Arc<str>, limits: Arc<Limits>) -> Self {
-        Self {
-            plugin,
-            limits,
-            memory_bytes: 0,
-            table_elements: 0,
-            lines_left: 0,
-            lines_dropped: 0,
-        }
+        Self { plugin, limits, memory_bytes: 0, table_elements: 0, lines_left: 0, lines_dropped: 0 }
     }
 
     /// Linear memory in use, all memories together.
@@ -61,25 +54,15 @@ impl Sandbox {
 }
 
 impl ResourceLimiter for Sandbox {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The guest's own bound, the same everywhere: an ordinary failed growth.
             return Ok(false);
         }
-        let total = self
-            .memory_bytes
-            .saturating_sub(current)
-            .saturating_add(desired);
+        let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
         if total > self.limits.memory_bytes {
             let limit = self.limits.memory_bytes;
-            return Err(wasmtime::Error::new(LimitReached(format!(
-                "{total} bytes wanted, {limit} allowed"
-            ))));
+            return Err(wasmtime::Error::new(LimitReached(format!("{total} bytes wanted, {limit} allowed"))));
         }
         self.memory_bytes = total;
         Ok(true)
@@ -87,29 +70,17 @@ impl ResourceLimiter for Sandbox {
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         // The guest must not see that this machine had less memory than another: it ends here.
-        Err(wasmtime::Error::new(LimitReached(format!(
-            "the machine did not give it: {error}"
-        ))))
+        Err(wasmtime::Error::new(LimitReached(format!("the machine did not give it: {error}"))))
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let total = self
-            .table_elements
-            .saturating_sub(current)
-            .saturating_add(desired);
+        let total = self.table_elements.saturating_sub(current).saturating_add(desired);
         if total > self.limits.table_elements {
             let limit = self.limits.table_elements;
-            return Err(wasmtime::Error::new(LimitReached(format!(
-                "{total} table elements wanted, {limit} allowed"
-            ))));
+            return Err(wasmtime::Error::new(LimitReached(format!("{total} table elements wanted, {limit} allowed"))));
         }
         self.table_elements = total;
         Ok(true)
@@ -158,11 +129,7 @@ mod tests {
     use super::*;
 
     fn sandbox(memory_bytes: usize) -> Sandbox {
-        let limits = Limits {
-            memory_bytes,
-            table_elements: 10,
-            ..Limits::default()
-        };
+        let limits = Limits { memory_bytes, table_elements: 10, ..Limits::default() };
         Sandbox::new("test".into(), Arc::new(limits))
     }
 
@@ -175,11 +142,7 @@ mod tests {
         assert_eq!(sandbox.memory_bytes(), 1000);
         let error = sandbox.memory_growing(300, 301, None).unwrap_err();
         assert_eq!(error.to_string(), "1001 bytes wanted, 1000 allowed");
-        assert_eq!(
-            sandbox.memory_bytes(),
-            1000,
-            "a denied growth counts nothing"
-        );
+        assert_eq!(sandbox.memory_bytes(), 1000, "a denied growth counts nothing");
     }
 
     #[test]

@@ -21,11 +21,7 @@ pub struct QueryError {
 impl QueryError {
     /// Any status and code.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// 400: the question itself is wrong.

@@ -15,9 +15,7 @@ pub(crate) fn parse(pairs: Vec<(String, String)>) -> Result<Ask, QueryError> {
             "min_sequence" => ask.min_sequence = Some(number(&name, &value)?),
             "wait" => ask.wait = wait(&value)?,
             _ => match name.strip_prefix("param.") {
-                Some(parameter) if !parameter.is_empty() => {
-                    ask.parameters.push((parameter.to_string(), value))
-                }
+                Some(parameter) if !parameter.is_empty() => ask.parameters.push((parameter.to_string(), value)),
                 _ => return Err(unknown(&name)),
             },
         }
@@ -47,15 +45,15 @@ fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, QueryError
 fn wait(value: &str) -> Result<Duration, QueryError> {
     let duration = match value.strip_suffix("ms") {
         Some(number) => number.parse().ok().map(Duration::from_millis),
-        None => value
-            .strip_suffix('s')
-            .and_then(|number| number.parse().ok())
-            .map(Duration::from_secs),
+        None => value.strip_suffix('s').and_then(|number| number.parse().ok()).map(Duration::from_secs),
     };
     duration.filter(|duration| *duration <= MAX_WAIT).ok_or_else(|| {
         QueryError::bad_request(
             "invalid_parameter",
-            format!("`wait={value}` is not a time of at most {}s; write e.g. `wait=5s` or `wait=500ms`", MAX_WAIT.as_secs()),
+            format!(
+                "`wait={value}` is not a time of at most {}s; write e.g. `wait=5s` or `wait=500ms`",
+                MAX_WAIT.as_secs()
+            ),
         )
     })
 }
@@ -66,10 +64,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn check(pairs: &[(&str, &str)], expected: Expect) {
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect();
+        let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let answer = match parse(pairs) {
             Ok(ask) => format!("{ask:?}"),
             Err(error) => format!("{} {}: {}", error.status, error.code, error.message),
@@ -81,9 +76,7 @@ mod tests {
     fn defaults() {
         check(
             &[],
-            expect![
-                "Ask { tables: [], row_limit: 100, skip_rows: 0, parameters: [], min_sequence: None, wait: 10s }"
-            ],
+            expect!["Ask { tables: [], row_limit: 100, skip_rows: 0, parameters: [], min_sequence: None, wait: 10s }"],
         );
     }
 
@@ -121,15 +114,11 @@ mod tests {
         );
         check(
             &[("rows", "-1")],
-            expect![
-                "400 invalid_parameter: `rows=-1` is not a whole number in range; write e.g. `rows=20`"
-            ],
+            expect!["400 invalid_parameter: `rows=-1` is not a whole number in range; write e.g. `rows=20`"],
         );
         check(
             &[("rows", "4294967296")],
-            expect![
-                "400 invalid_parameter: `rows=4294967296` is not a whole number in range; write e.g. `rows=20`"
-            ],
+            expect!["400 invalid_parameter: `rows=4294967296` is not a whole number in range; write e.g. `rows=20`"],
         );
         check(
             &[("min_sequence", "")],

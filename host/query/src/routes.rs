@@ -31,11 +31,7 @@ struct Answer(Result<Value, QueryError>);
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         match self.0 {
-            Ok(value) => (
-                [(header::CONTENT_TYPE, "application/json")],
-                format!("{value}\n"),
-            )
-                .into_response(),
+            Ok(value) => ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response(),
             Err(error) => error.into_response(),
         }
     }
@@ -54,10 +50,7 @@ async fn reload<B: Backend>(State(backend): State<Arc<B>>) -> Answer {
     let task = tokio::spawn(async move { backend.reload().await });
     Answer(task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a reload ended by itself");
-        Err(QueryError::internal(
-            "reload_failed",
-            "the reload ended by itself; see the daemon's log",
-        ))
+        Err(QueryError::internal("reload_failed", "the reload ended by itself; see the daemon's log"))
     }))
 }
 
@@ -65,19 +58,10 @@ async fn aggregators<B: Backend>(State(backend): State<Arc<B>>) -> Answer {
     Answer(backend.aggregators().await)
 }
 
-async fn ask<B: Backend>(
-    State(backend): State<Arc<B>>,
-    Path(name): Path<String>,
-    uri: Uri,
-) -> Answer {
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&uri)
-        .map(|Query(pairs)| pairs)
-        .map_err(|error| {
-            QueryError::bad_request(
-                "invalid_parameter",
-                format!("the parameters cannot be read: {error}"),
-            )
-        });
+async fn ask<B: Backend>(State(backend): State<Arc<B>>, Path(name): Path<String>, uri: Uri) -> Answer {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|Query(pairs)| pairs).map_err(|error| {
+        QueryError::bad_request("invalid_parameter", format!("the parameters cannot be read: {error}"))
+    });
     Answer(match pairs.and_then(parameters::parse) {
         Ok(ask) => backend.ask(&name, ask).await,
         Err(error) => Err(error),
@@ -95,14 +79,6 @@ async fn unknown_route(uri: Uri) -> QueryError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> QueryError {
-    let right = if uri.path().ends_with("/reload") {
-        "POST"
-    } else {
-        "GET"
-    };
-    QueryError::new(
-        405,
-        "wrong_method",
-        format!("{} does not take {method}; use {right}", uri.path()),
-    )
+    let right = if uri.path().ends_with("/reload") { "POST" } else { "GET" };
+    QueryError::new(405, "wrong_method", format!("{} does not take {method}; use {right}", uri.path()))
 }

@@ -33,24 +33,15 @@ const MAX_PATH: usize = 107;
 
 /// Opens the socket for questions. A socket file that nobody listens on any more is replaced; anything else is left alone.
 pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
-    let io = |source| BindError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
+    let io = |source| BindError::Io { path: path.to_path_buf(), source };
     let length = path.as_os_str().as_bytes().len();
     if length > MAX_PATH {
         let path = path.to_path_buf();
-        return Err(BindError::TooLong {
-            path,
-            length,
-            max: MAX_PATH,
-        });
+        return Err(BindError::TooLong { path, length, max: MAX_PATH });
     }
     remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => BindError::NoFolder {
-            path: path.to_path_buf(),
-        },
+        ErrorKind::NotFound => BindError::NoFolder { path: path.to_path_buf() },
         _ => io(error),
     })?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE)).map_err(io)?;
@@ -59,29 +50,20 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
 
 /// Removes a socket file that a killed process left behind.
 fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let io = |source| BindError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
+    let io = |source| BindError::Io { path: path.to_path_buf(), source };
     let file = match std::fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io(error)),
     };
     if !file.file_type().is_socket() {
-        return Err(BindError::NotASocket {
-            path: path.to_path_buf(),
-        });
+        return Err(BindError::NotASocket { path: path.to_path_buf() });
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(io)
-        }
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(io),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io(error)),
-        Ok(_) => Err(BindError::InUse {
-            path: path.to_path_buf(),
-        }),
+        Ok(_) => Err(BindError::InUse { path: path.to_path_buf() }),
     }
 }
 
@@ -133,10 +115,7 @@ async fn accept(
     listener: &UnixListener,
     places: &Arc<Semaphore>,
 ) -> std::io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
 }
@@ -145,18 +124,12 @@ async fn accept(
 fn is_passing(error: &std::io::Error) -> bool {
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-    ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+        || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 /// Serves one connection until it ends, or until the request under way has been answered after `stopped`.
-async fn converse(
-    stream: UnixStream,
-    service: TowerToHyperService<axum::Router>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn converse(stream: UnixStream, service: TowerToHyperService<axum::Router>, mut stopped: watch::Receiver<bool>) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -26,10 +26,7 @@ impl Backend for Echo {
     }
 
     async fn plugins(&self) -> Result<Value, QueryError> {
-        Err(QueryError::unavailable(
-            "starting",
-            "plugins are being loaded; ask again",
-        ))
+        Err(QueryError::unavailable("starting", "plugins are being loaded; ask again"))
     }
 
     async fn reload(&self) -> Result<Value, QueryError> {
@@ -70,13 +67,7 @@ fn start() -> Server {
     let listener = bind(&path).unwrap();
     let shutdown = async { drop(stopped.await) };
     let task = tokio::spawn(serve(listener, Arc::clone(&backend), shutdown));
-    Server {
-        path,
-        backend,
-        stop,
-        task,
-        _folder: folder,
-    }
+    Server { path, backend, stop, task, _folder: folder }
 }
 
 async fn raw(path: &Path, request: &str) -> String {
@@ -89,17 +80,9 @@ async fn raw(path: &Path, request: &str) -> String {
 
 /// Status line, content type, `Allow` and body of an answer.
 async fn ask(path: &Path, line: &str) -> String {
-    let answer = raw(
-        path,
-        &format!("{line} HTTP/1.1\r\nhost: tally\r\nconnection: close\r\n\r\n"),
-    )
-    .await;
+    let answer = raw(path, &format!("{line} HTTP/1.1\r\nhost: tally\r\nconnection: close\r\n\r\n")).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let telling = |line: &&str| {
-        ["HTTP", "content-type", "allow"]
-            .iter()
-            .any(|start| line.starts_with(start))
-    };
+    let telling = |line: &&str| ["HTTP", "content-type", "allow"].iter().any(|start| line.starts_with(start));
     let head: Vec<&str> = head.lines().filter(telling).collect();
     format!("{}\n{body}", head.join("\n"))
 }
@@ -203,35 +186,21 @@ async fn nonsense_and_a_panic_end_one_connection_only() {
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
     let answer = raw(&server.path, &long).await;
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
-    let nothing = raw(
-        &server.path,
-        "GET /v1/aggregators/panics HTTP/1.1\r\nhost: tally\r\n\r\n",
-    )
-    .await;
+    let nothing = raw(&server.path, "GET /v1/aggregators/panics HTTP/1.1\r\nhost: tally\r\n\r\n").await;
     assert_eq!(nothing, "");
-    assert!(
-        ask(&server.path, "GET /v1/status")
-            .await
-            .contains("sequence")
-    );
+    assert!(ask(&server.path, "GET /v1/status").await.contains("sequence"));
 }
 
 #[tokio::test]
 async fn a_reload_outlives_its_client() {
     let server = start();
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
-    stream
-        .write_all(b"POST /v1/plugins/reload HTTP/1.1\r\nhost: tally\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"POST /v1/plugins/reload HTTP/1.1\r\nhost: tally\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(stream);
     let begun = Instant::now();
     while server.backend.reloads.load(Ordering::SeqCst) == 0 {
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "the reload was cancelled with its client"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(10), "the reload was cancelled with its client");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -242,24 +211,15 @@ async fn shutdown_answers_what_is_under_way_and_is_bounded() {
     let path = server.path.clone();
     let under_way = tokio::spawn(async move { ask(&path, "POST /v1/plugins/reload").await });
     let path = server.path.clone();
-    let too_slow = tokio::spawn(async move {
-        raw(
-            &path,
-            "GET /v1/aggregators/slow HTTP/1.1\r\nhost: tally\r\n\r\n",
-        )
-        .await
-    });
+    let too_slow =
+        tokio::spawn(async move { raw(&path, "GET /v1/aggregators/slow HTTP/1.1\r\nhost: tally\r\n\r\n").await });
     let _idle = UnixStream::connect(&server.path).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let begun = Instant::now();
     server.stop.send(()).unwrap();
     assert!(under_way.await.unwrap().contains("reloaded"));
     server.task.await.unwrap().unwrap();
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "shutdown took {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(10), "shutdown took {:?}", begun.elapsed());
     assert_eq!(too_slow.await.unwrap(), "");
     assert!(!server.path.exists(), "the socket file is still there");
 }
@@ -269,27 +229,15 @@ async fn a_socket_file_is_replaced_only_when_nobody_listens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q");
     let listener = bind(&path).unwrap();
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o660
-    );
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     assert!(matches!(bind(&path), Err(BindError::InUse { .. })));
     drop(listener);
-    assert!(
-        path.exists(),
-        "a dropped listener leaves its file, as a killed process does"
-    );
+    assert!(path.exists(), "a dropped listener leaves its file, as a killed process does");
     drop(bind(&path).unwrap());
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
     assert!(matches!(bind(&path), Err(BindError::NotASocket { .. })));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    assert!(matches!(
-        bind(&folder.path().join("none/q")),
-        Err(BindError::NoFolder { .. })
-    ));
-    assert!(matches!(
-        bind(&folder.path().join("x".repeat(200))),
-        Err(BindError::TooLong { .. })
-    ));
+    assert!(matches!(bind(&folder.path().join("none/q")), Err(BindError::NoFolder { .. })));
+    assert!(matches!(bind(&folder.path().join("x".repeat(200))), Err(BindError::TooLong { .. })));
 }

@@ -51,9 +51,7 @@ pub enum SinkError {
         what: String,
     },
     /// A record is not one line.
-    #[error(
-        "a record of {length} bytes is empty or has more than one line; this is a bug in tally, please report it"
-    )]
+    #[error("a record of {length} bytes is empty or has more than one line; this is a bug in tally, please report it")]
     NotOneLine {
         /// Its length.
         length: usize,
@@ -78,15 +76,8 @@ pub enum SinkError {
 
 impl SinkError {
     /// For `map_err`: what was being done, to what.
-    pub(crate) fn io(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> SinkError {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SinkError {
         let path = path.into();
-        move |source| SinkError::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| SinkError::Io { doing, path, source }
     }
 }

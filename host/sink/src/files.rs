@@ -54,26 +54,12 @@ pub struct RecordFiles {
 
 impl RecordFiles {
     /// Opens the files of a directory (made if it is not there) at the position that was committed last.
-    pub fn open(
-        dir: &Path,
-        committed: Option<Position>,
-        rotation: Rotation,
-    ) -> Result<RecordFiles, SinkError> {
+    pub fn open(dir: &Path, committed: Option<Position>, rotation: Rotation) -> Result<RecordFiles, SinkError> {
         let series = Series::new(dir, "analytics");
         series.create_dir()?;
-        let file = committed
-            .map(|end| open_committed(&series.path(end.file), end))
-            .transpose()?;
+        let file = committed.map(|end| open_committed(&series.path(end.file), end)).transpose()?;
         let recovered = go_back(dir, &series, file.as_ref(), committed)?;
-        Ok(RecordFiles {
-            series,
-            rotation,
-            end: committed,
-            file,
-            poisoned: false,
-            recovered,
-            buffer: Vec::new(),
-        })
+        Ok(RecordFiles { series, rotation, end: committed, file, poisoned: false, recovered, buffer: Vec::new() })
     }
 
     /// What the start found behind the committed position.
@@ -93,9 +79,7 @@ impl RecordFiles {
     pub fn append(&mut self, record: &[u8]) -> Result<Position, SinkError> {
         let line = record.strip_suffix(b"\n").unwrap_or(record);
         if line.is_empty() || line.contains(&b'\n') {
-            return Err(SinkError::NotOneLine {
-                length: record.len(),
-            });
+            return Err(SinkError::NotOneLine { length: record.len() });
         }
         if self.poisoned {
             let path = self.series.path(self.end.map_or(1, |end| end.file));
@@ -121,40 +105,24 @@ impl RecordFiles {
             let file = OpenOptions::new().write(true).create_new(true).open(&path);
             self.file = Some(file.map_err(SinkError::io("create", &path))?);
         }
-        let file = self
-            .file
-            .as_ref()
-            .expect("a file is open wherever an earlier record ended");
-        file.write_all_at(&self.buffer, start.length)
-            .map_err(SinkError::io("write to", &path))?;
+        let file = self.file.as_ref().expect("a file is open wherever an earlier record ended");
+        file.write_all_at(&self.buffer, start.length).map_err(SinkError::io("write to", &path))?;
         file.sync_data().map_err(SinkError::io("sync", &path))?;
         if is_new {
             self.series.sync_dir()?;
         }
-        Ok(Position {
-            length: start.length + length,
-            batches: start.batches + 1,
-            ..start
-        })
+        Ok(Position { length: start.length + length, batches: start.batches + 1, ..start })
     }
 
     /// Where a record of this length begins.
     fn next_start(&self, length: u64) -> Position {
         let Some(end) = self.end else {
-            return Position {
-                file: 1,
-                length: 0,
-                batches: 0,
-            };
+            return Position { file: 1, length: 0, batches: 0 };
         };
-        let full = end.length.saturating_add(length) > self.rotation.max_bytes
-            || end.batches >= self.rotation.max_batches;
+        let full =
+            end.length.saturating_add(length) > self.rotation.max_bytes || end.batches >= self.rotation.max_batches;
         match full {
-            true => Position {
-                file: end.file + 1,
-                length: 0,
-                batches: 0,
-            },
+            true => Position { file: end.file + 1, length: 0, batches: 0 },
             false => end,
         }
     }
@@ -163,41 +131,19 @@ impl RecordFiles {
 /// Opens the file that was written last, and makes sure that it has what was committed.
 fn open_committed(path: &Path, end: Position) -> Result<File, SinkError> {
     let committed = end.length;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => SinkError::Missing {
-                path: path.into(),
-                committed,
-            },
-            _ => SinkError::Io {
-                doing: "open",
-                path: path.into(),
-                source,
-            },
-        })?;
-    let found = file
-        .metadata()
-        .map_err(SinkError::io("look at", path))?
-        .len();
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => SinkError::Missing { path: path.into(), committed },
+        _ => SinkError::Io { doing: "open", path: path.into(), source },
+    })?;
+    let found = file.metadata().map_err(SinkError::io("look at", path))?.len();
     if found < committed {
-        return Err(SinkError::Shorter {
-            path: path.into(),
-            found,
-            committed,
-        });
+        return Err(SinkError::Shorter { path: path.into(), found, committed });
     }
     let mut last = [0];
-    file.read_exact_at(&mut last, committed - 1)
-        .map_err(SinkError::io("read", path))?;
+    file.read_exact_at(&mut last, committed - 1).map_err(SinkError::io("read", path))?;
     match last {
         [b'\n'] => Ok(file),
-        _ => Err(SinkError::Changed {
-            path: path.into(),
-            committed,
-        }),
+        _ => Err(SinkError::Changed { path: path.into(), committed }),
     }
 }
 
@@ -208,23 +154,12 @@ fn go_back(
     file: Option<&File>,
     committed: Option<Position>,
 ) -> Result<Recovered, SinkError> {
-    let end = committed.unwrap_or(Position {
-        file: 0,
-        length: 0,
-        batches: 0,
-    });
-    let later = series
-        .numbers()?
-        .into_iter()
-        .filter(|&number| number > end.file)
-        .collect::<Vec<_>>();
+    let end = committed.unwrap_or(Position { file: 0, length: 0, batches: 0 });
+    let later = series.numbers()?.into_iter().filter(|&number| number > end.file).collect::<Vec<_>>();
     let tails = (end.file > 0).then_some((end.file, end.length)).into_iter();
     let tails = tails
         .chain(later.iter().map(|&number| (number, 0)))
-        .map(|(number, from)| Tail {
-            path: series.path(number),
-            from,
-        });
+        .map(|(number, from)| Tail { path: series.path(number), from });
     let tails = tails.collect::<Vec<_>>();
     let (mut bytes, mut lines) = (0, 0);
     for tail in &tails {
@@ -241,10 +176,7 @@ fn go_back(
     }
     if let Some(file) = file {
         let cut = file.set_len(end.length).and_then(|()| file.sync_all());
-        cut.map_err(SinkError::io(
-            "cut back to what was committed",
-            series.path(end.file),
-        ))?;
+        cut.map_err(SinkError::io("cut back to what was committed", series.path(end.file)))?;
     }
     series.sync_dir()?;
     tracing::warn!(
@@ -278,10 +210,7 @@ impl Tail {
                 break;
             };
             bytes += count as u64;
-            lines += buffer[..count]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count() as u64;
+            lines += buffer[..count].iter().filter(|&&byte| byte == b'\n').count() as u64;
             last = end;
         }
         Ok((bytes, lines + u64::from(last != b'\n')))
@@ -293,10 +222,7 @@ fn set_aside(dir: &Path, tails: &[Tail]) -> Result<PathBuf, SinkError> {
     let series = Series::new(dir, "uncommitted");
     let path = series.path(series.numbers()?.last().map_or(1, |last| last + 1));
     let copy = || -> io::Result<()> {
-        let mut copy = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
+        let mut copy = OpenOptions::new().write(true).create_new(true).open(&path)?;
         for tail in tails {
             io::copy(&mut tail.open()?, &mut copy)?;
         }

@@ -33,35 +33,17 @@ impl Position {
         match bytes.split_first() {
             Some((&VERSION, _)) if bytes.len() == BYTES => {}
             Some((&VERSION, _)) => {
-                return Err(unreadable(format!(
-                    "{} bytes instead of {BYTES}",
-                    bytes.len()
-                )));
+                return Err(unreadable(format!("{} bytes instead of {BYTES}", bytes.len())));
             }
             Some((version, _)) => {
-                return Err(unreadable(format!(
-                    "version {version} instead of {VERSION}"
-                )));
+                return Err(unreadable(format!("version {version} instead of {VERSION}")));
             }
             None => return Err(unreadable("no bytes".into())),
         }
-        let number = |at: usize| {
-            bytes[1 + 8 * at..][..8]
-                .iter()
-                .rev()
-                .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
-        };
-        let position = Position {
-            file: number(0),
-            length: number(1),
-            batches: number(2),
-        };
+        let number = |at: usize| bytes[1 + 8 * at..][..8].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let position = Position { file: number(0), length: number(1), batches: number(2) };
         match position {
-            Position {
-                file: 1..,
-                length: 1..,
-                batches: 1..,
-            } => Ok(position),
+            Position { file: 1.., length: 1.., batches: 1.. } => Ok(position),
             _ => Err(unreadable(format!("{position:?} is no end of a record"))),
         }
     }
@@ -73,39 +55,21 @@ mod tests {
 
     #[test]
     fn the_layout_of_a_position_is_version_1() {
-        let position = Position {
-            file: 2,
-            length: 0x0102_0304_0506_0708,
-            batches: 300,
-        };
-        let bytes = [
-            1, 2, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 44, 1, 0, 0, 0, 0, 0, 0,
-        ];
+        let position = Position { file: 2, length: 0x0102_0304_0506_0708, batches: 300 };
+        let bytes = [1, 2, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 44, 1, 0, 0, 0, 0, 0, 0];
         assert_eq!(position.to_bytes(), bytes);
         assert_eq!(Position::from_bytes(&bytes).unwrap(), position);
     }
 
     #[test]
     fn other_bytes_are_refused() {
-        let good = Position {
-            file: 1,
-            length: 1,
-            batches: 1,
-        }
-        .to_bytes();
+        let good = Position { file: 1, length: 1, batches: 1 }.to_bytes();
         let with = |at: usize, byte| {
             let mut bytes = good.clone();
             bytes[at] = byte;
             bytes
         };
-        for bytes in [
-            vec![],
-            good[..24].to_vec(),
-            with(0, 2),
-            with(1, 0),
-            with(9, 0),
-            with(17, 0),
-        ] {
+        for bytes in [vec![], good[..24].to_vec(), with(0, 2), with(1, 0), with(9, 0), with(17, 0)] {
             assert!(Position::from_bytes(&bytes).is_err(), "accepted {bytes:?}");
         }
     }

@@ -62,19 +62,11 @@ impl Records {
         if let Some(end) = until {
             files.retain(|&number| number <= end.file);
             if files.last() != Some(&end.file) {
-                return Err(SinkError::Missing {
-                    path: series.path(end.file),
-                    committed: end.length,
-                });
+                return Err(SinkError::Missing { path: series.path(end.file), committed: end.length });
             }
         }
         files.reverse();
-        Ok(Records {
-            series,
-            files,
-            until,
-            open: None,
-        })
+        Ok(Records { series, files, until, open: None })
     }
 
     /// Opens the next file; false when there is none.
@@ -84,28 +76,15 @@ impl Records {
         };
         let path = self.series.path(number);
         let file = File::open(&path).map_err(SinkError::io("open", &path))?;
-        let found = file
-            .metadata()
-            .map_err(SinkError::io("look at", &path))?
-            .len();
+        let found = file.metadata().map_err(SinkError::io("look at", &path))?.len();
         let left = match self.until {
             Some(end) if end.file == number && found < end.length => {
-                return Err(SinkError::Shorter {
-                    path,
-                    found,
-                    committed: end.length,
-                });
+                return Err(SinkError::Shorter { path, found, committed: end.length });
             }
             Some(end) if end.file == number => end.length,
             _ => u64::MAX,
         };
-        self.open = Some(Open {
-            reader: BufReader::new(file),
-            path,
-            file: number,
-            line: 0,
-            left,
-        });
+        self.open = Some(Open { reader: BufReader::new(file), path, file: number, line: 0, left });
         Ok(true)
     }
 
@@ -135,32 +114,23 @@ impl Open {
             return Ok(None);
         }
         self.line += 1;
-        let complete =
-            bytes.len() as u64 <= self.left && bytes.pop_if(|last| *last == b'\n').is_some();
+        let complete = bytes.len() as u64 <= self.left && bytes.pop_if(|last| *last == b'\n').is_some();
         if !complete {
             return Err(self.not_a_record("the line has no end"));
         }
         self.left = self.left.saturating_sub(bytes.len() as u64 + 1);
         let text = String::from_utf8(bytes).map_err(|error| self.not_a_record(error))?;
         match serde_json::from_str(&text) {
-            Ok(value @ Value::Object(_)) => Ok(Some(Record {
-                path: self.path.clone(),
-                file: self.file,
-                line: self.line,
-                text,
-                value,
-            })),
+            Ok(value @ Value::Object(_)) => {
+                Ok(Some(Record { path: self.path.clone(), file: self.file, line: self.line, text, value }))
+            }
             Ok(_) => Err(self.not_a_record("it is no JSON object")),
             Err(error) => Err(self.not_a_record(error)),
         }
     }
 
     fn not_a_record(&self, what: impl ToString) -> SinkError {
-        SinkError::NotARecord {
-            path: self.path.clone(),
-            line: self.line,
-            what: what.to_string(),
-        }
+        SinkError::NotARecord { path: self.path.clone(), line: self.line, what: what.to_string() }
     }
 }
 

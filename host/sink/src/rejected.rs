@@ -86,9 +86,7 @@ impl Shared {
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,29 +94,17 @@ impl RejectedFiles {
     /// Opens the files of a directory (made if it is not there), which together may have `max_bytes`. 0 keeps nothing, and
     /// less than 64 KiB counts as that.
     pub fn open(dir: &Path, max_bytes: u64) -> Result<RejectedFiles, SinkError> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         if max_bytes == 0 {
-            return Ok(RejectedFiles {
-                shared,
-                thread: None,
-            });
+            return Ok(RejectedFiles { shared, thread: None });
         }
         let writer = Writer::open(dir, max_bytes)?;
         let thread = std::thread::Builder::new().name("rejected".into()).spawn({
             let shared = shared.clone();
             move || run(&shared, writer)
         });
-        let thread = thread.map_err(SinkError::io(
-            "start a thread for the rejected lines in",
-            dir,
-        ))?;
-        Ok(RejectedFiles {
-            shared,
-            thread: Some(thread),
-        })
+        let thread = thread.map_err(SinkError::io("start a thread for the rejected lines in", dir))?;
+        Ok(RejectedFiles { shared, thread: Some(thread) })
     }
 
     /// Hands a rejected line over; never waits for a file.

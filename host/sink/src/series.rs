@@ -18,10 +18,7 @@ pub(crate) struct Series {
 
 impl Series {
     pub(crate) fn new(dir: &Path, prefix: &'static str) -> Series {
-        Series {
-            dir: dir.to_path_buf(),
-            prefix,
-        }
+        Series { dir: dir.to_path_buf(), prefix }
     }
 
     /// The name of a file of the series.
@@ -36,10 +33,7 @@ impl Series {
 
     /// The number in a name, if it is a name of this series.
     fn number(&self, name: &str) -> Option<u64> {
-        let digits = name
-            .strip_prefix(self.prefix)?
-            .strip_prefix('_')?
-            .strip_suffix(".log")?;
+        let digits = name.strip_prefix(self.prefix)?.strip_prefix('_')?.strip_suffix(".log")?;
         let number = digits.parse().ok()?;
         (number > 0 && self.name(number) == name).then_some(number)
     }
@@ -49,10 +43,7 @@ impl Series {
         let list = || -> io::Result<Vec<u64>> {
             let names = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name()));
             let names = names.collect::<io::Result<Vec<_>>>()?;
-            Ok(names
-                .iter()
-                .filter_map(|name| self.number(name.to_str()?))
-                .collect())
+            Ok(names.iter().filter_map(|name| self.number(name.to_str()?)).collect())
         };
         let mut numbers = list().map_err(SinkError::io("list the directory", &self.dir))?;
         numbers.sort_unstable();
@@ -74,10 +65,7 @@ fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = dir
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_dir(parent)?;
     match fs::create_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

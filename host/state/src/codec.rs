@@ -52,18 +52,14 @@ pub(crate) fn encode_saved(meta: &[u8], runs: &[RunInfo]) -> Vec<u8> {
 
 /// Lengths are bounded far below 2^32 before they come here.
 fn length(of: usize) -> [u8; 4] {
-    u32::try_from(of)
-        .expect("lengths are checked against MAX_VALUE_BYTES before encoding")
-        .to_le_bytes()
+    u32::try_from(of).expect("lengths are checked against MAX_VALUE_BYTES before encoding").to_le_bytes()
 }
 
 /// What [`encode_saved`] wrote, or what is wrong with it.
 pub(crate) fn decode_saved(payload: &[u8]) -> Result<Saved, String> {
     let mut rest = payload;
     let meta_length = take_u32(&mut rest).ok_or("its description is cut short")?;
-    let meta = take(&mut rest, meta_length as usize)
-        .ok_or("its description is cut short")?
-        .to_vec();
+    let meta = take(&mut rest, meta_length as usize).ok_or("its description is cut short")?.to_vec();
     let count = take_u32(&mut rest).ok_or("its list of runs is cut short")?;
     if rest.len() as u64 != u64::from(count) * RUN as u64 {
         return Err(format!("its list of {count} runs has {} bytes", rest.len()));
@@ -105,31 +101,14 @@ mod tests {
 
     #[test]
     fn the_layout_of_a_saved_aggregator_is_format_1() {
-        let run = RunInfo {
-            first: 2,
-            last: 3,
-            level: 1,
-            bytes: 5,
-            hash: [0xab; 32],
-        };
+        let run = RunInfo { first: 2, last: 3, level: 1, bytes: 5, hash: [0xab; 32] };
         let mut golden = vec![2, 0, 0, 0, b'm', b'!', 1, 0, 0, 0];
-        golden.extend([
-            2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0,
-        ]);
+        golden.extend([2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 0, 0]);
         golden.extend([0xab; 32]);
         assert_eq!(encode_saved(b"m!", &[run]), golden);
-        assert_eq!(
-            decode_saved(&golden),
-            Ok(Saved {
-                meta: b"m!".to_vec(),
-                runs: vec![run]
-            })
-        );
+        assert_eq!(decode_saved(&golden), Ok(Saved { meta: b"m!".to_vec(), runs: vec![run] }));
         for cut in 0..golden.len() {
-            assert!(
-                decode_saved(&golden[..cut]).is_err(),
-                "accepted the first {cut} bytes"
-            );
+            assert!(decode_saved(&golden[..cut]).is_err(), "accepted the first {cut} bytes");
         }
         golden.push(0);
         assert!(decode_saved(&golden).is_err());
@@ -139,26 +118,16 @@ mod tests {
     fn a_seal_ties_the_payload_to_its_table_and_key() {
         let sealed = seal("pendings", &[b"ab", b"c"], b"report");
         assert_eq!(
-            blake3::Hash::from_slice(&sealed[6..])
-                .unwrap()
-                .to_hex()
-                .as_str(),
+            blake3::Hash::from_slice(&sealed[6..]).unwrap().to_hex().as_str(),
             "e8d0f9169b5c4b9636aa856723335ccb5bfa1ddf5c0946bb18a434b26b4699e4"
         );
-        assert_eq!(
-            unseal("pendings", &[b"ab", b"c"], &sealed),
-            Some(&b"report"[..])
-        );
+        assert_eq!(unseal("pendings", &[b"ab", b"c"], &sealed), Some(&b"report"[..]));
         assert_eq!(unseal("pendings", &[b"a", b"bc"], &sealed), None);
         assert_eq!(unseal("records", &[b"ab", b"c"], &sealed), None);
         for at in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[at] ^= 0x10;
-            assert_eq!(
-                unseal("pendings", &[b"ab", b"c"], &flipped),
-                None,
-                "byte {at}"
-            );
+            assert_eq!(unseal("pendings", &[b"ab", b"c"], &flipped), None, "byte {at}");
         }
         assert_eq!(unseal("pendings", &[b"ab", b"c"], b"short"), None);
     }

@@ -40,11 +40,7 @@ pub(crate) fn apply(transaction: &WriteTransaction, commit: &Commit<'_>) -> Resu
     check_sizes(commit).map_err(refused)?;
     let mut aggregators = transaction.open_table(AGGREGATORS)?;
     let old = match aggregators.get(commit.name)? {
-        Some(sealed) => {
-            snapshot::decode_saved(commit.name, sealed.value())
-                .map_err(Failed::Damaged)?
-                .runs
-        }
+        Some(sealed) => snapshot::decode_saved(commit.name, sealed.value()).map_err(Failed::Damaged)?.runs,
         None => Vec::new(),
     };
     let runs = next_runs(old, commit).map_err(refused)?;
@@ -64,9 +60,7 @@ pub(crate) fn apply(transaction: &WriteTransaction, commit: &Commit<'_>) -> Resu
     if let Some((cut_frame, report)) = commit.pending {
         let key = [&cut_frame.to_le_bytes()[..], commit.name.as_bytes()];
         let sealed = codec::seal("pendings", &key, report);
-        transaction
-            .open_table(PENDINGS)?
-            .insert((cut_frame, commit.name), sealed.as_slice())?;
+        transaction.open_table(PENDINGS)?.insert((cut_frame, commit.name), sealed.as_slice())?;
     }
     Ok(())
 }
@@ -77,49 +71,29 @@ fn parts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     empty.into_iter().chain(bytes.chunks(PART_BYTES))
 }
 
-fn remove_run(
-    stored: &mut Table<'_, RunKey, &'static [u8]>,
-    name: &str,
-    first: u64,
-    last: u64,
-) -> Result<(), Failed> {
+fn remove_run(stored: &mut Table<'_, RunKey, &'static [u8]>, name: &str, first: u64, last: u64) -> Result<(), Failed> {
     let mut removed = 0;
-    stored.retain_in(
-        (name, first, last, 0)..=(name, first, last, u32::MAX),
-        |_, _| {
-            removed += 1;
-            false
-        },
-    )?;
+    stored.retain_in((name, first, last, 0)..=(name, first, last, u32::MAX), |_, _| {
+        removed += 1;
+        false
+    })?;
     match removed {
-        0 => Err(Failed::Damaged(format!(
-            "the run of cuts {first}..={last} of aggregator {name:?} is missing"
-        ))),
+        0 => Err(Failed::Damaged(format!("the run of cuts {first}..={last} of aggregator {name:?} is missing"))),
         _ => Ok(()),
     }
 }
 
 /// Forgets an aggregator's description and runs.
 pub(crate) fn remove(transaction: &WriteTransaction, name: &str) -> Result<bool, Failed> {
-    transaction.open_table(RUNS)?.retain_in(
-        (name, 0, 0, 0)..=(name, u64::MAX, u64::MAX, u32::MAX),
-        |_, _| false,
-    )?;
+    transaction.open_table(RUNS)?.retain_in((name, 0, 0, 0)..=(name, u64::MAX, u64::MAX, u32::MAX), |_, _| false)?;
     Ok(transaction.open_table(AGGREGATORS)?.remove(name)?.is_some())
 }
 
 /// Moves the position of the analytics files, and drops the reports that are in them.
-pub(crate) fn records(
-    transaction: &WriteTransaction,
-    position: &[u8],
-    done_cut_frame: u64,
-) -> Result<(), Failed> {
-    check_length("the position", position)
-        .map_err(|what| Failed::Refused("(records)".into(), what))?;
+pub(crate) fn records(transaction: &WriteTransaction, position: &[u8], done_cut_frame: u64) -> Result<(), Failed> {
+    check_length("the position", position).map_err(|what| Failed::Refused("(records)".into(), what))?;
     let sealed = codec::seal("records", &[], position);
-    transaction
-        .open_table(RECORDS)?
-        .insert(POSITION, sealed.as_slice())?;
+    transaction.open_table(RECORDS)?.insert(POSITION, sealed.as_slice())?;
     let mut pendings = transaction.open_table(PENDINGS)?;
     match done_cut_frame.checked_add(1) {
         Some(next) => pendings.retain_in(..(next, ""), |_, _| false)?,
@@ -131,19 +105,14 @@ pub(crate) fn records(
 /// The runs after the commit, ascending.
 fn next_runs(mut runs: Vec<RunInfo>, commit: &Commit<'_>) -> Result<Vec<RunInfo>, String> {
     for &(first, last) in commit.remove {
-        let at = runs
-            .iter()
-            .position(|run| (run.first, run.last) == (first, last));
+        let at = runs.iter().position(|run| (run.first, run.last) == (first, last));
         let at = at.ok_or_else(|| format!("it has no run of cuts {first}..={last} to remove"))?;
         runs.remove(at);
     }
     for (run, bytes) in commit.add {
         check_length("a run", bytes)?;
         if !run.describes(bytes) {
-            return Err(format!(
-                "the run of cuts {}..={} has other bytes than its hash says",
-                run.first, run.last
-            ));
+            return Err(format!("the run of cuts {}..={} has other bytes than its hash says", run.first, run.last));
         }
         runs.push(*run);
     }
@@ -156,10 +125,7 @@ fn next_runs(mut runs: Vec<RunInfo>, commit: &Commit<'_>) -> Result<Vec<RunInfo>
 
 fn check_sizes(commit: &Commit<'_>) -> Result<(), String> {
     if commit.name.is_empty() || commit.name.len() > MAX_NAME_BYTES {
-        return Err(format!(
-            "its name has {} bytes, 1 to {MAX_NAME_BYTES} are allowed",
-            commit.name.len()
-        ));
+        return Err(format!("its name has {} bytes, 1 to {MAX_NAME_BYTES} are allowed", commit.name.len()));
     }
     check_length("its description", commit.meta)?;
     match commit.pending {
@@ -170,9 +136,9 @@ fn check_sizes(commit: &Commit<'_>) -> Result<(), String> {
 
 fn check_length(what: &str, bytes: &[u8]) -> Result<(), String> {
     match bytes.len() {
-        length if length > MAX_VALUE_BYTES => Err(format!(
-            "{what} has {length} bytes, at most {MAX_VALUE_BYTES} are allowed"
-        )),
+        length if length > MAX_VALUE_BYTES => {
+            Err(format!("{what} has {length} bytes, at most {MAX_VALUE_BYTES} are allowed"))
+        }
         _ => Ok(()),
     }
 }

@@ -26,9 +26,7 @@ pub(crate) fn create(data_dir: &Path, path: &Path) -> Result<(), StateError> {
         .truncate(true)
         .open(&new)
         .map_err(StateError::io("create", &new))?;
-    guarded(&new, "create the tables", || {
-        initialise(&builder().create_file(file)?)
-    })?;
+    guarded(&new, "create the tables", || initialise(&builder().create_file(file)?))?;
     let synced = File::open(&new).and_then(|file| file.sync_all());
     synced.map_err(StateError::io("sync", &new))?;
     fs::rename(&new, path).map_err(StateError::io("give its name to", &new))?;
@@ -40,10 +38,7 @@ fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = dir
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_dir(parent)?;
     match fs::create_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -63,9 +58,7 @@ pub(crate) fn initialise(database: &Database) -> Result<(), Failed> {
     }
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    transaction
-        .open_table(FORMAT_TABLE)?
-        .insert("format", FORMAT)?;
+    transaction.open_table(FORMAT_TABLE)?.insert("format", FORMAT)?;
     transaction.open_table(AGGREGATORS)?;
     transaction.open_table(RUNS)?;
     transaction.open_table(PENDINGS)?;

@@ -57,9 +57,7 @@ pub enum StateError {
         what: String,
     },
     /// The caller asked for something that would leave the store inconsistent; nothing was written.
-    #[error(
-        "refused to save state of aggregator {aggregator:?}: {what}; this is a bug in tally, please report it"
-    )]
+    #[error("refused to save state of aggregator {aggregator:?}: {what}; this is a bug in tally, please report it")]
     Refused {
         /// The aggregator.
         aggregator: String,
@@ -76,15 +74,8 @@ pub enum StateError {
 
 impl StateError {
     /// For `map_err`: what was being done, to what.
-    pub(crate) fn io(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> StateError {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StateError {
         let path = path.into();
-        move |source| StateError::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| StateError::Io { doing, path, source }
     }
 }

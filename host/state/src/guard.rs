@@ -29,11 +29,7 @@ impl<E: Into<redb::Error>> From<E> for Failed {
 ///
 /// What a panic leaves half-changed is redb's own, which marks it so and refuses what depends on it; of ours, the closures
 /// change nothing that outlives them. Hence the assertion of unwind safety.
-pub(crate) fn guarded<T>(
-    path: &Path,
-    doing: &str,
-    work: impl FnOnce() -> Result<T, Failed>,
-) -> Result<T, StateError> {
+pub(crate) fn guarded<T>(path: &Path, doing: &str, work: impl FnOnce() -> Result<T, Failed>) -> Result<T, StateError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(failed)) => Err(error(path, doing, failed)),
@@ -49,15 +45,10 @@ fn error(path: &Path, doing: &str, failed: Failed) -> StateError {
     let path = path.to_path_buf();
     match failed {
         Failed::Store(redb::Error::DatabaseAlreadyOpen) => StateError::InUse { path },
-        Failed::Store(redb::Error::Corrupted(what)) => StateError::Damaged {
-            path,
-            what: format!("it was impossible to {doing} ({what})"),
-        },
-        Failed::Store(source) => StateError::Store {
-            doing: doing.to_owned(),
-            path,
-            source: Box::new(source),
-        },
+        Failed::Store(redb::Error::Corrupted(what)) => {
+            StateError::Damaged { path, what: format!("it was impossible to {doing} ({what})") }
+        }
+        Failed::Store(source) => StateError::Store { doing: doing.to_owned(), path, source: Box::new(source) },
         Failed::Damaged(what) => StateError::Damaged { path, what },
         Failed::Refused(aggregator, what) => StateError::Refused { aggregator, what },
     }
@@ -66,6 +57,5 @@ fn error(path: &Path, doing: &str, failed: Failed) -> StateError {
 /// What a panic said.
 fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without words")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
 }

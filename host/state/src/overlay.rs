@@ -35,15 +35,8 @@ impl Overlay {
     /// Looks at an existing file, which needs to be open for reading only.
     pub(crate) fn new(file: File) -> Result<Overlay, DatabaseError> {
         let length = file.metadata()?.len();
-        let changes = Changes {
-            length,
-            file_end: length,
-            blocks: BTreeMap::new(),
-        };
-        Ok(Overlay {
-            file: FileBackend::new(file)?,
-            changes: Mutex::new(changes),
-        })
+        let changes = Changes { length, file_end: length, blocks: BTreeMap::new() };
+        Ok(Overlay { file: FileBackend::new(file)?, changes: Mutex::new(changes) })
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -85,16 +78,10 @@ impl StorageBackend for Overlay {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let changes = self.changes();
-        if offset
-            .checked_add(out.len() as u64)
-            .is_none_or(|end| end > changes.length)
-        {
+        if offset.checked_add(out.len() as u64).is_none_or(|end| end > changes.length) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let there = changes
-            .file_end
-            .saturating_sub(offset)
-            .min(out.len() as u64) as usize;
+        let there = changes.file_end.saturating_sub(offset).min(out.len() as u64) as usize;
         let (from_file, beyond) = out.split_at_mut(there);
         if !from_file.is_empty() {
             self.file.read(offset, from_file)?;
@@ -150,11 +137,7 @@ impl StorageBackend for Overlay {
         self.file.try_lock_shared_range(start, end)
     }
 
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.try_lock_shared_range(start, end)
     }
 

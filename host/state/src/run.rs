@@ -18,13 +18,7 @@ pub struct RunInfo {
 impl RunInfo {
     /// Describes these bytes as the run of the cuts `first..=last`.
     pub fn new(first: u64, last: u64, level: u8, bytes: &[u8]) -> RunInfo {
-        RunInfo {
-            first,
-            last,
-            level,
-            bytes: bytes.len() as u64,
-            hash: *blake3::hash(bytes).as_bytes(),
-        }
+        RunInfo { first, last, level, bytes: bytes.len() as u64, hash: *blake3::hash(bytes).as_bytes() }
     }
 
     /// Whether these are the bytes that the run was described from.
@@ -46,18 +40,13 @@ pub struct Saved {
 pub(crate) fn disorder(runs: &[RunInfo]) -> Option<String> {
     for run in runs {
         if run.first > run.last {
-            return Some(format!(
-                "the run of cuts {}..={} is no range",
-                run.first, run.last
-            ));
+            return Some(format!("the run of cuts {}..={} is no range", run.first, run.last));
         }
     }
-    runs.windows(2)
-        .find(|pair| pair[0].last >= pair[1].first)
-        .map(|pair| {
-            format!(
-                "the runs of cuts {}..={} and {}..={} overlap",
-                pair[0].first, pair[0].last, pair[1].first, pair[1].last
-            )
-        })
+    runs.windows(2).find(|pair| pair[0].last >= pair[1].first).map(|pair| {
+        format!(
+            "the runs of cuts {}..={} and {}..={} overlap",
+            pair[0].first, pair[0].last, pair[1].first, pair[1].last
+        )
+    })
 }

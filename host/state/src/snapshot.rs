@@ -26,10 +26,7 @@ impl Snapshot {
     pub fn aggregators(&self) -> Result<Vec<String>, StateError> {
         self.reading("list the aggregators", || {
             let table = self.transaction.open_table(AGGREGATORS)?;
-            table
-                .iter()?
-                .map(|entry| Ok(entry?.0.value().to_owned()))
-                .collect()
+            table.iter()?.map(|entry| Ok(entry?.0.value().to_owned())).collect()
         })
     }
 
@@ -42,27 +39,20 @@ impl Snapshot {
         let Some(sealed) = sealed else {
             return Ok(None);
         };
-        decode_saved(name, &sealed)
-            .map(Some)
-            .map_err(|what| self.damaged(what))
+        decode_saved(name, &sealed).map(Some).map_err(|what| self.damaged(what))
     }
 
     /// The bytes of a run, checked against its hash.
     pub fn run(&self, name: &str, run: &RunInfo) -> Result<Vec<u8>, StateError> {
         let RunInfo { first, last, .. } = *run;
-        let bytes = self.reading(
-            &format!("read the run of cuts {first}..={last} of aggregator {name:?}"),
-            || {
-                let table = self.transaction.open_table(RUNS)?;
-                let mut bytes = None;
-                for part in table.range((name, first, last, 0)..=(name, first, last, u32::MAX))? {
-                    bytes
-                        .get_or_insert_with(Vec::new)
-                        .extend_from_slice(part?.1.value());
-                }
-                Ok(bytes)
-            },
-        )?;
+        let bytes = self.reading(&format!("read the run of cuts {first}..={last} of aggregator {name:?}"), || {
+            let table = self.transaction.open_table(RUNS)?;
+            let mut bytes = None;
+            for part in table.range((name, first, last, 0)..=(name, first, last, u32::MAX))? {
+                bytes.get_or_insert_with(Vec::new).extend_from_slice(part?.1.value());
+            }
+            Ok(bytes)
+        })?;
         match bytes {
             Some(bytes) if run.describes(&bytes) => Ok(bytes),
             Some(_) => Err(self.damaged(format!(
@@ -74,18 +64,11 @@ impl Snapshot {
 
     /// The report of one aggregator that waits for the record of this cut.
     pub fn pending(&self, cut_frame: u64, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let sealed = self.reading(
-            &format!("read the report of aggregator {name:?} at cut {cut_frame}"),
-            || {
-                let table = self.transaction.open_table(PENDINGS)?;
-                Ok(table
-                    .get((cut_frame, name))?
-                    .map(|value| value.value().to_vec()))
-            },
-        )?;
-        sealed
-            .map(|sealed| self.unseal_pending(cut_frame, name, &sealed))
-            .transpose()
+        let sealed = self.reading(&format!("read the report of aggregator {name:?} at cut {cut_frame}"), || {
+            let table = self.transaction.open_table(PENDINGS)?;
+            Ok(table.get((cut_frame, name))?.map(|value| value.value().to_vec()))
+        })?;
+        sealed.map(|sealed| self.unseal_pending(cut_frame, name, &sealed)).transpose()
     }
 
     /// All reports that wait for the record of this cut, by name in byte order.
@@ -105,10 +88,7 @@ impl Snapshot {
         })?;
         sealed
             .into_iter()
-            .map(|(name, sealed)| {
-                self.unseal_pending(cut_frame, &name, &sealed)
-                    .map(|report| (name, report))
-            })
+            .map(|(name, sealed)| self.unseal_pending(cut_frame, &name, &sealed).map(|report| (name, report)))
             .collect()
     }
 
@@ -136,10 +116,9 @@ impl Snapshot {
         };
         match codec::unseal("records", &[], &sealed) {
             Some(position) => Ok(Some(position.to_vec())),
-            None => Err(self.damaged(
-                "the position of the analytics files does not have the bytes that were saved"
-                    .into(),
-            )),
+            None => {
+                Err(self.damaged("the position of the analytics files does not have the bytes that were saved".into()))
+            }
         }
     }
 
@@ -158,12 +137,7 @@ impl Snapshot {
         })
     }
 
-    fn unseal_pending(
-        &self,
-        cut_frame: u64,
-        name: &str,
-        sealed: &[u8],
-    ) -> Result<Vec<u8>, StateError> {
+    fn unseal_pending(&self, cut_frame: u64, name: &str, sealed: &[u8]) -> Result<Vec<u8>, StateError> {
         match codec::unseal("pendings", &[&cut_frame.to_le_bytes(), name.as_bytes()], sealed) {
             Some(report) => Ok(report.to_vec()),
             None => Err(self.damaged(format!(
@@ -172,27 +146,18 @@ impl Snapshot {
         }
     }
 
-    fn reading<T>(
-        &self,
-        doing: &str,
-        read: impl FnOnce() -> Result<T, Failed>,
-    ) -> Result<T, StateError> {
+    fn reading<T>(&self, doing: &str, read: impl FnOnce() -> Result<T, Failed>) -> Result<T, StateError> {
         guarded(&self.path, doing, read)
     }
 
     fn damaged(&self, what: String) -> StateError {
-        StateError::Damaged {
-            path: PathBuf::from(&*self.path),
-            what,
-        }
+        StateError::Damaged { path: PathBuf::from(&*self.path), what }
     }
 }
 
 /// The saved state under this name, or what is damaged.
 pub(crate) fn decode_saved(name: &str, sealed: &[u8]) -> Result<Saved, String> {
-    let payload = codec::unseal("aggregators", &[name.as_bytes()], sealed).ok_or_else(|| {
-        format!("the state of aggregator {name:?} does not have the bytes that were saved")
-    })?;
-    codec::decode_saved(payload)
-        .map_err(|what| format!("the state of aggregator {name:?} cannot be read: {what}"))
+    let payload = codec::unseal("aggregators", &[name.as_bytes()], sealed)
+        .ok_or_else(|| format!("the state of aggregator {name:?} does not have the bytes that were saved"))?;
+    codec::decode_saved(payload).map_err(|what| format!("the state of aggregator {name:?} cannot be read: {what}"))
 }

@@ -51,15 +51,9 @@ impl Store {
         let path = data_dir.join(FILE_NAME);
         let file = File::open(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StateError::Missing { path: path.clone() },
-            _ => StateError::Io {
-                doing: "open",
-                path: path.clone(),
-                source,
-            },
+            _ => StateError::Io { doing: "open", path: path.clone(), source },
         })?;
-        Store::opened(&path, true, || {
-            Ok(builder().create_with_backend(Overlay::new(file)?)?)
-        })
+        Store::opened(&path, true, || Ok(builder().create_with_backend(Overlay::new(file)?)?))
     }
 
     /// A store that lives as long as this value: scratch space for verification, and tests.
@@ -84,22 +78,13 @@ impl Store {
         let (database, format) = guarded(path, "open", || {
             let database = open()?;
             let format = format_of(&database)?;
-            let format = format
-                .ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
+            let format = format.ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
             Ok((database, format))
         })?;
         if format != FORMAT {
-            return Err(StateError::UnknownFormat {
-                path: path.into(),
-                found: format,
-                known: FORMAT,
-            });
+            return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        Ok(Store {
-            database,
-            path: path.into(),
-            read_only,
-        })
+        Ok(Store { database, path: path.into(), read_only })
     }
 
     /// The store's file, for messages.
@@ -109,9 +94,7 @@ impl Store {
 
     /// This moment of the store, unaffected by later commits: several answers that fit each other.
     pub fn snapshot(&self) -> Result<Snapshot, StateError> {
-        let begun = guarded(&self.path, "begin to read", || {
-            Ok(self.database.begin_read()?)
-        });
+        let begun = guarded(&self.path, "begin to read", || Ok(self.database.begin_read()?));
         begun.map(|transaction| Snapshot::new(transaction, self.path.clone()))
     }
 
@@ -161,11 +144,7 @@ impl Store {
             [commit] => format!("save the state of aggregator {:?}", commit.name),
             _ => format!("save the state of {} aggregators", commits.len()),
         };
-        self.write(&doing, |transaction| {
-            commits
-                .iter()
-                .try_for_each(|commit| commit::apply(transaction, commit))
-        })
+        self.write(&doing, |transaction| commits.iter().try_for_each(|commit| commit::apply(transaction, commit)))
     }
 
     /// Forgets an aggregator's description and runs; says whether there was anything.
@@ -189,13 +168,9 @@ impl Store {
     /// Names the aggregator and the cuts of the first damage it finds in saved state.
     pub fn check(&mut self) -> Result<(), StateError> {
         self.check_values()?;
-        guarded(&self.path, "check the pages", || {
-            match self.database.check_integrity()? {
-                true => Ok(()),
-                false => Err(Failed::Damaged(
-                    "its pages or its table of free pages do not fit their checksums".into(),
-                )),
-            }
+        guarded(&self.path, "check the pages", || match self.database.check_integrity()? {
+            true => Ok(()),
+            false => Err(Failed::Damaged("its pages or its table of free pages do not fit their checksums".into())),
         })
     }
 
@@ -203,23 +178,15 @@ impl Store {
         let snapshot = self.snapshot()?;
         let mut listed = HashSet::new();
         for name in snapshot.aggregators()? {
-            for run in snapshot
-                .load(&name)?
-                .map(|saved| saved.runs)
-                .unwrap_or_default()
-            {
+            for run in snapshot.load(&name)?.map(|saved| saved.runs).unwrap_or_default() {
                 snapshot.run(&name, &run)?;
                 listed.insert((name.clone(), run.first, run.last));
             }
         }
         let stored = snapshot.stored_runs()?;
         if let Some((name, first, last)) = stored.iter().find(|run| !listed.contains(run)) {
-            let what =
-                format!("the run of cuts {first}..={last} of {name:?} belongs to no aggregator");
-            return Err(StateError::Damaged {
-                path: self.path.to_path_buf(),
-                what,
-            });
+            let what = format!("the run of cuts {first}..={last} of {name:?} belongs to no aggregator");
+            return Err(StateError::Damaged { path: self.path.to_path_buf(), what });
         }
         for cut_frame in snapshot.pending_cuts()? {
             snapshot.pendings(cut_frame)?;
@@ -234,9 +201,7 @@ impl Store {
         work: impl FnOnce(&WriteTransaction) -> Result<T, Failed>,
     ) -> Result<T, StateError> {
         if self.read_only {
-            return Err(StateError::ReadOnly {
-                path: self.path.to_path_buf(),
-            });
+            return Err(StateError::ReadOnly { path: self.path.to_path_buf() });
         }
         guarded(&self.path, doing, || {
             let mut transaction = self.database.begin_write()?;

@@ -19,25 +19,13 @@ fn commit<'a>(
     remove: &'a [(u64, u64)],
     pending: Option<(u64, &'a [u8])>,
 ) -> Commit<'a> {
-    Commit {
-        name,
-        meta,
-        add,
-        remove,
-        pending,
-    }
+    Commit { name, meta, add, remove, pending }
 }
 
 /// Saves one delta and a report, as a cut does.
 fn cut(store: &Store, name: &str, frame: u64, bytes: &[u8]) {
     let run = RunInfo::new(frame, frame, 0, bytes);
-    let saved = store.commit(&commit(
-        name,
-        b"meta",
-        &[(run, bytes)],
-        &[],
-        Some((frame, b"report")),
-    ));
+    let saved = store.commit(&commit(name, b"meta", &[(run, bytes)], &[], Some((frame, b"report"))));
     saved.expect("saves a cut");
 }
 

@@ -86,18 +86,9 @@ pub(crate) enum Change {
 }
 
 pub(crate) enum NameChange {
-    Set {
-        name: String,
-        inode: usize,
-    },
-    Move {
-        from: String,
-        to: String,
-        inode: usize,
-    },
-    Unset {
-        name: String,
-    },
+    Set { name: String, inode: usize },
+    Move { from: String, to: String, inode: usize },
+    Unset { name: String },
 }
 
 /// What an operation has to do about its fault.
@@ -139,10 +130,7 @@ impl Disk {
     }
 
     pub(crate) fn find(&self, name: &str) -> io::Result<usize> {
-        self.names
-            .get(name)
-            .copied()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        self.names.get(name).copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     /// A change of names: done and pending, or failed and, in a power loss, pending all the same.
@@ -162,11 +150,7 @@ impl Disk {
         }
     }
 
-    pub(crate) fn surviving_names(
-        &self,
-        random: &mut Random,
-        reached: &mut Reached,
-    ) -> BTreeMap<String, usize> {
+    pub(crate) fn surviving_names(&self, random: &mut Random, reached: &mut Reached) -> BTreeMap<String, usize> {
         let mut names = self.durable_names.clone();
         for change in &self.pending_names {
             if random.below(2) == 0 {
@@ -189,11 +173,7 @@ impl Disk {
             .map(|&other| self.inodes[other].seen.len() as u64)
             .sum();
         let grows = length > self.inodes[inode].seen.len() as u64;
-        if grows && others + length > capacity {
-            Err(Fault::NoSpace.error())
-        } else {
-            Ok(())
-        }
+        if grows && others + length > capacity { Err(Fault::NoSpace.error()) } else { Ok(()) }
     }
 }
 
@@ -217,10 +197,7 @@ impl NameChange {
 impl Inode {
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) {
         place(&mut self.seen, offset, bytes);
-        self.pending.push(Change::Write {
-            offset,
-            bytes: bytes.to_vec(),
-        });
+        self.pending.push(Change::Write { offset, bytes: bytes.to_vec() });
     }
 
     /// What an earlier failed sync lost stays lost: its pages count as clean.
@@ -251,9 +228,7 @@ impl Inode {
                     self.durable.resize(length as usize, 0)
                 }
                 Change::Length(_) => {}
-                Change::Write { offset, bytes } => {
-                    self.settle_write(mood, offset, &bytes, random, reached)
-                }
+                Change::Write { offset, bytes } => self.settle_write(mood, offset, &bytes, random, reached),
             }
         }
     }
@@ -313,9 +288,7 @@ pub(crate) fn place(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
 impl Fault {
     pub(crate) fn error(self) -> io::Error {
         match self {
-            Fault::NoSpace => {
-                io::Error::new(io::ErrorKind::StorageFull, "no space left (injected)")
-            }
+            Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "no space left (injected)"),
             Fault::Broken | Fault::ShortWrite | Fault::PowerLoss => broken(),
         }
     }

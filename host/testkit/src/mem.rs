@@ -71,42 +71,24 @@ impl MemStorage {
         disk.reached.power_losses += 1;
         let mut random = Random::new(seed);
         let mut reached = disk.reached;
-        let survivors = disk
-            .inodes
-            .iter()
-            .map(|inode| inode.survivor(&mut random, &mut reached))
-            .collect();
+        let survivors = disk.inodes.iter().map(|inode| inode.survivor(&mut random, &mut reached)).collect();
         let names = disk.surviving_names(&mut random, &mut reached);
-        let after = Disk {
-            inodes: survivors,
-            durable_names: names.clone(),
-            names,
-            reached,
-            random,
-            ..Disk::default()
-        };
-        MemStorage {
-            disk: Arc::new(Mutex::new(after)),
-        }
+        let after = Disk { inodes: survivors, durable_names: names.clone(), names, reached, random, ..Disk::default() };
+        MemStorage { disk: Arc::new(Mutex::new(after)) }
     }
 
     /// A directory of its own with the same files, all of them durable.
     pub fn duplicate(&self) -> MemStorage {
         let disk = self.disk();
-        let inodes = disk.inodes.iter().map(|inode| Inode {
-            durable: inode.seen.clone(),
-            pending: Vec::new(),
-            ..inode.clone()
-        });
+        let inodes =
+            disk.inodes.iter().map(|inode| Inode { durable: inode.seen.clone(), pending: Vec::new(), ..inode.clone() });
         let copy = Disk {
             inodes: inodes.collect(),
             names: disk.names.clone(),
             durable_names: disk.names.clone(),
             ..Disk::default()
         };
-        MemStorage {
-            disk: Arc::new(Mutex::new(copy)),
-        }
+        MemStorage { disk: Arc::new(Mutex::new(copy)) }
     }
 
     /// The names of all files, sorted. Not counted as an operation.
@@ -117,9 +99,7 @@ impl MemStorage {
     /// A file's bytes as reads show them; `None` if there is no such file. Not counted as an operation.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.disk();
-        disk.names
-            .get(name)
-            .map(|&inode| disk.inodes[inode].seen.clone())
+        disk.names.get(name).map(|&inode| disk.inodes[inode].seen.clone())
     }
 
     /// Replaces or creates a file, durably, behind everybody's back.
@@ -129,11 +109,7 @@ impl MemStorage {
             Some(&inode) => inode,
             None => disk.add_inode(),
         };
-        disk.inodes[inode] = Inode {
-            seen: bytes.clone(),
-            durable: bytes,
-            ..Inode::default()
-        };
+        disk.inodes[inode] = Inode { seen: bytes.clone(), durable: bytes, ..Inode::default() };
         disk.names.insert(name.to_owned(), inode);
         disk.durable_names.insert(name.to_owned(), inode);
     }
@@ -143,10 +119,7 @@ impl MemStorage {
     }
 
     fn file(&self, inode: usize) -> MemFile {
-        MemFile {
-            disk: self.disk.clone(),
-            inode,
-        }
+        MemFile { disk: self.disk.clone(), inode }
     }
 }
 
@@ -167,13 +140,7 @@ impl Storage for MemStorage {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let inode = disk.add_inode();
-        disk.change_names(
-            fate,
-            NameChange::Set {
-                name: name.to_owned(),
-                inode,
-            },
-        )?;
+        disk.change_names(fate, NameChange::Set { name: name.to_owned(), inode })?;
         Ok(self.file(inode))
     }
 
@@ -187,26 +154,14 @@ impl Storage for MemStorage {
         let mut disk = self.disk();
         let fate = disk.begin()?;
         let inode = disk.find(from)?;
-        disk.change_names(
-            fate,
-            NameChange::Move {
-                from: from.to_owned(),
-                to: to.to_owned(),
-                inode,
-            },
-        )
+        disk.change_names(fate, NameChange::Move { from: from.to_owned(), to: to.to_owned(), inode })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk();
         let fate = disk.begin()?;
         disk.find(name)?;
-        disk.change_names(
-            fate,
-            NameChange::Unset {
-                name: name.to_owned(),
-            },
-        )
+        disk.change_names(fate, NameChange::Unset { name: name.to_owned() })
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -235,10 +190,7 @@ impl Storage for MemStorage {
         let mut disk = self.disk();
         disk.begin_plain()?;
         let free = disk.locks.insert(name.to_owned());
-        Ok(free.then(|| MemLock {
-            disk: self.disk.clone(),
-            name: name.to_owned(),
-        }))
+        Ok(free.then(|| MemLock { disk: self.disk.clone(), name: name.to_owned() }))
     }
 }
 
@@ -255,12 +207,7 @@ impl MemFile {
                 Ok(())
             }
             Fate::Fails(fault) => {
-                let Disk {
-                    inodes,
-                    random,
-                    reached,
-                    ..
-                } = &mut *disk;
+                let Disk { inodes, random, reached, .. } = &mut *disk;
                 reached.failed_syncs += 1;
                 // At a power loss everything stays pending until the crash decides it.
                 if fault != Fault::PowerLoss {

@@ -2,10 +2,7 @@
 //!
 //! `cargo run --release -p tally-wal --example throughput -- DIR [SECONDS]`
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a measurement is about the clock"
-)]
+#![allow(clippy::disallowed_methods, reason = "a measurement is about the clock")]
 
 use std::fs::File;
 use std::io;
@@ -115,21 +112,14 @@ struct Latencies {
 
 impl Latencies {
     fn new(time: Duration) -> Latencies {
-        Latencies {
-            each: Vec::new(),
-            start: Instant::now(),
-            time,
-        }
+        Latencies { each: Vec::new(), start: Instant::now(), time }
     }
 
     fn run(&self) -> bool {
         self.start.elapsed() < self.time
     }
 
-    fn measure<T, E>(
-        &mut self,
-        act: impl FnOnce() -> std::result::Result<T, E>,
-    ) -> std::result::Result<T, E> {
+    fn measure<T, E>(&mut self, act: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
         let start = Instant::now();
         let result = act()?;
         self.each.push(start.elapsed());
@@ -142,15 +132,11 @@ impl Latencies {
         let rate = self.each.len() as f64 / elapsed;
         let at = |share: f64| {
             let index = (self.each.len() as f64 * share) as usize;
-            self.each
-                .get(index.min(self.each.len().saturating_sub(1)))
-                .map_or(0, Duration::as_micros)
+            self.each.get(index.min(self.each.len().saturating_sub(1))).map_or(0, Duration::as_micros)
         };
         let (p50, p99, max) = (at(0.5), at(0.99), at(1.0));
         let megabytes = rate * size as f64 / 1e6;
         let events = rate * (size / EVENT).max(usize::from(size > 0)) as f64 / 1e6;
-        println!(
-            "{what:<28} {rate:>9.0} {megabytes:>9.1} {p50:>8} {p99:>8} {max:>8} {events:>8.2}"
-        );
+        println!("{what:<28} {rate:>9.0} {megabytes:>9.1} {p50:>8} {p99:>8} {max:>8} {events:>8.2}");
     }
 }

@@ -22,11 +22,7 @@ pub struct Corruption {
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the log is corrupt: {} at byte {}",
-            self.file, self.offset
-        )?;
+        write!(f, "the log is corrupt: {} at byte {}", self.file, self.offset)?;
         match self.frame {
             0 => write!(f, ", its header, somewhere in ")?,
             frame => write!(f, ", frame {frame}, ")?,
@@ -96,9 +92,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// Writing or syncing failed. The log takes nothing any more: what the disk holds is unknown until it is opened again.
-    #[error(
-        "writing the log: could not {doing} {file}; the log stops here, restart once the disk is well"
-    )]
+    #[error("writing the log: could not {doing} {file}; the log stops here, restart once the disk is well")]
     Io {
         /// What was being done.
         doing: &'static str,

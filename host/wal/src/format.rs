@@ -50,9 +50,7 @@ impl SegmentHeader {
             return Err(BadSegment::Damaged("the file is too short for a segment"));
         }
         if &block[..8] != SEGMENT_MAGIC {
-            return Err(BadSegment::Damaged(
-                "the file does not start like a segment",
-            ));
+            return Err(BadSegment::Damaged("the file does not start like a segment"));
         }
         // Before the checksum: another version may lay out everything after its number differently.
         let version = u32_at(block, 8);
@@ -60,9 +58,7 @@ impl SegmentHeader {
             return Err(BadSegment::Version(version));
         }
         if crc32c::crc32c(&block[..BLOCK - CRC]) != u32_at(block, BLOCK - CRC) {
-            return Err(BadSegment::Damaged(
-                "the checksum of the segment's header differs",
-            ));
+            return Err(BadSegment::Damaged("the checksum of the segment's header differs"));
         }
         Ok(SegmentHeader {
             id: u64_at(block, 16),
@@ -160,11 +156,7 @@ pub(crate) fn looks_like_frame(bytes: &[u8]) -> bool {
 }
 
 /// Reads the header at `offset` of `segment`.
-pub(crate) fn decode_header(
-    bytes: &[u8],
-    segment: &SegmentHeader,
-    offset: u64,
-) -> Result<FrameHeader, BadFrame> {
+pub(crate) fn decode_header(bytes: &[u8], segment: &SegmentHeader, offset: u64) -> Result<FrameHeader, BadFrame> {
     if !looks_like_frame(bytes) {
         return Err(BadFrame::NoHeader);
     }
@@ -191,10 +183,7 @@ pub(crate) fn decode_header(
 }
 
 /// Checks the body of the frame that starts `bytes`; returns it and the frame's checksum.
-pub(crate) fn decode_body<'a>(
-    bytes: &'a [u8],
-    header: &FrameHeader,
-) -> Result<(&'a [u8], u32), BadFrame> {
+pub(crate) fn decode_body<'a>(bytes: &'a [u8], header: &FrameHeader) -> Result<(&'a [u8], u32), BadFrame> {
     if bytes.len() < frame_len(header.body_len) {
         return Err(BadFrame::Truncated);
     }
@@ -220,10 +209,7 @@ impl Expected {
     /// What is wrong with a frame whose checksums are right, in its place in the order.
     pub(crate) fn check(&self, header: &FrameHeader) -> Result<(), String> {
         if header.number != self.number {
-            return Err(format!(
-                "frame {} stands where frame {} belongs",
-                header.number, self.number
-            ));
+            return Err(format!("frame {} stands where frame {} belongs", header.number, self.number));
         }
         if header.first_sequence != self.sequence {
             return Err(format!(
@@ -231,16 +217,11 @@ impl Expected {
                 header.first_sequence, self.sequence
             ));
         }
-        if self
-            .previous
-            .is_some_and(|previous| previous != header.previous)
-        {
+        if self.previous.is_some_and(|previous| previous != header.previous) {
             return Err("the frame does not continue the one before it".to_owned());
         }
         if header.opening != self.opening {
-            return Err(
-                "an opening frame stands at the start of a segment and nowhere else".to_owned(),
-            );
+            return Err("an opening frame stands at the start of a segment and nowhere else".to_owned());
         }
         Ok(())
     }
@@ -249,9 +230,7 @@ impl Expected {
     pub(crate) fn after(header: &FrameHeader, crc: u32) -> Expected {
         Expected {
             number: header.number + 1,
-            sequence: header
-                .first_sequence
-                .saturating_add(u64::from(header.count)),
+            sequence: header.first_sequence.saturating_add(u64::from(header.count)),
             previous: Some(crc),
             opening: false,
         }

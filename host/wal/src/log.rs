@@ -29,12 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            segment_bytes: 64 << 20,
-            spare_segments: 1,
-            max_frame_bytes: 64 << 20,
-            salt: None,
-        }
+        Options { segment_bytes: 64 << 20, spare_segments: 1, max_frame_bytes: 64 << 20, salt: None }
     }
 }
 
@@ -48,10 +43,7 @@ impl Options {
             );
         }
         if self.max_frame_bytes == 0 || self.max_frame_bytes > MAX_BODY {
-            return out_of_range(
-                "max_frame_bytes",
-                format!("{} is not within 1 and {MAX_BODY}", self.max_frame_bytes),
-            );
+            return out_of_range("max_frame_bytes", format!("{} is not within 1 and {MAX_BODY}", self.max_frame_bytes));
         }
         Ok(())
     }
@@ -140,24 +132,9 @@ impl<S: Storage> Log<S> {
         next: Next,
         first_spare: u64,
     ) -> Result<Log<S>, io::Error> {
-        let spares = Spares::new(
-            storage.clone(),
-            options.segment_bytes,
-            options.spare_segments,
-            first_spare,
-        )?;
+        let spares = Spares::new(storage.clone(), options.segment_bytes, options.spare_segments, first_spare)?;
         let shared = Arc::new(shared);
-        Ok(Log {
-            storage,
-            options,
-            shared,
-            active,
-            next,
-            buffer: Vec::new(),
-            poisoned: None,
-            spares,
-            _lock: lock,
-        })
+        Ok(Log { storage, options, shared, active, next, buffer: Vec::new(), poisoned: None, spares, _lock: lock })
     }
 
     /// The number the next frame will get.
@@ -174,9 +151,7 @@ impl<S: Storage> Log<S> {
     pub fn needs_roll(&self, body_len: usize) -> bool {
         match &self.active {
             None => true,
-            Some(active) => {
-                !active.only_opening && active.end + frame_len(body_len) as u64 > active.bytes
-            }
+            Some(active) => !active.only_opening && active.end + frame_len(body_len) as u64 > active.bytes,
         }
     }
 
@@ -194,15 +169,7 @@ impl<S: Storage> Log<S> {
         let name = segment_name(header.id);
         self.buffer.clear();
         header.encode(&mut self.buffer);
-        let crc = encode(
-            &mut self.buffer,
-            &self.next,
-            &header,
-            BLOCK as u64,
-            0,
-            true,
-            &[opening],
-        );
+        let crc = encode(&mut self.buffer, &self.next, &header, BLOCK as u64, 0, true, &[opening]);
         let spare = self.write_opening(&name)?;
         self.put_in_place(&spare.name, &name)?;
 
@@ -224,12 +191,7 @@ impl<S: Storage> Log<S> {
             if let Some(sealed) = durable.segments.back_mut() {
                 sealed.modified = sealed_at;
             }
-            durable.segments.push_back(Segment {
-                name,
-                header,
-                bytes,
-                modified: None,
-            });
+            durable.segments.push_back(Segment { name, header, bytes, modified: None });
             durable.end = end;
             durable.next_frame = next_frame;
             durable.next_sequence = next_sequence;
@@ -244,10 +206,7 @@ impl<S: Storage> Log<S> {
             Ok(spare) => spare,
             Err(source) => return Err(self.not_opened("create", name, source)),
         };
-        let written = spare
-            .file
-            .write_at(&self.buffer, 0)
-            .and_then(|()| spare.file.sync_data());
+        let written = spare.file.write_at(&self.buffer, 0).and_then(|()| spare.file.sync_data());
         match written {
             Ok(()) => Ok(spare),
             Err(source) => {
@@ -259,25 +218,15 @@ impl<S: Storage> Log<S> {
     }
 
     fn not_opened(&mut self, doing: &'static str, name: &str, source: io::Error) -> AppendError {
-        if matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ) {
-            return AppendError::DiskFull {
-                file: self.storage.describe(name),
-                source,
-            };
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return AppendError::DiskFull { file: self.storage.describe(name), source };
         }
         self.fail(doing, name, source)
     }
 
     fn put_in_place(&mut self, spare: &str, name: &str) -> Result<(), AppendError> {
-        self.storage
-            .rename(spare, name)
-            .map_err(|source| self.fail("rename a spare to", name, source))?;
-        self.storage
-            .sync_dir()
-            .map_err(|source| self.fail("sync the directory of", name, source))
+        self.storage.rename(spare, name).map_err(|source| self.fail("rename a spare to", name, source))?;
+        self.storage.sync_dir().map_err(|source| self.fail("sync the directory of", name, source))
     }
 
     /// Writes one frame that holds `count` events and returns when it is durable.
@@ -298,15 +247,7 @@ impl<S: Storage> Log<S> {
             return Err(AppendError::NeedsRoll);
         };
         self.buffer.clear();
-        let crc = encode(
-            &mut self.buffer,
-            &self.next,
-            &active.header,
-            active.end,
-            count,
-            false,
-            body,
-        );
+        let crc = encode(&mut self.buffer, &self.next, &active.header, active.end, count, false, body);
         if let Err((doing, source)) = write_durably(&active.file, &self.buffer, active.end) {
             let name = active.name.clone();
             return Err(self.fail(doing, &name, source));
@@ -335,13 +276,8 @@ impl<S: Storage> Log<S> {
 
     /// The segments, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        let mut infos: Vec<SegmentInfo> = self
-            .shared
-            .durable()
-            .segments
-            .iter()
-            .map(|segment| info(segment, true))
-            .collect();
+        let mut infos: Vec<SegmentInfo> =
+            self.shared.durable().segments.iter().map(|segment| info(segment, true)).collect();
         if let Some(active) = infos.last_mut() {
             active.sealed = false;
             active.modified = self.storage.modified(&active.name).ok();
@@ -374,15 +310,10 @@ impl<S: Storage> Log<S> {
 
     fn check(&self, body_len: usize) -> Result<(), AppendError> {
         if let Some(cause) = &self.poisoned {
-            return Err(AppendError::Poisoned {
-                cause: cause.clone(),
-            });
+            return Err(AppendError::Poisoned { cause: cause.clone() });
         }
         if body_len > self.options.max_frame_bytes {
-            return Err(AppendError::TooLarge {
-                bytes: body_len,
-                limit: self.options.max_frame_bytes,
-            });
+            return Err(AppendError::TooLarge { bytes: body_len, limit: self.options.max_frame_bytes });
         }
         Ok(())
     }
@@ -390,21 +321,13 @@ impl<S: Storage> Log<S> {
     fn fail(&mut self, doing: &'static str, name: &str, source: io::Error) -> AppendError {
         let file = self.storage.describe(name);
         self.poisoned = Some(format!("could not {doing} {file}: {source}"));
-        AppendError::Io {
-            doing,
-            file,
-            source,
-        }
+        AppendError::Io { doing, file, source }
     }
 }
 
 impl Next {
     fn advance(&mut self, count: u32, crc: u32) -> Appended {
-        let appended = Appended {
-            frame: self.frame,
-            first_sequence: self.sequence,
-            count,
-        };
+        let appended = Appended { frame: self.frame, first_sequence: self.sequence, count };
         self.frame += 1;
         self.sequence += u64::from(count);
         self.previous = crc;
@@ -433,13 +356,8 @@ fn encode(
     format::encode_frame(into, segment, offset, &header, body)
 }
 
-fn write_durably(
-    file: &impl StorageFile,
-    bytes: &[u8],
-    offset: u64,
-) -> Result<(), (&'static str, io::Error)> {
-    file.write_at(bytes, offset)
-        .map_err(|error| ("write", error))?;
+fn write_durably(file: &impl StorageFile, bytes: &[u8], offset: u64) -> Result<(), (&'static str, io::Error)> {
+    file.write_at(bytes, offset).map_err(|error| ("write", error))?;
     file.sync_data().map_err(|error| ("sync", error))
 }
 

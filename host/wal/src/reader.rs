@@ -84,13 +84,7 @@ impl<S: Storage> Clone for Reader<S> {
 impl<S: Storage> Reader<S> {
     pub(crate) fn new(storage: S, shared: Arc<Shared>, torn: Option<TornTail>) -> Reader<S> {
         let target = shared.durable().first_frame();
-        Reader {
-            storage,
-            shared,
-            torn,
-            target,
-            place: None,
-        }
+        Reader { storage, shared, torn, target, place: None }
     }
 
     /// Reads a log that nobody may be writing, or somebody else is: takes no lock and writes nothing. It sees the log as of now, up to the
@@ -124,11 +118,7 @@ impl<S: Storage> Reader<S> {
     pub fn seek(&mut self, frame: u64) -> Result<(), ReadError> {
         self.check_target(frame)?;
         // Within a segment the reader walks; only going back means starting over.
-        if self
-            .place
-            .as_ref()
-            .is_some_and(|place| place.expected.number > frame)
-        {
+        if self.place.as_ref().is_some_and(|place| place.expected.number > frame) {
             self.place = None;
         }
         self.target = frame;
@@ -139,11 +129,7 @@ impl<S: Storage> Reader<S> {
     pub fn seek_segment_of(&mut self, frame: u64) -> Result<(), ReadError> {
         self.check_target(frame)?;
         self.place = None;
-        self.target = self
-            .shared
-            .durable()
-            .holding(frame)
-            .map_or(frame, |(segment, _)| segment.header.first_frame);
+        self.target = self.shared.durable().holding(frame).map_or(frame, |(segment, _)| segment.header.first_frame);
         Ok(())
     }
 
@@ -199,48 +185,24 @@ impl<S: Storage> Reader<S> {
     }
 
     /// Goes to the start of the segment that holds `frame`, coming from `before` if that is the one before it.
-    fn enter(
-        &self,
-        frame: u64,
-        before: Option<Place<S::File>>,
-    ) -> Result<Place<S::File>, ReadError> {
+    fn enter(&self, frame: u64, before: Option<Place<S::File>>) -> Result<Place<S::File>, ReadError> {
         let (segment, following, limit) = {
             let durable = self.shared.durable();
             let Some((segment, following)) = durable.holding(frame) else {
-                return Err(ReadError::Gone {
-                    frame,
-                    oldest: durable.first_frame(),
-                });
+                return Err(ReadError::Gone { frame, oldest: durable.first_frame() });
             };
-            let limit = if following.is_some() {
-                segment.bytes
-            } else {
-                durable.end
-            };
-            (
-                segment.clone(),
-                following.map(|segment| segment.header),
-                limit,
-            )
+            let limit = if following.is_some() { segment.bytes } else { durable.end };
+            (segment.clone(), following.map(|segment| segment.header), limit)
         };
-        let file = self
-            .storage
-            .open(&segment.name)
-            .map_err(|source| self.unreadable(frame, "open", &segment.name, source))?;
+        let file =
+            self.storage.open(&segment.name).map_err(|source| self.unreadable(frame, "open", &segment.name, source))?;
         let header = segment.header;
-        let mut expected = Expected {
-            number: header.first_frame,
-            sequence: header.first_sequence,
-            previous: None,
-            opening: true,
-        };
+        let mut expected =
+            Expected { number: header.first_frame, sequence: header.first_sequence, previous: None, opening: true };
         let mut window = Vec::new();
         if let Some(before) = before {
             if before.expected.number == header.first_frame {
-                expected = Expected {
-                    opening: true,
-                    ..before.expected
-                };
+                expected = Expected { opening: true, ..before.expected };
             }
             window = before.window;
             window.clear();
@@ -259,26 +221,13 @@ impl<S: Storage> Reader<S> {
         })
     }
 
-    fn unreadable(
-        &self,
-        frame: u64,
-        doing: &'static str,
-        name: &str,
-        source: io::Error,
-    ) -> ReadError {
+    fn unreadable(&self, frame: u64, doing: &'static str, name: &str, source: io::Error) -> ReadError {
         // The file of a segment goes after its place in the list, or by another process.
         if source.kind() == io::ErrorKind::NotFound {
             let oldest = self.shared.durable().first_frame();
-            return ReadError::Gone {
-                frame,
-                oldest: oldest.max(frame + 1),
-            };
+            return ReadError::Gone { frame, oldest: oldest.max(frame + 1) };
         }
-        ReadError::Io {
-            doing,
-            file: self.storage.describe(name),
-            source,
-        }
+        ReadError::Io { doing, file: self.storage.describe(name), source }
     }
 
     fn was_deleted(&self, place: &Place<S::File>) -> bool {
@@ -289,33 +238,20 @@ impl<S: Storage> Reader<S> {
         let frame = place.expected.number;
         let file = self.storage.describe(&place.name);
         // A deleted segment's file may be filled with zeros for its next use while we hold it: that is not damage.
-        let removed = || {
-            self.storage
-                .list()
-                .is_ok_and(|names| !names.contains(&place.name))
-        };
+        let removed = || self.storage.list().is_ok_and(|names| !names.contains(&place.name));
         match trouble {
-            Trouble::Io(source) => ReadError::Io {
-                doing: "read",
+            Trouble::Io(source) => ReadError::Io { doing: "read", file, source },
+            Trouble::Damaged(what) if !self.was_deleted(place) && !removed() => ReadError::Corrupt(Corruption {
                 file,
-                source,
-            },
-            Trouble::Damaged(what) if !self.was_deleted(place) && !removed() => {
-                ReadError::Corrupt(Corruption {
-                    file,
-                    offset: place.offset,
-                    frame,
-                    first_sequence: place.expected.sequence,
-                    last_sequence: Some(place.next_readable(&self.shared).saturating_sub(1)),
-                    what,
-                })
-            }
+                offset: place.offset,
+                frame,
+                first_sequence: place.expected.sequence,
+                last_sequence: Some(place.next_readable(&self.shared).saturating_sub(1)),
+                what,
+            }),
             Trouble::Deleted | Trouble::Damaged(_) => {
                 let oldest = self.first_frame();
-                ReadError::Gone {
-                    frame,
-                    oldest: oldest.max(frame + 1),
-                }
+                ReadError::Gone { frame, oldest: oldest.max(frame + 1) }
             }
         }
     }
@@ -324,9 +260,8 @@ impl<S: Storage> Reader<S> {
 impl<F: StorageFile> Place<F> {
     /// Whether `frame` is known to be in a later segment than this.
     fn before_segment_of(&self, frame: u64) -> bool {
-        self.following.is_some_and(|following| {
-            following.first_frame <= frame && self.expected.number != following.first_frame
-        })
+        self.following
+            .is_some_and(|following| following.first_frame <= frame && self.expected.number != following.first_frame)
     }
 
     /// Finds and checks the next frame, which is durable.
@@ -337,8 +272,7 @@ impl<F: StorageFile> Place<F> {
         if !self.have(HEADER, shared)? {
             return self.short();
         }
-        let header =
-            format::decode_header(self.ahead(), &self.segment, self.offset).map_err(damaged)?;
+        let header = format::decode_header(self.ahead(), &self.segment, self.offset).map_err(damaged)?;
         self.expected.check(&header).map_err(Trouble::Damaged)?;
         if !self.have(frame_len(header.body_len), shared)? {
             return self.short();
@@ -348,16 +282,11 @@ impl<F: StorageFile> Place<F> {
     }
 
     fn at_end(&self) -> bool {
-        self.following
-            .is_some_and(|following| following.first_frame == self.expected.number)
+        self.following.is_some_and(|following| following.first_frame == self.expected.number)
     }
 
     fn short(&self) -> Result<Step, Trouble> {
-        if self.at_end() {
-            Ok(Step::InNextSegment)
-        } else {
-            Err(damaged(format::BadFrame::Truncated))
-        }
+        if self.at_end() { Ok(Step::InNextSegment) } else { Err(damaged(format::BadFrame::Truncated)) }
     }
 
     /// Brings `len` bytes from the offset on into the window; false if the segment has fewer that are durable, or ends here.
@@ -367,10 +296,7 @@ impl<F: StorageFile> Place<F> {
         }
         let needed = self.offset + len as u64;
         if needed > self.limit {
-            let (limit, following) = shared
-                .durable()
-                .bounds(self.segment.id)
-                .ok_or(Trouble::Deleted)?;
+            let (limit, following) = shared.durable().bounds(self.segment.id).ok_or(Trouble::Deleted)?;
             self.limit = limit;
             self.following = following;
             if self.at_end() || needed > limit {
@@ -380,20 +306,14 @@ impl<F: StorageFile> Place<F> {
         let take = (self.limit - self.offset).min(WINDOW.max(len as u64));
         self.window.resize(take as usize, 0);
         self.window_at = self.offset;
-        let read = self
-            .file
-            .read_full_at(&mut self.window, self.offset)
-            .map_err(Trouble::Io)?;
+        let read = self.file.read_full_at(&mut self.window, self.offset).map_err(Trouble::Io)?;
         self.window.truncate(read);
         Ok(read >= len)
     }
 
     /// The window from the offset on.
     fn ahead(&self) -> &[u8] {
-        self.offset
-            .checked_sub(self.window_at)
-            .and_then(|skip| self.window.get(skip as usize..))
-            .unwrap_or(&[])
+        self.offset.checked_sub(self.window_at).and_then(|skip| self.window.get(skip as usize..)).unwrap_or(&[])
     }
 
     fn body(&self, header: &format::FrameHeader) -> &[u8] {
@@ -414,9 +334,7 @@ impl<F: StorageFile> Place<F> {
         let mut bytes = vec![0; self.limit as usize];
         let read = self.file.read_full_at(&mut bytes, 0).unwrap_or(0);
         let later = scan::later_frame(&bytes[..read], self.offset as usize, &self.segment);
-        later
-            .and_then(|(_, header)| header)
-            .map_or(end, |header| header.first_sequence)
+        later.and_then(|(_, header)| header).map_or(end, |header| header.first_sequence)
     }
 }
 

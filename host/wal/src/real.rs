@@ -23,25 +23,16 @@ impl RealStorage {
     pub fn new(dir: impl Into<PathBuf>) -> io::Result<RealStorage> {
         let dir = std::path::absolute(dir.into())?;
         create_durably(&dir)?;
-        Ok(RealStorage {
-            dir: dir.into(),
-            writable: true,
-        })
+        Ok(RealStorage { dir: dir.into(), writable: true })
     }
 
     /// The directory `dir`, which must exist, for reading only: nothing is ever created or written.
     pub fn read_only(dir: impl Into<PathBuf>) -> io::Result<RealStorage> {
         let dir = std::path::absolute(dir.into())?;
         if !fs::metadata(&dir)?.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotADirectory,
-                format!("{} is not a directory", dir.display()),
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", dir.display())));
         }
-        Ok(RealStorage {
-            dir: dir.into(),
-            writable: false,
-        })
+        Ok(RealStorage { dir: dir.into(), writable: false })
     }
 
     /// The directory.
@@ -100,19 +91,12 @@ impl Storage for RealStorage {
 
     fn create(&self, name: &str) -> io::Result<RealFile> {
         self.check_writable()?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))?;
         Ok(RealFile { file })
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(self.writable)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(self.writable).open(self.path(name))?;
         Ok(RealFile { file })
     }
 
@@ -136,11 +120,7 @@ impl Storage for RealStorage {
 
     fn lock(&self, name: &str) -> io::Result<Option<File>> {
         self.check_writable()?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path(name))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -192,9 +172,7 @@ impl StorageFile for RealFile {
     fn allocate(&self, length: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                self.file.set_len(length)
-            }
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.file.set_len(length),
             Err(error) => Err(error.into()),
         }
     }

@@ -63,16 +63,11 @@ struct Last {
     scan: Scan,
 }
 
-pub(crate) fn open<S: Storage>(
-    storage: S,
-    options: Options,
-) -> Result<(Log<S>, Recovered), OpenError> {
+pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, Recovered), OpenError> {
     options.check()?;
     let lock = storage.lock(LOCK).map_err(failed(&storage, "lock", LOCK))?;
     let Some(lock) = lock else {
-        return Err(OpenError::Locked {
-            file: storage.describe(LOCK),
-        });
+        return Err(OpenError::Locked { file: storage.describe(LOCK) });
     };
     let found = look(&storage, 1)?;
 
@@ -86,31 +81,17 @@ pub(crate) fn open<S: Storage>(
         _ => None,
     };
     sync_sealed(&storage, &found.segments)?;
-    storage
-        .sync_dir()
-        .map_err(failed(&storage, "sync the directory", ""))?;
+    storage.sync_dir().map_err(failed(&storage, "sync the directory", ""))?;
 
     let recovered = found.recovered(torn_file);
     let next = Next {
-        segment: found
-            .segments
-            .last()
-            .map_or(1, |segment| segment.header.id + 1),
+        segment: found.segments.last().map_or(1, |segment| segment.header.id + 1),
         frame: recovered.next_frame,
         sequence: recovered.next_sequence,
         previous: found.last.as_ref().map_or(0, |last| last.scan.crc),
     };
     let shared = Shared::new(found.durable());
-    let log = Log::new(
-        storage.clone(),
-        options,
-        lock,
-        shared,
-        active,
-        next,
-        first_spare,
-    )
-    .map_err(failed(
+    let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(failed(
         &storage,
         "start the thread that prepares files for",
         "",
@@ -119,16 +100,12 @@ pub(crate) fn open<S: Storage>(
 }
 
 /// What a reader without a log needs: nothing is written and no lock taken.
-pub(crate) fn open_read_only<S: Storage>(
-    storage: &S,
-) -> Result<(Shared, Option<TornTail>), OpenError> {
+pub(crate) fn open_read_only<S: Storage>(storage: &S) -> Result<(Shared, Option<TornTail>), OpenError> {
     let found = look(storage, LIVE_TRIES)?;
     let torn = match (&found.last, found.segments.last()) {
-        (Some(last), Some(segment)) if last.scan.torn > 0 => Some(TornTail {
-            file: storage.describe(&segment.name),
-            offset: last.scan.end,
-            bytes: last.scan.torn,
-        }),
+        (Some(last), Some(segment)) if last.scan.torn > 0 => {
+            Some(TornTail { file: storage.describe(&segment.name), offset: last.scan.end, bytes: last.scan.torn })
+        }
         _ => None,
     };
     Ok((Shared::new(found.durable()), torn))
@@ -160,28 +137,18 @@ fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
 }
 
 fn read_whole<S: Storage>(storage: &S, segment: &Segment) -> Result<Vec<u8>, OpenError> {
-    let file = storage
-        .open(&segment.name)
-        .map_err(failed(storage, "open", &segment.name))?;
+    let file = storage.open(&segment.name).map_err(failed(storage, "open", &segment.name))?;
     let mut bytes = vec![0; segment.bytes as usize];
-    let read = file
-        .read_full_at(&mut bytes, 0)
-        .map_err(failed(storage, "read", &segment.name))?;
+    let read = file.read_full_at(&mut bytes, 0).map_err(failed(storage, "read", &segment.name))?;
     bytes.truncate(read);
     Ok(bytes)
 }
 
 impl Found {
     fn durable(&self) -> Durable {
-        let (end, next_frame, next_sequence) = self.last.as_ref().map_or((0, 1, 1), |last| {
-            (last.scan.end, last.scan.next_frame, last.scan.next_sequence)
-        });
-        Durable {
-            segments: self.segments.iter().cloned().collect(),
-            end,
-            next_frame,
-            next_sequence,
-        }
+        let (end, next_frame, next_sequence) =
+            self.last.as_ref().map_or((0, 1, 1), |last| (last.scan.end, last.scan.next_frame, last.scan.next_sequence));
+        Durable { segments: self.segments.iter().cloned().collect(), end, next_frame, next_sequence }
     }
 
     fn recovered(&self, torn_file: Option<String>) -> Recovered {
@@ -189,19 +156,10 @@ impl Found {
         Recovered {
             torn_bytes: self.last.as_ref().map_or(0, |last| last.scan.torn),
             torn_file,
-            last_opening: self
-                .last
-                .as_ref()
-                .map(|last| last.bytes[last.scan.opening.clone()].to_vec()),
-            last_opening_frame: self
-                .segments
-                .last()
-                .map_or(0, |segment| segment.header.first_frame),
+            last_opening: self.last.as_ref().map(|last| last.bytes[last.scan.opening.clone()].to_vec()),
+            last_opening_frame: self.segments.last().map_or(0, |segment| segment.header.first_frame),
             first_frame: durable.first_frame(),
-            first_sequence: self
-                .segments
-                .first()
-                .map_or(1, |segment| segment.header.first_sequence),
+            first_sequence: self.segments.first().map_or(1, |segment| segment.header.first_sequence),
             next_frame: durable.next_frame,
             next_sequence: durable.next_sequence,
             segments: self.segments.len(),
@@ -214,9 +172,7 @@ fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
     let mut next = 1;
     for name in storage.list().map_err(failed(storage, "list", ""))? {
         if let Some(number) = numbered(&name, "spare_", 10, ".tmp") {
-            storage
-                .remove(&name)
-                .map_err(failed(storage, "remove", &name))?;
+            storage.remove(&name).map_err(failed(storage, "remove", &name))?;
             next = next.max(number + 1);
         }
     }
@@ -227,36 +183,20 @@ fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
 /// Copies the torn tail to a file of its own, durably, and returns its name.
 fn copy_aside<S: Storage>(storage: &S, found: &Found, last: &Last) -> Result<String, OpenError> {
     let names = storage.list().map_err(failed(storage, "list", ""))?;
-    let mut kept: Vec<u64> = names
-        .iter()
-        .filter_map(|name| numbered(name, "torn_", 5, ".bin"))
-        .collect();
+    let mut kept: Vec<u64> = names.iter().filter_map(|name| numbered(name, "torn_", 5, ".bin")).collect();
     kept.sort_unstable();
     let name = torn_name(kept.last().map_or(1, |last| last + 1));
-    let file = storage
-        .create(&name)
-        .map_err(failed(storage, "create", &name))?;
+    let file = storage.create(&name).map_err(failed(storage, "create", &name))?;
     let start = last.scan.end as usize;
     let torn = &last.bytes[start..start + last.scan.torn as usize];
-    file.write_at(torn, 0)
-        .map_err(failed(storage, "write", &name))?;
+    file.write_at(torn, 0).map_err(failed(storage, "write", &name))?;
     file.sync_all().map_err(failed(storage, "sync", &name))?;
-    storage
-        .sync_dir()
-        .map_err(failed(storage, "sync the directory of", &name))?;
+    storage.sync_dir().map_err(failed(storage, "sync the directory of", &name))?;
     let segment = found.segments.last().map_or("", |segment| &segment.name);
-    tracing::warn!(
-        segment,
-        offset = last.scan.end,
-        bytes = last.scan.torn,
-        copy = name,
-        "cut the log's torn tail"
-    );
+    tracing::warn!(segment, offset = last.scan.end, bytes = last.scan.torn, copy = name, "cut the log's torn tail");
     let surplus = (kept.len() + 1).saturating_sub(TORN_KEPT);
     for old in kept.into_iter().take(surplus).map(torn_name) {
-        storage
-            .remove(&old)
-            .map_err(failed(storage, "remove", &old))?;
+        storage.remove(&old).map_err(failed(storage, "remove", &old))?;
     }
     Ok(name)
 }
@@ -269,36 +209,19 @@ fn torn_name(number: u64) -> String {
 ///
 /// The sync of that frame may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
 /// a sync alone would then report success. Earlier frames were durable before it was written.
-fn make_durable<S: Storage>(
-    storage: &S,
-    segment: &Segment,
-    last: &Last,
-) -> Result<Active<S::File>, OpenError> {
+fn make_durable<S: Storage>(storage: &S, segment: &Segment, last: &Last) -> Result<Active<S::File>, OpenError> {
     let name = &segment.name;
     let file = storage.open(name).map_err(failed(storage, "open", name))?;
     let only_opening = last.scan.last_frame_at == BLOCK as u64;
-    let from = if only_opening {
-        0
-    } else {
-        last.scan.last_frame_at
-    };
+    let from = if only_opening { 0 } else { last.scan.last_frame_at };
     let end = last.scan.end;
-    file.write_at(&last.bytes[from as usize..end as usize], from)
-        .map_err(failed(storage, "write", name))?;
+    file.write_at(&last.bytes[from as usize..end as usize], from).map_err(failed(storage, "write", name))?;
     if last.scan.torn > 0 {
         let zeros = vec![0; last.scan.torn as usize];
-        file.write_at(&zeros, end)
-            .map_err(failed(storage, "write", name))?;
+        file.write_at(&zeros, end).map_err(failed(storage, "write", name))?;
     }
     file.sync_all().map_err(failed(storage, "sync", name))?;
-    Ok(Active {
-        file,
-        name: name.clone(),
-        header: segment.header,
-        end,
-        bytes: segment.bytes,
-        only_opening,
-    })
+    Ok(Active { file, name: name.clone(), header: segment.header, end, bytes: segment.bytes, only_opening })
 }
 
 /// Syncs the other segments: they were durable, unless the directory was copied here a moment ago.
@@ -318,9 +241,5 @@ fn failed<S: Storage>(
     name: &str,
 ) -> impl FnOnce(std::io::Error) -> OpenError + use<S> {
     let file = storage.describe(name);
-    move |source| OpenError::Io {
-        doing,
-        file,
-        source,
-    }
+    move |source| OpenError::Io { doing, file, source }
 }

@@ -22,12 +22,8 @@ pub(crate) struct Scan {
 
 /// Reads the frames in `bytes`, the whole file of `segment`, which must be the last of its log. `file` names it in errors.
 pub(crate) fn scan(bytes: &[u8], segment: &SegmentHeader, file: &str) -> Result<Scan, Corruption> {
-    let mut expected = Expected {
-        number: segment.first_frame,
-        sequence: segment.first_sequence,
-        previous: None,
-        opening: true,
-    };
+    let mut expected =
+        Expected { number: segment.first_frame, sequence: segment.first_sequence, previous: None, opening: true };
     let written = &bytes[..without_zeros(bytes)];
     let mut at = BLOCK;
     let mut found: Option<Scan> = None;
@@ -42,11 +38,7 @@ pub(crate) fn scan(bytes: &[u8], segment: &SegmentHeader, file: &str) -> Result<
                     continue;
                 }
                 // Its checksums are right, so no crash made it.
-                Err(problem) => Problem {
-                    what: problem,
-                    last_sequence: None,
-                    certain: true,
-                },
+                Err(problem) => Problem { what: problem, last_sequence: None, certain: true },
             },
             Err(bad) => Problem::of(bad, written, at, segment),
         };
@@ -97,11 +89,7 @@ struct Problem {
 impl Problem {
     fn of(bad: BadFrame, bytes: &[u8], at: usize, segment: &SegmentHeader) -> Problem {
         if bad == BadFrame::Flags {
-            return Problem {
-                what: bad.what().to_owned(),
-                last_sequence: None,
-                certain: true,
-            };
+            return Problem { what: bad.what().to_owned(), last_sequence: None, certain: true };
         }
         match later_frame(bytes, at, segment) {
             Some((offset, header)) => Problem {
@@ -109,20 +97,12 @@ impl Problem {
                 last_sequence: header.map(|header| header.first_sequence.saturating_sub(1)),
                 certain: true,
             },
-            None => Problem {
-                what: bad.what().to_owned(),
-                last_sequence: None,
-                certain: false,
-            },
+            None => Problem { what: bad.what().to_owned(), last_sequence: None, certain: false },
         }
     }
 }
 
-fn frame_at(
-    bytes: &[u8],
-    at: usize,
-    segment: &SegmentHeader,
-) -> Result<(FrameHeader, u32), BadFrame> {
+fn frame_at(bytes: &[u8], at: usize, segment: &SegmentHeader) -> Result<(FrameHeader, u32), BadFrame> {
     let rest = bytes.get(at..).unwrap_or(&[]);
     let header = format::decode_header(rest, segment, at as u64)?;
     let (_, crc) = format::decode_body(rest, &header)?;
@@ -130,11 +110,7 @@ fn frame_at(
 }
 
 /// The first frame after `at`, found by its header alone: writing it began, so what stands at `at` was durable before.
-pub(crate) fn later_frame(
-    bytes: &[u8],
-    at: usize,
-    segment: &SegmentHeader,
-) -> Option<(usize, Option<FrameHeader>)> {
+pub(crate) fn later_frame(bytes: &[u8], at: usize, segment: &SegmentHeader) -> Option<(usize, Option<FrameHeader>)> {
     let mut offset = at + 8;
     while offset < bytes.len() {
         if format::looks_like_frame(&bytes[offset..]) {
@@ -157,32 +133,19 @@ fn without_zeros(bytes: &[u8]) -> usize {
     while end >= ZEROS.len() && bytes[end - ZEROS.len()..end] == ZEROS {
         end -= ZEROS.len();
     }
-    bytes[..end]
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .map_or(0, |at| at + 1)
+    bytes[..end].iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SEGMENT: SegmentHeader = SegmentHeader {
-        id: 3,
-        salt: 99,
-        first_frame: 7,
-        first_sequence: 100,
-    };
+    const SEGMENT: SegmentHeader = SegmentHeader { id: 3, salt: 99, first_frame: 7, first_sequence: 100 };
 
     fn segment(bodies: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
         let mut bytes = Vec::new();
         SEGMENT.encode(&mut bytes);
-        let mut expected = Expected {
-            number: 7,
-            sequence: 100,
-            previous: Some(0),
-            opening: true,
-        };
+        let mut expected = Expected { number: 7, sequence: 100, previous: Some(0), opening: true };
         let mut starts = Vec::new();
         for body in bodies {
             starts.push(bytes.len());
@@ -208,10 +171,7 @@ mod tests {
         let end = bytes.len();
         bytes.resize(end + 5000, 0);
         let scan = scan(&bytes, &SEGMENT, "file").expect("valid");
-        assert_eq!(
-            (scan.end, scan.next_frame, scan.next_sequence, scan.torn),
-            (end as u64, 10, 106, 0)
-        );
+        assert_eq!((scan.end, scan.next_frame, scan.next_sequence, scan.torn), (end as u64, 10, 106, 0));
         assert_eq!(scan.last_frame_at, starts[2] as u64);
         assert_eq!(&bytes[scan.opening], b"opening");
     }
@@ -228,10 +188,7 @@ mod tests {
         let mut corrupt = bytes.clone();
         corrupt[starts[1] + format::HEADER] ^= 1;
         let error = scan(&corrupt, &SEGMENT, "file").expect_err("corrupt");
-        assert_eq!(
-            (error.frame, error.first_sequence, error.last_sequence),
-            (8, 102, Some(103))
-        );
+        assert_eq!((error.frame, error.first_sequence, error.last_sequence), (8, 102, Some(103)));
 
         // Also when the frame after it is torn: its header alone proves that writing it began.
         corrupt[starts[2] + format::HEADER] ^= 1;
@@ -245,13 +202,7 @@ mod tests {
         let moved = [&bytes[..starts[1]], &bytes[starts[2]..]].concat();
         let scan_moved = scan(&moved, &SEGMENT, "file").expect("torn");
         assert_eq!(scan_moved.next_frame, 8);
-        for other in [
-            SegmentHeader {
-                salt: 98,
-                ..SEGMENT
-            },
-            SegmentHeader { id: 4, ..SEGMENT },
-        ] {
+        for other in [SegmentHeader { salt: 98, ..SEGMENT }, SegmentHeader { id: 4, ..SEGMENT }] {
             scan(&bytes, &other, "file").expect_err("no opening frame");
         }
     }

@@ -41,10 +41,7 @@ pub(crate) struct Durable {
 
 impl Shared {
     pub(crate) fn new(durable: Durable) -> Shared {
-        Shared {
-            next_frame: AtomicU64::new(durable.next_frame),
-            durable: Mutex::new(durable),
-        }
+        Shared { next_frame: AtomicU64::new(durable.next_frame), durable: Mutex::new(durable) }
     }
 
     pub(crate) fn next_frame(&self) -> u64 {
@@ -66,26 +63,19 @@ impl Shared {
 impl Durable {
     /// The oldest frame there is; of an empty log, the next one.
     pub(crate) fn first_frame(&self) -> u64 {
-        self.segments
-            .front()
-            .map_or(self.next_frame, |segment| segment.header.first_frame)
+        self.segments.front().map_or(self.next_frame, |segment| segment.header.first_frame)
     }
 
     /// The segment that holds `frame`, and the header of the one after it.
     pub(crate) fn holding(&self, frame: u64) -> Option<(&Segment, Option<&Segment>)> {
-        let after = self
-            .segments
-            .partition_point(|segment| segment.header.first_frame <= frame);
+        let after = self.segments.partition_point(|segment| segment.header.first_frame <= frame);
         let at = after.checked_sub(1)?;
         Some((&self.segments[at], self.segments.get(after)))
     }
 
     /// How far segment `id` may be read, and what comes after it; `None` when it was deleted.
     pub(crate) fn bounds(&self, id: u64) -> Option<(u64, Option<SegmentHeader>)> {
-        let at = self
-            .segments
-            .iter()
-            .position(|segment| segment.header.id == id)?;
+        let at = self.segments.iter().position(|segment| segment.header.id == id)?;
         match self.segments.get(at + 1) {
             Some(next) => Some((self.segments[at].bytes, Some(next.header))),
             None => Some((self.end, None)),
@@ -108,26 +98,17 @@ pub(crate) fn numbered(name: &str, prefix: &str, width: usize, suffix: &str) -> 
 pub(crate) fn load<S: Storage>(storage: &S) -> Result<Vec<Segment>, OpenError> {
     let io = |doing, name: &str| {
         let file = storage.describe(name);
-        move |source| OpenError::Io {
-            doing,
-            file,
-            source,
-        }
+        move |source| OpenError::Io { doing, file, source }
     };
     let names = storage.list().map_err(io("list", ""))?;
-    let mut ids: Vec<u64> = names
-        .iter()
-        .filter_map(|name| numbered(name, "wal_", 10, ".seg"))
-        .collect();
+    let mut ids: Vec<u64> = names.iter().filter_map(|name| numbered(name, "wal_", 10, ".seg")).collect();
     ids.sort_unstable();
     let mut headers = Vec::with_capacity(ids.len());
     for &id in &ids {
         let name = segment_name(id);
         let file = storage.open(&name).map_err(io("open", &name))?;
         let mut block = vec![0; BLOCK];
-        let read = file
-            .read_full_at(&mut block, 0)
-            .map_err(io("read", &name))?;
+        let read = file.read_full_at(&mut block, 0).map_err(io("read", &name))?;
         let bytes = file.len().map_err(io("read the length of", &name))?;
         headers.push((SegmentHeader::decode(&block[..read]), bytes));
     }
@@ -142,16 +123,12 @@ fn check_headers<S: Storage>(
     let mut segments: Vec<Segment> = Vec::with_capacity(ids.len());
     for (at, (header, bytes)) in headers.iter().enumerate() {
         let name = segment_name(ids[at]);
-        let following = headers
-            .get(at + 1)
-            .and_then(|(header, _)| header.as_ref().ok());
+        let following = headers.get(at + 1).and_then(|(header, _)| header.as_ref().ok());
         let damaged = |name: &str, what: String| Corruption {
             file: storage.describe(name),
             offset: 0,
             frame: 0,
-            first_sequence: segments
-                .last()
-                .map_or(1, |before| before.header.first_sequence),
+            first_sequence: segments.last().map_or(1, |before| before.header.first_sequence),
             last_sequence: following.map(|header| header.first_sequence.saturating_sub(1)),
             what,
         };
@@ -167,39 +144,20 @@ fn check_headers<S: Storage>(
             Err(BadSegment::Damaged(what)) => return Err(damaged(&name, (*what).to_owned()).into()),
         };
         if header.id != ids[at] {
-            return Err(damaged(
-                &name,
-                format!("the file says that it is segment {}", header.id),
-            )
-            .into());
+            return Err(damaged(&name, format!("the file says that it is segment {}", header.id)).into());
         }
         if let Some(before) = segments.last() {
             if header.id != before.header.id + 1 {
                 let missing = segment_name(before.header.id + 1);
                 let what = format!("the segment is missing, though {name} comes after it");
                 let last_sequence = Some(header.first_sequence.saturating_sub(1));
-                return Err(Corruption {
-                    last_sequence,
-                    ..damaged(&missing, what)
-                }
-                .into());
+                return Err(Corruption { last_sequence, ..damaged(&missing, what) }.into());
             }
-            if header.first_frame <= before.header.first_frame
-                || header.first_sequence < before.header.first_sequence
-            {
-                return Err(damaged(
-                    &name,
-                    format!("the segment does not continue {}", before.name),
-                )
-                .into());
+            if header.first_frame <= before.header.first_frame || header.first_sequence < before.header.first_sequence {
+                return Err(damaged(&name, format!("the segment does not continue {}", before.name)).into());
             }
         }
-        segments.push(Segment {
-            modified: storage.modified(&name).ok(),
-            name,
-            header,
-            bytes: *bytes,
-        });
+        segments.push(Segment { modified: storage.modified(&name).ok(), name, header, bytes: *bytes });
     }
     Ok(segments)
 }

@@ -55,12 +55,7 @@ pub(crate) fn spare_name(number: u64) -> String {
 
 impl<S: Storage> Spares<S> {
     /// `wanted` files of `bytes` each are kept ready; names start at `first_name`.
-    pub(crate) fn new(
-        storage: S,
-        bytes: u64,
-        wanted: usize,
-        first_name: u64,
-    ) -> io::Result<Spares<S>> {
+    pub(crate) fn new(storage: S, bytes: u64, wanted: usize, first_name: u64) -> io::Result<Spares<S>> {
         let inner = Arc::new(Inner {
             storage,
             bytes,
@@ -70,11 +65,7 @@ impl<S: Storage> Spares<S> {
             stop: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
         });
-        let thread = if wanted == 0 {
-            None
-        } else {
-            Some(start(inner.clone())?)
-        };
+        let thread = if wanted == 0 { None } else { Some(start(inner.clone())?) };
         let spares = Spares { inner, thread };
         for _ in 0..wanted {
             spares.prepare();
@@ -150,9 +141,7 @@ impl<S: Storage> Drop for Spares<S> {
 
 fn start<S: Storage>(inner: Arc<Inner<S>>) -> io::Result<(Sender<Task>, JoinHandle<()>)> {
     let (tasks, inbox) = channel();
-    let thread = std::thread::Builder::new()
-        .name("tally-wal-spares".to_owned())
-        .spawn(move || inner.run(&inbox))?;
+    let thread = std::thread::Builder::new().name("tally-wal-spares".to_owned()).spawn(move || inner.run(&inbox))?;
     Ok((tasks, thread))
 }
 
@@ -164,9 +153,7 @@ impl<S: Storage> Inner<S> {
         for task in tasks {
             // Deletions still happen: after a stop they are few and quick.
             match task {
-                Task::Prepare if !self.stop.load(Ordering::Relaxed) => {
-                    self.prepare(retired.pop_front())
-                }
+                Task::Prepare if !self.stop.load(Ordering::Relaxed) => self.prepare(retired.pop_front()),
                 Task::Prepare => {}
                 Task::Retire(name) => {
                     let done = if retired.len() < self.wanted {
@@ -201,9 +188,7 @@ impl<S: Storage> Inner<S> {
     /// Fills the file (a retired one or a new one) with zeros and syncs it; `None` when told to stop.
     fn fill(&self, name: &str) -> io::Result<Option<Spare<S::File>>> {
         let file = match self.storage.create(name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.storage.open(name)?
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.storage.open(name)?,
             other => other?,
         };
         // A segment that held one oversized frame is longer.
@@ -226,11 +211,7 @@ impl<S: Storage> Inner<S> {
             }
         }
         file.sync_all()?;
-        Ok(Some(Spare {
-            name: name.to_owned(),
-            file,
-            bytes: self.bytes,
-        }))
+        Ok(Some(Spare { name: name.to_owned(), file, bytes: self.bytes }))
     }
 
     /// Takes a segment's name away, durably, before anything overwrites the file.
@@ -255,17 +236,11 @@ impl<S: Storage> Inner<S> {
             let file = self.storage.describe(segment);
             move |source| {
                 self.stuck.store(true, Ordering::Relaxed);
-                DeleteError {
-                    doing,
-                    file,
-                    source,
-                }
+                DeleteError { doing, file, source }
             }
         };
         act(&self.storage).map_err(failed(doing))?;
-        self.storage
-            .sync_dir()
-            .map_err(failed("sync the directory of"))
+        self.storage.sync_dir().map_err(failed("sync the directory of"))
     }
 
     fn check_deleting(&self, segment: &str) -> Result<(), DeleteError> {
@@ -273,11 +248,7 @@ impl<S: Storage> Inner<S> {
             return Ok(());
         }
         let source = io::Error::other("an earlier deletion failed");
-        Err(DeleteError {
-            doing: "remove",
-            file: self.storage.describe(segment),
-            source,
-        })
+        Err(DeleteError { doing: "remove", file: self.storage.describe(segment), source })
     }
 
     fn remove_worthless(&self, name: &str) {

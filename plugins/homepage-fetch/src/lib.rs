@@ -39,10 +39,7 @@ impl Aggregator for HomepageFetch {
     }
 
     fn report(&self, _: &Question, report: &mut Report) -> Result<(), String> {
-        report
-            .summary()
-            .counter("homepage_fetches", [self.fetches])
-            .counter("unique_visitors", [self.visitors.len()]);
+        report.summary().counter("homepage_fetches", [self.fetches]).counter("unique_visitors", [self.visitors.len()]);
         Ok(())
     }
 }

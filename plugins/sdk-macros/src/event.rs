@@ -5,8 +5,8 @@ use quote::quote;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{
-    Attribute, Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Generics, Ident, Index,
-    Lifetime, LitStr, Result, Token, Type,
+    Attribute, Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Generics, Ident, Index, Lifetime, LitStr,
+    Result, Token, Type,
 };
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
@@ -35,9 +35,7 @@ fn lifetime(generics: &Generics) -> Result<Lifetime> {
     let mut parameters = generics.params.iter();
     match (parameters.next(), parameters.next()) {
         (None, _) => Ok(Lifetime::new("'batch", Span::call_site())),
-        (Some(syn::GenericParam::Lifetime(only)), None) if only.bounds.is_empty() => {
-            Ok(only.lifetime.clone())
-        }
+        (Some(syn::GenericParam::Lifetime(only)), None) if only.bounds.is_empty() => Ok(only.lifetime.clone()),
         _ => Err(Error::new_spanned(
             generics,
             "an event may have one lifetime, for the text it borrows, and no other parameter",
@@ -129,13 +127,8 @@ fn of_enum(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {
         .variants
         .iter()
         .map(|variant| match &variant.fields {
-            Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
-                Ok((&variant.ident, &fields.unnamed[0].ty))
-            }
-            _ => Err(Error::new_spanned(
-                variant,
-                "each variant holds one event: Variant(Event)",
-            )),
+            Fields::Unnamed(fields) if fields.unnamed.len() == 1 => Ok((&variant.ident, &fields.unnamed[0].ty)),
+            _ => Err(Error::new_spanned(variant, "each variant holds one event: Variant(Event)")),
         })
         .collect::<Result<_>>()?;
     let types: Vec<_> = variants.iter().map(|(_, ty)| ty).collect();
@@ -177,10 +170,7 @@ fn of_enum(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {
 /// The `"name"` in `#[event(type = "name")]`.
 fn event_type(input: &DeriveInput) -> Result<LitStr> {
     let attribute = only(&input.attrs, "event")?.ok_or_else(|| {
-        Error::new_spanned(
-            &input.ident,
-            "say which events this is read from: #[event(type = \"name\")]",
-        )
+        Error::new_spanned(&input.ident, "say which events this is read from: #[event(type = \"name\")]")
     })?;
     let name: LitStr = attribute.parse_args_with(|tokens: ParseStream<'_>| {
         let key = tokens.call(Ident::parse_any)?;
@@ -209,10 +199,7 @@ fn source(name: &Option<Ident>, attributes: &[Attribute]) -> Result<Source> {
             return match word.to_string().as_str() {
                 "time" => Ok(Source::Time),
                 "sequence" => Ok(Source::Sequence),
-                _ => Err(Error::new(
-                    word.span(),
-                    "expected \"/json/pointer\", time or sequence",
-                )),
+                _ => Err(Error::new(word.span(), "expected \"/json/pointer\", time or sequence")),
             };
         }
         let path: LitStr = tokens.parse()?;
@@ -230,12 +217,8 @@ fn source(name: &Option<Ident>, attributes: &[Attribute]) -> Result<Source> {
 /// `, name = "value"`.
 fn argument(tokens: ParseStream<'_>, name: &str) -> Result<LitStr> {
     const SHAPE: &str = "expected `prefix = \"..\", refuse = \"reason\"`";
-    tokens
-        .parse::<Token![,]>()
-        .map_err(|error| Error::new(error.span(), SHAPE))?;
-    let key: Ident = tokens
-        .parse()
-        .map_err(|error: Error| Error::new(error.span(), SHAPE))?;
+    tokens.parse::<Token![,]>().map_err(|error| Error::new(error.span(), SHAPE))?;
+    let key: Ident = tokens.parse().map_err(|error: Error| Error::new(error.span(), SHAPE))?;
     if key != name {
         return Err(Error::new(key.span(), SHAPE));
     }
@@ -246,17 +229,11 @@ fn argument(tokens: ParseStream<'_>, name: &str) -> Result<LitStr> {
 /// RFC 6901: empty, or every part after a `/`, with `~` only in `~0` and `~1`.
 fn check_pointer(path: &LitStr) -> Result<()> {
     let text = path.value();
-    let escapes = text
-        .split('~')
-        .skip(1)
-        .all(|after| after.starts_with(['0', '1']));
+    let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
     if escapes && (text.is_empty() || text.starts_with('/')) {
         return Ok(());
     }
-    Err(Error::new(
-        path.span(),
-        "expected a JSON pointer (RFC 6901), such as \"/user_id\" or \"/properties/plan\"",
-    ))
+    Err(Error::new(path.span(), "expected a JSON pointer (RFC 6901), such as \"/user_id\" or \"/properties/plan\""))
 }
 
 fn only<'a>(attributes: &'a [Attribute], name: &str) -> Result<Option<&'a Attribute>> {

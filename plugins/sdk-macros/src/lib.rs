@@ -10,16 +10,12 @@ use syn::{DeriveInput, parse_macro_input};
 #[proc_macro_derive(Event, attributes(event, field))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    event::derive(&input)
-        .unwrap_or_else(|error| error.to_compile_error())
-        .into()
+    event::derive(&input).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 /// Saves, loads and merges a struct field by field. See `tally_sdk::State`.
 #[proc_macro_derive(State, attributes(state))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    state::derive(&input)
-        .unwrap_or_else(|error| error.to_compile_error())
-        .into()
+    state::derive(&input).unwrap_or_else(|error| error.to_compile_error()).into()
 }

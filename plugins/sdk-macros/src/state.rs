@@ -6,10 +6,7 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, Member, Result};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(
-            &input.ident,
-            "State can only be derived for a struct; implement it by hand",
-        ));
+        return Err(Error::new_spanned(&input.ident, "State can only be derived for a struct; implement it by hand"));
     };
     let parts = parts(&data.fields)?;
     let name = &input.ident;

@@ -53,9 +53,7 @@ pub trait Aggregator: State + Sized + 'static {
 
     /// Loads bytes saved under an older state version, one of [`Aggregator::LOADS`], into the empty `self`.
     fn load_older(&mut self, version: &str, _saved: &mut Reader<'_>) -> Result<(), LoadError> {
-        Err(LoadError::new(format!(
-            "it cannot load state version {version:?}"
-        )))
+        Err(LoadError::new(format!("it cannot load state version {version:?}")))
     }
 }
 

@@ -40,26 +40,16 @@ pub struct Schema {
 impl Schema {
     /// The fields declared next belong to this event type.
     pub fn event_type(&mut self, name: &str) {
-        self.event_types.push(EventType {
-            name: name.to_owned(),
-            required: Vec::new(),
-            optional: Vec::new(),
-        });
+        self.event_types.push(EventType { name: name.to_owned(), required: Vec::new(), optional: Vec::new() });
     }
 
     /// Declares a field of the last event type. Types that read one path in one way share the column.
     pub fn field<'a, V: Value<'a>>(&mut self, path: &str) {
         let index = self.index(path, V::KIND).unwrap_or_else(|| {
-            self.fields.push(Field {
-                path: path.to_owned(),
-                kind: V::KIND,
-            });
+            self.fields.push(Field { path: path.to_owned(), kind: V::KIND });
             self.fields.len() - 1
         }) as u32;
-        let event_type = self
-            .event_types
-            .last_mut()
-            .expect("an event type is declared before its fields");
+        let event_type = self.event_types.last_mut().expect("an event type is declared before its fields");
         if event_type.required.contains(&index) {
             return;
         }
@@ -79,21 +69,13 @@ impl Schema {
     }
 
     pub(crate) fn reason(&self, refusal: Refusal) -> u32 {
-        self.refusals
-            .iter()
-            .position(|&reason| reason == refusal.0)
-            .unwrap_or_else(|| {
-                panic!(
-                    "an event was refused for {:?}: add the reason to Aggregator::REFUSALS",
-                    refusal.0
-                )
-            }) as u32
+        self.refusals.iter().position(|&reason| reason == refusal.0).unwrap_or_else(|| {
+            panic!("an event was refused for {:?}: add the reason to Aggregator::REFUSALS", refusal.0)
+        }) as u32
     }
 
     fn index(&self, path: &str, kind: Kind) -> Option<usize> {
-        self.fields
-            .iter()
-            .position(|field| field.path == path && field.kind == kind)
+        self.fields.iter().position(|field| field.path == path && field.kind == kind)
     }
 }
 
@@ -112,21 +94,11 @@ impl<'a> Binding<'a> {
             .columns
             .iter()
             .map(|column| match &column.values {
-                Values::Text(text) => {
-                    Some(DictionaryOf(Dictionary::new(
-                    &text.ends,
-                    &text.bytes,
-                    &text.hashes,
-                )))
-                }
+                Values::Text(text) => Some(DictionaryOf(Dictionary::new(&text.ends, &text.bytes, &text.hashes))),
                 _ => None,
             })
             .collect();
-        Self {
-            schema,
-            batch,
-            dictionaries,
-        }
+        Self { schema, batch, dictionaries }
     }
 
     /// The column of a declared field.
@@ -146,15 +118,11 @@ impl<'a> Binding<'a> {
     }
 
     pub(crate) fn rows(&'a self) -> impl Iterator<Item = Row<'a>> {
-        self.batch
-            .event_types
-            .iter()
-            .enumerate()
-            .map(|(index, &event_type)| Row {
-                batch: self.batch,
-                index,
-                event_type,
-            })
+        self.batch.event_types.iter().enumerate().map(|(index, &event_type)| Row {
+            batch: self.batch,
+            index,
+            event_type,
+        })
     }
 }
 
@@ -182,18 +150,13 @@ impl<'a> Row<'a> {
     /// The same row with its event type counted from `base`.
     #[inline]
     pub fn with_types_from(self, base: u32) -> Self {
-        Self {
-            event_type: self.event_type - base,
-            ..self
-        }
+        Self { event_type: self.event_type - base, ..self }
     }
 
     /// Its time, in microseconds since the Unix epoch, UTC.
     #[inline]
     pub fn time(self) -> crate::Timestamp {
-        crate::Timestamp {
-            micros: self.batch.times[self.index],
-        }
+        crate::Timestamp { micros: self.batch.times[self.index] }
     }
 
     /// Its number in the log.

@@ -59,11 +59,7 @@ impl<V> Groups<V> {
     /// When there are not so many.
     #[inline]
     pub fn key_bytes(&self, number: usize) -> &[u8] {
-        let start = if number == 0 {
-            0
-        } else {
-            self.ends[number - 1]
-        };
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
         &self.keys[start..self.ends[number]]
     }
 
@@ -86,9 +82,7 @@ impl<V> Groups<V> {
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         self.table
-            .find(hash, |&number| {
-                self.hashes[number as usize] == hash && self.key_bytes(number as usize) == key
-            })
+            .find(hash, |&number| self.hashes[number as usize] == hash && self.key_bytes(number as usize) == key)
             .copied()
     }
 
@@ -126,8 +120,7 @@ impl<V: Default> Groups<V> {
     fn add(&mut self, hash: u64, key: &[u8]) -> u32 {
         let number = u32::try_from(self.values.len()).expect("fewer than 2^32 groups");
         let hashes = &self.hashes;
-        self.table
-            .insert_unique(hash, number, |&number| hashes[number as usize]);
+        self.table.insert_unique(hash, number, |&number| hashes[number as usize]);
         self.hashes.push(hash);
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len());
@@ -153,9 +146,7 @@ impl<V: State + Default> State for Groups<V> {
         for _ in 0..count {
             let key = saved.text()?;
             if last.is_some_and(|last| last >= key) {
-                return Err(LoadError::new(format!(
-                    "the key {key:?} is not in order in its map"
-                )));
+                return Err(LoadError::new(format!("the key {key:?} is not in order in its map")));
             }
             last = Some(key);
             let number = self.add(xxh3_64(key.as_bytes()), key.as_bytes());

@@ -10,9 +10,7 @@ use crate::question::Question;
 use crate::report::Report;
 use crate::state::Reader;
 use crate::wire::exports::tally::aggregator::aggregator as exported;
-use crate::wire::tally::aggregator::types::{
-    self, Batch, Description, Manifest, Refusal as RefusedRow, Table,
-};
+use crate::wire::tally::aggregator::types::{self, Batch, Description, Manifest, Refusal as RefusedRow, Table};
 use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -27,17 +25,13 @@ pub(crate) struct Configured<A: Aggregator> {
 
 impl<A: Aggregator> Configured<A> {
     pub(crate) fn new(settings: &str) -> Result<Self, String> {
-        let settings: A::Settings = serde_json::from_str(settings)
-            .map_err(|error| format!("the settings of {}: {error}", A::NAME))?;
+        let settings: A::Settings =
+            serde_json::from_str(settings).map_err(|error| format!("the settings of {}: {error}", A::NAME))?;
         A::new(&settings).map_err(|error| format!("the settings of {}: {error}", A::NAME))?;
         let mut schema = Schema::default();
         <A::Event<'static> as Event<'static>>::declare(&mut schema);
         A::REFUSALS.iter().for_each(|&reason| schema.refusal(reason));
-        Ok(Self {
-            state_version: A::state_version(&settings),
-            settings,
-            schema,
-        })
+        Ok(Self { state_version: A::state_version(&settings), settings, schema })
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
@@ -47,12 +41,7 @@ impl<A: Aggregator> Configured<A> {
             ordering: A::ORDERING.into(),
             state_version: self.state_version.clone(),
             loads: A::LOADS.iter().map(|&version| version.to_owned()).collect(),
-            refusals: self
-                .schema
-                .refusals
-                .iter()
-                .map(|&reason| reason.to_owned())
-                .collect(),
+            refusals: self.schema.refusals.iter().map(|&reason| reason.to_owned()).collect(),
         }
     }
 
@@ -67,10 +56,7 @@ impl<A: Aggregator> Configured<A> {
         for row in binding.rows() {
             let applied = A::Event::read(&columns, row).and_then(|event| state.apply(&event));
             if let Err(refusal) = applied {
-                refused.push(RefusedRow {
-                    row: row.index() as u32,
-                    reason: self.schema.reason(refusal),
-                });
+                refused.push(RefusedRow { row: row.index() as u32, reason: self.schema.reason(refusal) });
             }
         }
         refused
@@ -102,9 +88,7 @@ impl<A: Aggregator> Configured<A> {
                 self.state_version
             ));
         };
-        loaded
-            .and_then(|()| reader.finish())
-            .map_err(|error| format!("a saved state of {}: {error}", A::NAME))?;
+        loaded.and_then(|()| reader.finish()).map_err(|error| format!("a saved state of {}: {error}", A::NAME))?;
         state.rebuild();
         Ok(state)
     }
@@ -168,14 +152,12 @@ impl<A: Aggregator> exported::GuestAccumulator for Accumulator<A> {
     }
 
     fn apply(&self, events: Batch) -> Vec<RefusedRow> {
-        self.configured
-            .apply(&mut self.state.borrow_mut(), &events)
+        self.configured.apply(&mut self.state.borrow_mut(), &events)
     }
 
     fn merge(&self, later: exported::AccumulatorBorrow<'_>) {
         let later = later.get::<Self>();
-        self.configured
-            .merge(&mut self.state.borrow_mut(), &later.state.borrow());
+        self.configured.merge(&mut self.state.borrow_mut(), &later.state.borrow());
     }
 
     fn save(&self) -> Vec<u8> {
@@ -189,8 +171,7 @@ impl<A: Aggregator> exported::GuestAccumulator for Accumulator<A> {
     }
 
     fn report(&self, question: types::Question) -> Result<Vec<Table>, String> {
-        self.configured
-            .report(&self.state.borrow(), &question.into())
+        self.configured.report(&self.state.borrow(), &question.into())
     }
 }
 

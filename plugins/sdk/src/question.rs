@@ -36,19 +36,12 @@ impl Question {
 
     /// A parameter's value.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(parameter, _)| parameter == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().find(|(parameter, _)| parameter == name).map(|(_, value)| value.as_str())
     }
 
     /// Puts rows in order and keeps those asked for. No two rows may be equal in that order, or it would show how they
     /// came to be in the state. Takes time for all rows only once, for few rows out of many.
-    pub fn page<T>(
-        &self,
-        rows: impl IntoIterator<Item = T>,
-        mut order: impl FnMut(&T, &T) -> Ordering,
-    ) -> Page<T> {
+    pub fn page<T>(&self, rows: impl IntoIterator<Item = T>, mut order: impl FnMut(&T, &T) -> Ordering) -> Page<T> {
         let mut rows: Vec<T> = rows.into_iter().collect();
         let all = rows.len();
         let skip = usize::try_from(self.skip_rows).unwrap_or(all).min(all);
@@ -62,10 +55,7 @@ impl Question {
         }
         rows.sort_unstable_by(&mut order);
         rows.drain(..skip);
-        Page {
-            rows,
-            left_out: (all - end) as u64,
-        }
+        Page { rows, left_out: (all - end) as u64 }
     }
 }
 
@@ -74,9 +64,7 @@ impl From<types::Question> for Question {
         Self {
             tables: question.tables,
             parameters: question.parameters,
-            as_of: Timestamp {
-                micros: question.as_of,
-            },
+            as_of: Timestamp { micros: question.as_of },
             skip_rows: question.skip_rows,
             row_limit: question.row_limit,
         }

@@ -15,10 +15,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self {
-            summary: TableBuilder::new("summary", 0),
-            tables: Vec::new(),
-        }
+        Self { summary: TableBuilder::new("summary", 0), tables: Vec::new() }
     }
 
     /// The summary: a table of one row, so each column gets one value: `.counter("edits", [self.edits])`.
@@ -30,20 +27,13 @@ impl Report {
     /// too, as those of a table never change.
     pub fn table(&mut self, name: &str, left_out: u64) -> &mut TableBuilder {
         self.tables.push(TableBuilder::new(name, left_out));
-        self.tables
-            .last_mut()
-            .expect("a table has just been pushed")
+        self.tables.last_mut().expect("a table has just been pushed")
     }
 
     pub(crate) fn finish(self, question: &Question) -> Result<Vec<Table>, String> {
         let summary = self.summary.finish(Some(1))?;
-        let wanted = self
-            .tables
-            .into_iter()
-            .filter(|table| question.wants(&table.table.name));
-        std::iter::once(Ok(summary))
-            .chain(wanted.map(|table| table.finish(None)))
-            .collect()
+        let wanted = self.tables.into_iter().filter(|table| question.wants(&table.table.name));
+        std::iter::once(Ok(summary)).chain(wanted.map(|table| table.finish(None))).collect()
     }
 }
 
@@ -55,11 +45,7 @@ pub struct TableBuilder {
 
 impl TableBuilder {
     fn new(name: &str, left_out: u64) -> Self {
-        let table = Table {
-            name: name.to_owned(),
-            columns: Vec::new(),
-            rows_left_out: left_out,
-        };
+        let table = Table { name: name.to_owned(), columns: Vec::new(), rows_left_out: left_out };
         Self { table }
     }
 
@@ -69,11 +55,7 @@ impl TableBuilder {
     }
 
     /// A column whose values only grow.
-    pub fn counter<C: Cell>(
-        &mut self,
-        name: &str,
-        cells: impl IntoIterator<Item = C>,
-    ) -> &mut Self {
+    pub fn counter<C: Cell>(&mut self, name: &str, cells: impl IntoIterator<Item = C>) -> &mut Self {
         self.column(Role::Counter, name, cells)
     }
 
@@ -82,16 +64,8 @@ impl TableBuilder {
         self.column(Role::Gauge, name, cells)
     }
 
-    fn column<C: Cell>(
-        &mut self,
-        role: Role,
-        name: &str,
-        cells: impl IntoIterator<Item = C>,
-    ) -> &mut Self {
-        let mut column = Column {
-            values: C::values(),
-            present: Vec::new(),
-        };
+    fn column<C: Cell>(&mut self, role: Role, name: &str, cells: impl IntoIterator<Item = C>) -> &mut Self {
+        let mut column = Column { values: C::values(), present: Vec::new() };
         for cell in cells {
             cell.push(&mut column.values);
             if C::OPTIONAL {
@@ -101,12 +75,7 @@ impl TableBuilder {
         if !column.present.contains(&0) {
             column.present.clear();
         }
-        self.table.columns.push(NamedColumn {
-            name: name.to_owned(),
-            kind: C::KIND,
-            role,
-            column,
-        });
+        self.table.columns.push(NamedColumn { name: name.to_owned(), kind: C::KIND, role, column });
         self
     }
 
@@ -244,10 +213,7 @@ mod tests {
     #[test]
     fn columns_of_different_lengths_are_an_error() {
         let mut report = Report::new();
-        report
-            .table("posts", 0)
-            .key("post", ["a", "b"])
-            .counter("views", [1u64]);
+        report.table("posts", 0).key("post", ["a", "b"]).counter("views", [1u64]);
         assert_eq!(
             report.finish(&Question::default()).unwrap_err(),
             "table \"posts\": column \"views\" has not 2 rows as the table has"
@@ -267,10 +233,7 @@ mod tests {
         report.summary().counter("views", [1u64]);
         report.table("posts", 0);
         report.table("actions", 3);
-        let question = Question {
-            tables: vec!["actions".into()],
-            ..Question::default()
-        };
+        let question = Question { tables: vec!["actions".into()], ..Question::default() };
         let tables = report.finish(&question).unwrap();
         let names: Vec<_> = tables.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(names, ["summary", "actions"]);

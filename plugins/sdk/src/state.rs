@@ -30,9 +30,7 @@ impl<T: State, const N: usize> State for [T; N] {
     }
 
     fn merge(&mut self, later: &Self) {
-        self.iter_mut()
-            .zip(later)
-            .for_each(|(part, later)| part.merge(later));
+        self.iter_mut().zip(later).for_each(|(part, later)| part.merge(later));
     }
 }
 
@@ -65,10 +63,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            total: bytes.len(),
-        }
+        Self { bytes, total: bytes.len() }
     }
 
     /// The next `count` bytes.
@@ -126,11 +121,7 @@ impl<'a> Reader<'a> {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        Err(LoadError::new(format!(
-            "{} bytes are left over after byte {}",
-            self.bytes.len(),
-            self.position()
-        )))
+        Err(LoadError::new(format!("{} bytes are left over after byte {}", self.bytes.len(), self.position())))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], LoadError> {
@@ -163,10 +154,7 @@ mod tests {
             reader.u64().unwrap_err().to_string(),
             "the saved state ends too early: 8 bytes wanted at byte 4, 1 left"
         );
-        assert_eq!(
-            reader.finish().unwrap_err().to_string(),
-            "1 bytes are left over after byte 4"
-        );
+        assert_eq!(reader.finish().unwrap_err().to_string(), "1 bytes are left over after byte 4");
     }
 
     #[test]

@@ -138,7 +138,8 @@ fn batch<L: AsRef<str>>(manifest: &Manifest, lines: &[L], first_sequence: u64) -
             rows.push((offset as u32, index as u32, event));
         }
     }
-    let columns = manifest.fields.iter().map(|field| column(field, rows.iter().map(|row| value(&row.2, field)))).collect();
+    let columns =
+        manifest.fields.iter().map(|field| column(field, rows.iter().map(|row| value(&row.2, field)))).collect();
     Batch {
         first_sequence,
         sequence_offsets: rows.iter().map(|row| row.0).collect(),

@@ -24,17 +24,8 @@ impl<'a> Dictionary<'a> {
             next.set(next.get() + 1);
             next.get()
         });
-        assert_eq!(
-            ends.len(),
-            hashes.len(),
-            "the host gives a hash for every dictionary entry"
-        );
-        Self {
-            number,
-            ends,
-            bytes,
-            hashes,
-        }
+        assert_eq!(ends.len(), hashes.len(), "the host gives a hash for every dictionary entry");
+        Self { number, ends, bytes, hashes }
     }
 
     #[inline]
@@ -59,21 +50,15 @@ pub struct Text<'a> {
 impl<'a> Text<'a> {
     #[inline]
     pub(crate) fn new(dictionary: &'a Dictionary<'a>, code: u32) -> Self {
-        Self {
-            dictionary,
-            code,
-            prefix: 0,
-        }
+        Self { dictionary, code, prefix: 0 }
     }
 
     /// The text without this prefix; none if it has another or nothing follows.
     #[inline]
     pub(crate) fn strip(self, prefix: &str) -> Option<Self> {
         let bytes = self.as_bytes();
-        (bytes.len() > prefix.len() && bytes.starts_with(prefix.as_bytes())).then(|| Self {
-            prefix: self.prefix + prefix.len() as u32,
-            ..self
-        })
+        (bytes.len() > prefix.len() && bytes.starts_with(prefix.as_bytes()))
+            .then(|| Self { prefix: self.prefix + prefix.len() as u32, ..self })
     }
 
     /// The text's bytes, which are UTF-8.
@@ -93,11 +78,7 @@ impl<'a> Text<'a> {
     /// XXH3-64 of the text. Free for whole texts, computed where `prefix = ".."` took something off.
     #[inline]
     pub fn hash(&self) -> u64 {
-        if self.prefix == 0 {
-            self.dictionary.hashes[self.code as usize]
-        } else {
-            xxh3_64(self.as_bytes())
-        }
+        if self.prefix == 0 { self.dictionary.hashes[self.code as usize] } else { xxh3_64(self.as_bytes()) }
     }
 }
 
@@ -139,11 +120,7 @@ pub struct PerText<T> {
 
 impl<T: Copy> Default for PerText<T> {
     fn default() -> Self {
-        Self {
-            dictionary: 0,
-            prefix: 0,
-            values: Vec::new(),
-        }
+        Self { dictionary: 0, prefix: 0, values: Vec::new() }
     }
 }
 

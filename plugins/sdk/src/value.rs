@@ -28,8 +28,7 @@ pub trait Value<'a>: Sized {
 
     /// The column, if it is of the right kind.
     #[doc(hidden)]
-    fn column(column: &'a Column, dictionary: Option<&'a DictionaryOf<'a>>)
-    -> Option<Self::Column>;
+    fn column(column: &'a Column, dictionary: Option<&'a DictionaryOf<'a>>) -> Option<Self::Column>;
 
     /// The value in one row.
     fn get(column: &Self::Column, row: usize) -> Self;
@@ -57,15 +56,9 @@ impl<'a> Value<'a> for Text<'a> {
     const KIND: Kind = Kind::Text;
     type Column = TextColumn<'a>;
 
-    fn column(
-        column: &'a Column,
-        dictionary: Option<&'a DictionaryOf<'a>>,
-    ) -> Option<Self::Column> {
+    fn column(column: &'a Column, dictionary: Option<&'a DictionaryOf<'a>>) -> Option<Self::Column> {
         match &column.values {
-            Values::Text(text) => Some(TextColumn {
-                codes: &text.codes,
-                dictionary: &dictionary?.0,
-            }),
+            Values::Text(text) => Some(TextColumn { codes: &text.codes, dictionary: &dictionary?.0 }),
             _ => None,
         }
     }
@@ -80,10 +73,7 @@ impl<'a> Value<'a> for Json<'a> {
     const KIND: Kind = Kind::Json;
     type Column = TextColumn<'a>;
 
-    fn column(
-        column: &'a Column,
-        dictionary: Option<&'a DictionaryOf<'a>>,
-    ) -> Option<Self::Column> {
+    fn column(column: &'a Column, dictionary: Option<&'a DictionaryOf<'a>>) -> Option<Self::Column> {
         <Text<'a> as Value<'a>>::column(column, dictionary)
     }
 
@@ -153,14 +143,8 @@ impl<'a, V: Value<'a>> Value<'a> for Option<V> {
     const OPTIONAL: bool = true;
     type Column = OptionalColumn<'a, V::Column>;
 
-    fn column(
-        column: &'a Column,
-        dictionary: Option<&'a DictionaryOf<'a>>,
-    ) -> Option<Self::Column> {
-        Some(OptionalColumn {
-            present: &column.present,
-            column: V::column(column, dictionary)?,
-        })
+    fn column(column: &'a Column, dictionary: Option<&'a DictionaryOf<'a>>) -> Option<Self::Column> {
+        Some(OptionalColumn { present: &column.present, column: V::column(column, dictionary)? })
     }
 
     #[inline]

@@ -32,9 +32,20 @@ fn counts_per_post_and_in_all() {
     assert_eq!(posts[0], ["1", "1", "1", "0", "0", "0", "0", "3"]);
     assert_eq!(posts[1], ["2", "1", "0", "0", "1", "1", "1", "2"]);
     assert_eq!(harness.table("posts", 1, 1).0, [posts[1].clone()]);
-    assert_eq!(harness.table("actions", 0, 2), (vec![vec!["view".into(), "2".into()], vec!["play".into(), "1".into()],
-        vec!["pause".into(), "0".into()], vec!["unmute".into(), "1".into()], vec!["carousel_left".into(), "1".into()],
-        vec!["carousel_right".into(), "1".into()]], 0));
+    assert_eq!(
+        harness.table("actions", 0, 2),
+        (
+            vec![
+                vec!["view".into(), "2".into()],
+                vec!["play".into(), "1".into()],
+                vec!["pause".into(), "0".into()],
+                vec!["unmute".into(), "1".into()],
+                vec!["carousel_left".into(), "1".into()],
+                vec!["carousel_right".into(), "1".into()]
+            ],
+            0
+        )
+    );
 }
 
 #[test]

@@ -16,19 +16,11 @@ pub fn complaints(files: &[Source]) -> Vec<String> {
         .collect();
     let tests: Vec<&str> = files
         .iter()
-        .filter(|file| {
-            file.path.ends_with(".rs")
-                && !file.path.starts_with(FOLDER)
-                && !file.path.starts_with("xtask/")
-        })
+        .filter(|file| file.path.ends_with(".rs") && !file.path.starts_with(FOLDER) && !file.path.starts_with("xtask/"))
         .map(|file| file.text.as_str())
         .collect();
     let used = |name: &&str| tests.iter().any(|text| mentions(text, name));
-    names
-        .into_iter()
-        .filter(|name| !used(name))
-        .map(|name| format!("{FOLDER}{name}: no test names it"))
-        .collect()
+    names.into_iter().filter(|name| !used(name)).map(|name| format!("{FOLDER}{name}: no test names it")).collect()
 }
 
 fn mentions(text: &str, name: &str) -> bool {
@@ -45,10 +37,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> Source {
-        Source {
-            path: path.into(),
-            text: text.into(),
-        }
+        Source { path: path.into(), text: text.into() }
     }
 
     #[test]

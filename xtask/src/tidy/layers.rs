@@ -3,46 +3,17 @@
 use crate::packages::{Dependency, Package};
 
 const EVENT: &str = "tally-event";
-const STAGES: [&str; 7] = [
-    "tally-ingest",
-    "tally-wal",
-    "tally-aggregate",
-    "tally-plugin",
-    "tally-state",
-    "tally-sink",
-    "tally-query",
-];
+const STAGES: [&str; 7] =
+    ["tally-ingest", "tally-wal", "tally-aggregate", "tally-plugin", "tally-state", "tally-sink", "tally-query"];
 
 /// Crates of others that belong to few of ours: the name, who may use it, and why only they.
 const KEPT_TO: [(&str, &[&str], &str); 6] = [
     ("wasmtime", &["tally-plugin"], "one crate knows the sandbox"),
-    (
-        "redb",
-        &["tally-state"],
-        "one crate knows the state store's engine",
-    ),
+    ("redb", &["tally-state"], "one crate knows the state store's engine"),
     ("axum", &["tally-query"], "one crate speaks HTTP"),
-    (
-        "notify",
-        &["tally-daemon"],
-        "only the daemon watches folders",
-    ),
-    (
-        "clap",
-        &["tally-cli", "xtask"],
-        "only programs have a command line",
-    ),
-    (
-        "tokio",
-        &[
-            "tally-ingest",
-            "tally-query",
-            "tally-daemon",
-            "tally-cli",
-            "tally-tests",
-        ],
-        "the rest is synchronous",
-    ),
+    ("notify", &["tally-daemon"], "only the daemon watches folders"),
+    ("clap", &["tally-cli", "xtask"], "only programs have a command line"),
+    ("tokio", &["tally-ingest", "tally-query", "tally-daemon", "tally-cli", "tally-tests"], "the rest is synchronous"),
 ];
 
 /// Every dependency that points the wrong way.
@@ -50,18 +21,10 @@ pub fn complaints(members: &[Package]) -> Vec<String> {
     let ours: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
     let mut complaints = Vec::new();
     for member in members {
-        let plugin = member
-            .folder()
-            .parent()
-            .is_some_and(|folder| folder.ends_with("plugins"));
+        let plugin = member.folder().parent().is_some_and(|folder| folder.ends_with("plugins"));
         for dependency in &member.dependencies {
-            if ours.contains(&dependency.name.as_str())
-                && !allowed(&member.name, plugin, dependency)
-            {
-                complaints.push(format!(
-                    "{} must not depend on {}",
-                    member.name, dependency.name
-                ));
+            if ours.contains(&dependency.name.as_str()) && !allowed(&member.name, plugin, dependency) {
+                complaints.push(format!("{} must not depend on {}", member.name, dependency.name));
             }
             complaints.extend(kept_to(&member.name, dependency));
         }
@@ -104,23 +67,13 @@ mod tests {
             source: None,
             dependencies: dependencies
                 .iter()
-                .map(|(name, kind)| Dependency {
-                    name: (*name).into(),
-                    kind: (*kind).into(),
-                })
+                .map(|(name, kind)| Dependency { name: (*name).into(), kind: (*kind).into() })
                 .collect(),
         }
     }
 
     fn check<const N: usize>(members: [Package; N]) -> Vec<String> {
-        let others = [
-            "tally-event",
-            "tally-wal",
-            "tally-state",
-            "tally-daemon",
-            "tally-testkit",
-            "tally-sdk",
-        ];
+        let others = ["tally-event", "tally-wal", "tally-state", "tally-daemon", "tally-testkit", "tally-sdk"];
         let others = others.iter().map(|name| package("host", name, &[]));
         complaints(&members.into_iter().chain(others).collect::<Vec<_>>())
     }
@@ -128,25 +81,9 @@ mod tests {
     #[test]
     fn the_drawn_direction_is_fine() {
         let members = [
-            package(
-                "host",
-                "tally-cli",
-                &[("tally-daemon", "normal"), ("clap", "normal")],
-            ),
-            package(
-                "host",
-                "tally-daemon",
-                &[
-                    ("tally-wal", "normal"),
-                    ("tally-event", "normal"),
-                    ("tokio", "normal"),
-                ],
-            ),
-            package(
-                "host",
-                "tally-wal",
-                &[("tally-testkit", "dev"), ("crc32c", "normal")],
-            ),
+            package("host", "tally-cli", &[("tally-daemon", "normal"), ("clap", "normal")]),
+            package("host", "tally-daemon", &[("tally-wal", "normal"), ("tally-event", "normal"), ("tokio", "normal")]),
+            package("host", "tally-wal", &[("tally-testkit", "dev"), ("crc32c", "normal")]),
             package("plugins", "video-actions", &[("tally-sdk", "normal")]),
         ];
         assert_eq!(check(members), Vec::<String>::new());
@@ -165,24 +102,12 @@ mod tests {
             ("xtask", "tally-event", "normal"),
             ("tally-daemon", "wasmtime", "normal"),
         ] {
-            assert_eq!(
-                check([package("host", name, &[(to, kind)])]).len(),
-                1,
-                "{name} -> {to} ({kind})"
-            );
+            assert_eq!(check([package("host", name, &[(to, kind)])]).len(), 1, "{name} -> {to} ({kind})");
         }
     }
 
     #[test]
     fn a_plugin_depends_on_the_sdk_alone() {
-        assert_eq!(
-            check([package(
-                "plugins",
-                "video-actions",
-                &[("tally-event", "normal")]
-            )])
-            .len(),
-            1
-        );
+        assert_eq!(check([package("plugins", "video-actions", &[("tally-event", "normal")])]).len(), 1);
     }
 }

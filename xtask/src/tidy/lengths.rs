@@ -28,33 +28,23 @@ pub fn complaints(files: &[Source], list: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let long = long(files);
     let mut listed = BTreeMap::new();
-    for line in list
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-    {
-        match line
-            .split_once(' ')
-            .and_then(|(lines, path)| Some((path, lines.parse::<usize>().ok()?)))
-        {
+    for line in list.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        match line.split_once(' ').and_then(|(lines, path)| Some((path, lines.parse::<usize>().ok()?))) {
             Some((path, lines)) => drop(listed.insert(path, lines)),
             None => complaints.push(format!("{LIST}: not a length and a path: {line}")),
         }
     }
     for (path, lines) in &long {
         match listed.get(path) {
-            None => complaints.push(format!(
-                "{path}: {lines} lines, more than {LIMIT}: split it by what it does"
-            )),
-            Some(most) if lines > most => complaints.push(format!(
-                "{path}: {lines} lines, more than the {most} it had"
-            )),
+            None => complaints.push(format!("{path}: {lines} lines, more than {LIMIT}: split it by what it does")),
+            Some(most) if lines > most => {
+                complaints.push(format!("{path}: {lines} lines, more than the {most} it had"))
+            }
             Some(_) => {}
         }
     }
     for path in listed.keys().filter(|path| !long.contains_key(**path)) {
-        complaints.push(format!(
-            "{LIST}: {path} is short enough now; take it off the list"
-        ));
+        complaints.push(format!("{LIST}: {path} is short enough now; take it off the list"));
     }
     complaints
 }
@@ -70,32 +60,17 @@ mod tests {
     use super::*;
 
     fn file(path: &str, lines: usize) -> Source {
-        Source {
-            path: path.into(),
-            text: "x\n".repeat(lines),
-        }
+        Source { path: path.into(), text: "x\n".repeat(lines) }
     }
 
     #[test]
     fn the_ratchet_only_tightens() {
-        let files = [
-            file("a.rs", LIMIT),
-            file("b.rs", LIMIT + 1),
-            file("c.md", LIMIT * 9),
-        ];
+        let files = [file("a.rs", LIMIT), file("b.rs", LIMIT + 1), file("c.md", LIMIT * 9)];
         assert_eq!(complaints(&files, "").len(), 1);
         let blessed = list(&files);
         assert_eq!(complaints(&files, &blessed), Vec::<String>::new());
-        assert_eq!(
-            complaints(&[file("b.rs", LIMIT + 2)], &blessed).len(),
-            1,
-            "it grew"
-        );
-        assert_eq!(
-            complaints(&[file("b.rs", LIMIT)], &blessed).len(),
-            1,
-            "its entry is stale"
-        );
+        assert_eq!(complaints(&[file("b.rs", LIMIT + 2)], &blessed).len(), 1, "it grew");
+        assert_eq!(complaints(&[file("b.rs", LIMIT)], &blessed).len(), 1, "its entry is stale");
         assert_eq!(complaints(&[], "nonsense\n").len(), 1);
     }
 }

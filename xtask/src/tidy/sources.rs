@@ -16,25 +16,15 @@ const FORBIDDEN: [(&str, &str, &str); 9] = [
 ];
 
 /// File names that say nothing about what is inside.
-const EMPTY_NAMES: [&str; 8] = [
-    "util", "utils", "helper", "helpers", "common", "misc", "manager", "stuff",
-];
+const EMPTY_NAMES: [&str; 8] = ["util", "utils", "helper", "helpers", "common", "misc", "manager", "stuff"];
 
 /// Complaints about one file.
 pub fn complaints(file: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
     if file.path.ends_with(".rs") && !file.text.starts_with("//!") {
-        complaints.push(format!(
-            "{}: starts without a `//!` header that says what it is for",
-            file.path
-        ));
+        complaints.push(format!("{}: starts without a `//!` header that says what it is for", file.path));
     }
-    let stem = file
-        .path
-        .rsplit('/')
-        .next()
-        .and_then(|name| name.split('.').next())
-        .unwrap_or_default();
+    let stem = file.path.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
     if EMPTY_NAMES.contains(&stem) {
         complaints.push(format!("{}: a name that says nothing", file.path));
     }
@@ -47,9 +37,7 @@ pub fn complaints(file: &Source) -> Vec<String> {
             }
         }
         if names_an_issue(line) {
-            complaints.push(format!(
-                "{place}: names an issue or a requirement by number; say what it is about"
-            ));
+            complaints.push(format!("{place}: names an issue or a requirement by number; say what it is about"));
         }
     }
     complaints
@@ -60,10 +48,7 @@ fn names_an_issue(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     ["issue ", "issue #", "issues #", "s0-"].iter().any(|word| {
         line.match_indices(word).any(|(at, _)| {
-            let begins = line[..at]
-                .chars()
-                .next_back()
-                .is_none_or(|before| !before.is_ascii_alphanumeric());
+            let begins = line[..at].chars().next_back().is_none_or(|before| !before.is_ascii_alphanumeric());
             begins && line[at + word.len()..].starts_with(|after: char| after.is_ascii_digit())
         })
     })
@@ -74,11 +59,7 @@ mod tests {
     use super::*;
 
     fn check(path: &str, text: &str) -> usize {
-        complaints(&Source {
-            path: path.into(),
-            text: text.into(),
-        })
-        .len()
+        complaints(&Source { path: path.into(), text: text.into() }).len()
     }
 
     #[test]
@@ -87,11 +68,7 @@ mod tests {
         assert_eq!(check("a.rs", "fn main() {}\n"), 1, "no header");
         assert_eq!(check("notes.md", "# Notes\n"), 0);
         for (first, second, _) in FORBIDDEN {
-            assert_eq!(
-                check("a.rs", &format!("//! A file.\n// {first}{second}\n")),
-                1,
-                "{first}{second}"
-            );
+            assert_eq!(check("a.rs", &format!("//! A file.\n// {first}{second}\n")), 1, "{first}{second}");
         }
         assert_eq!(check("host/x/src/utils.rs", "//! A file.\n"), 1);
     }

@@ -37,9 +37,7 @@ pub struct Private {
 impl Private {
     /// Makes `cargo` compile with this toolchain.
     pub fn apply(&self, cargo: &mut Command, flags: &mut Vec<String>) {
-        cargo
-            .env("RUSTC", self.usr.join("bin/rustc"))
-            .env("LD_LIBRARY_PATH", &self.libraries);
+        cargo.env("RUSTC", self.usr.join("bin/rustc")).env("LD_LIBRARY_PATH", &self.libraries);
         flags.push(format!("--remap-path-prefix={}=rust", self.usr.display()));
         // Cargo does not notice a rebuilt sysroot: without its identity in the flags, old target folders fail with
         // "can't find crate".
@@ -59,43 +57,24 @@ pub fn find_or_make(project: &Project, tools: &Path) -> Result<Private> {
         fs::write(&ready, "")?;
     }
     let usr = prefix.join("usr");
-    let std = rlibs(&std_folder(&usr))?
-        .into_iter()
-        .find(|path| name_of(path).starts_with("libstd-"));
-    let std = std.with_context(|| {
-        format!(
-            "no std in {}; remove that folder and try again",
-            prefix.display()
-        )
-    })?;
+    let std = rlibs(&std_folder(&usr))?.into_iter().find(|path| name_of(path).starts_with("libstd-"));
+    let std = std.with_context(|| format!("no std in {}; remove that folder and try again", prefix.display()))?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&fs::read(&std)?);
-    Ok(Private {
-        libraries: libraries(&usr)?,
-        identity: format!("{:016x}", hasher.finish()),
-        usr,
-    })
+    Ok(Private { libraries: libraries(&usr)?, identity: format!("{:016x}", hasher.finish()), usr })
 }
 
 fn make(project: &Project, prefix: &Path, tools: &Path) -> Result<()> {
-    say(format!(
-        "making a private Wasm toolchain in {} (about a minute, once)",
-        project.show(prefix)
-    ));
+    say(format!("making a private Wasm toolchain in {} (about a minute, once)", project.show(prefix)));
     if prefix.exists() {
-        fs::remove_dir_all(prefix)
-            .with_context(|| format!("cannot remove the unfinished {}", prefix.display()))?;
+        fs::remove_dir_all(prefix).with_context(|| format!("cannot remove the unfinished {}", prefix.display()))?;
     }
     let debs = prefix.join("debs");
     fs::create_dir_all(&debs)?;
     let apt = Apt::prepare(prefix)?;
     let packages = apt.packages()?;
     say(format!("downloading {}", packages.join(" ")));
-    run(apt
-        .command("apt-get")
-        .args(["--quiet", "--quiet", "download"])
-        .args(&packages)
-        .current_dir(&debs))?;
+    run(apt.command("apt-get").args(["--quiet", "--quiet", "download"]).args(&packages).current_dir(&debs))?;
     unpack(&debs, prefix)?;
     let usr = prefix.join("usr");
     link_lld(&usr, tools)?;
@@ -112,34 +91,21 @@ struct Apt {
 impl Apt {
     fn prepare(prefix: &Path) -> Result<Self> {
         // apt drops root's rights for downloads and then cannot write here; it warns about that, and goes on.
-        let mut apt = Apt {
-            options: vec!["-o".into(), "APT::Sandbox::User=root".into()],
-        };
+        let mut apt = Apt { options: vec!["-o".into(), "APT::Sandbox::User=root".into()] };
         if apt.compiler_version().is_ok() {
             return Ok(apt);
         }
         say("this machine's package lists name no usable compiler; fetching private ones");
-        for (option, folder) in [
-            ("Dir::State::Lists", "apt/lists/partial"),
-            ("Dir::Cache", "apt/cache/archives/partial"),
-        ] {
+        for (option, folder) in
+            [("Dir::State::Lists", "apt/lists/partial"), ("Dir::Cache", "apt/cache/archives/partial")]
+        {
             let folder = prefix.join(folder);
             fs::create_dir_all(&folder)?;
-            let base = folder
-                .ancestors()
-                .nth(if option == "Dir::Cache" { 2 } else { 1 })
-                .unwrap_or(prefix);
+            let base = folder.ancestors().nth(if option == "Dir::Cache" { 2 } else { 1 }).unwrap_or(prefix);
             apt.options.push("-o".into());
-            apt.options
-                .push(format!("{option}={}", base.display()).into());
+            apt.options.push(format!("{option}={}", base.display()).into());
         }
-        ensure!(
-            run_within(
-                apt.command("apt-get").args(["--quiet", "update"]),
-                UPDATE_LIMIT
-            )?,
-            "apt-get update failed"
-        );
+        ensure!(run_within(apt.command("apt-get").args(["--quiet", "update"]), UPDATE_LIMIT)?, "apt-get update failed");
         apt.compiler_version()?;
         Ok(apt)
     }
@@ -152,39 +118,20 @@ impl Apt {
 
     fn compiler_version(&self) -> Result<()> {
         let policy = output(self.command("apt-cache").args(["policy", "rustc-web"]))?;
-        let candidate = policy
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("Candidate: "))
-            .unwrap_or("(none)");
-        let version = release(candidate)
-            .with_context(|| format!("Debian offers no rustc-web ({candidate})"))?;
-        ensure!(
-            version >= OLDEST,
-            "Debian offers rustc-web {candidate}, which is too old"
-        );
+        let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: ")).unwrap_or("(none)");
+        let version = release(candidate).with_context(|| format!("Debian offers no rustc-web ({candidate})"))?;
+        ensure!(version >= OLDEST, "Debian offers rustc-web {candidate}, which is too old");
         Ok(())
     }
 
     /// The compiler, and the libraries it needs that this machine does not have.
     fn packages(&self) -> Result<Vec<String>> {
-        let only_depends = [
-            "recommends",
-            "suggests",
-            "conflicts",
-            "breaks",
-            "replaces",
-            "enhances",
-        ];
+        let only_depends = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
         let mut command = self.command("apt-cache");
-        command
-            .args(["depends", "--recurse"])
-            .args(only_depends.map(|kind| format!("--no-{kind}")));
+        command.args(["depends", "--recurse"]).args(only_depends.map(|kind| format!("--no-{kind}")));
         let closure = output(command.arg("libstd-rust-web-dev"))?;
         let mut packages: Vec<String> = COMPILER.map(str::to_owned).to_vec();
-        for name in closure
-            .lines()
-            .filter(|line| !line.starts_with([' ', '<', '|']))
-        {
+        for name in closure.lines().filter(|line| !line.starts_with([' ', '<', '|'])) {
             let ours = name.starts_with("libstd-rust-web");
             if !packages.iter().any(|known| known == name) && (ours || !installed(name)) {
                 packages.push(name.to_owned());
@@ -195,11 +142,7 @@ impl Apt {
 }
 
 fn installed(package: &str) -> bool {
-    let status = output(Command::new("dpkg-query").args([
-        "--show",
-        "--showformat=${db:Status-Status}",
-        package,
-    ]));
+    let status = output(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
     status.is_ok_and(|status| status.trim() == "installed")
 }
 
@@ -211,10 +154,7 @@ fn release(version: &str) -> Option<(u32, u32)> {
 
 fn unpack(debs: &Path, prefix: &Path) -> Result<()> {
     for entry in fs::read_dir(debs)? {
-        run(Command::new("dpkg-deb")
-            .arg("--extract")
-            .arg(entry?.path())
-            .arg(prefix))?;
+        run(Command::new("dpkg-deb").arg("--extract").arg(entry?.path()).arg(prefix))?;
     }
     // Most of the sources are the compiler's own; only library/ is compiled here.
     for entry in fs::read_dir(prefix.join("usr/src"))? {
@@ -230,10 +170,7 @@ fn unpack(debs: &Path, prefix: &Path) -> Result<()> {
 
 /// Debian's rustc looks for `rust-lld` in its own sysroot.
 fn link_lld(usr: &Path, tools: &Path) -> Result<()> {
-    let host = tools
-        .parent()
-        .and_then(Path::file_name)
-        .context("the linkers' folder names no host")?;
+    let host = tools.parent().and_then(Path::file_name).context("the linkers' folder names no host")?;
     let folder = usr.join("lib/rustlib").join(host).join("bin");
     fs::create_dir_all(&folder)?;
     symlink(tools.join("rust-lld"), folder.join("rust-lld")).context("cannot link rust-lld")
@@ -251,17 +188,9 @@ fn build_std(project: &Project, prefix: &Path, usr: &Path) -> Result<()> {
     // Without bitcode, a guest with `lto = true` does not link.
     flags.push("-Cembed-bitcode=yes".to_owned());
     let mut cargo = project.cargo();
-    cargo
-        .env_remove("RUSTFLAGS")
-        .env_remove("RUSTC_WRAPPER")
-        .env_remove("RUSTC_WORKSPACE_WRAPPER");
-    cargo
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTC", usr.join("bin/rustc"))
-        .env("LD_LIBRARY_PATH", libraries(usr)?);
-    cargo
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env("CARGO_TARGET_DIR", seed.join("target"));
+    cargo.env_remove("RUSTFLAGS").env_remove("RUSTC_WRAPPER").env_remove("RUSTC_WORKSPACE_WRAPPER");
+    cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", usr.join("bin/rustc")).env("LD_LIBRARY_PATH", libraries(usr)?);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("CARGO_TARGET_DIR", seed.join("target"));
     // Empty std features: no backtrace code.
     cargo.args([
         "build",
@@ -300,14 +229,9 @@ fn std_folder(usr: &Path) -> PathBuf {
 
 fn rlibs(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-    {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "rlib")
-        {
+        if path.extension().is_some_and(|extension| extension == "rlib") {
             found.push(path);
         }
     }
@@ -315,9 +239,7 @@ fn rlibs(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The folder of the compiler's shared library, whose name depends on the processor.
@@ -325,11 +247,7 @@ fn libraries(usr: &Path) -> Result<PathBuf> {
     for entry in fs::read_dir(usr.join("lib"))? {
         let folder = entry?.path();
         let names = fs::read_dir(&folder).into_iter().flatten().flatten();
-        if names.into_iter().any(|file| {
-            file.file_name()
-                .to_string_lossy()
-                .starts_with("librustc_driver-")
-        }) {
+        if names.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("librustc_driver-")) {
             return Ok(folder);
         }
     }

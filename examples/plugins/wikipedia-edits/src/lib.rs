@@ -143,7 +143,10 @@ mod tests {
         assert_eq!(harness.summary("edits"), "3");
         assert_eq!(harness.summary("delta"), "3");
         assert_eq!(harness.summary("unique_users"), "1");
-        assert_eq!(harness.table("pages", 0, 1), (vec![vec!["b".into(), "2".into(), "10".into(), "2".into(), "4".into()]], 1));
+        assert_eq!(
+            harness.table("pages", 0, 1),
+            (vec![vec!["b".into(), "2".into(), "10".into(), "2".into(), "4".into()]], 1)
+        );
         assert_eq!(harness.table("countries", 0, 0).0.len(), 1);
     }
 

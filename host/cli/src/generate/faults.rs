@@ -24,49 +24,28 @@ pub const INVALID: [(&str, Fault); 20] = [
         line.head("action", to);
         to.extend_from_slice(b"\",}");
     }),
-    ("invalid_json", |line, to| {
-        with(line, "user_name", b"nobody", to)
-    }),
-    ("invalid_json", |line, to| {
-        with(line, "note", b"\"a\tb\"", to)
-    }),
-    ("invalid_json", |line, to| {
-        with(line, "note", br#""\x41""#, to)
-    }),
+    ("invalid_json", |line, to| with(line, "user_name", b"nobody", to)),
+    ("invalid_json", |line, to| with(line, "note", b"\"a\tb\"", to)),
+    ("invalid_json", |line, to| with(line, "note", br#""\x41""#, to)),
     ("invalid_json", |line, to| with(line, "count", b"007", to)),
     ("invalid_json", |line, to| {
         line.action(to);
         to.push(b' ');
         line.action(to);
     }),
-    ("invalid_utf8", |line, to| {
-        with(line, "note", b"\"\xff\xfe\"", to)
-    }),
+    ("invalid_utf8", |line, to| with(line, "note", b"\"\xff\xfe\"", to)),
     ("too_deep", |line, to| {
-        with(
-            line,
-            "deep",
-            &[[b'['; TOO_DEEP], [b']'; TOO_DEEP]].concat(),
-            to,
-        );
+        with(line, "deep", &[[b'['; TOO_DEEP], [b']'; TOO_DEEP]].concat(), to);
     }),
-    ("not_an_object", |_, to| {
-        to.extend_from_slice(br#"["action","view"]"#)
-    }),
+    ("not_an_object", |_, to| to.extend_from_slice(br#"["action","view"]"#)),
     ("not_an_object", |_, to| to.extend_from_slice(b"42")),
     ("missing_type", |line, to| typed(line, None, to)),
     ("missing_type", |line, to| typed(line, Some(b"null"), to)),
     ("invalid_type", |line, to| typed(line, Some(b"7"), to)),
     ("invalid_type", |line, to| typed(line, Some(b"\"\""), to)),
-    ("invalid_timestamp", |line, to| {
-        timed(line, b"\"yesterday\"", to)
-    }),
-    ("invalid_timestamp", |line, to| {
-        timed(line, b"\"2026-02-30T10:00:00Z\"", to)
-    }),
-    ("invalid_timestamp", |line, to| {
-        timed(line, b"1769508000", to)
-    }),
+    ("invalid_timestamp", |line, to| timed(line, b"\"yesterday\"", to)),
+    ("invalid_timestamp", |line, to| timed(line, b"\"2026-02-30T10:00:00Z\"", to)),
+    ("invalid_timestamp", |line, to| timed(line, b"1769508000", to)),
     ("refused_by_all", |line, to| user(line, None, to)),
     ("refused_by_all", |line, to| user(line, Some(b"12345"), to)),
 ];
@@ -95,9 +74,7 @@ pub fn unsubscribed(line: &Line, to: &mut Vec<u8>) {
         }
         2 => {
             line.head("login", to);
-            to.extend_from_slice(
-                b"\",\"method\":\"password\",\"device\":{\"os\":\"linux\",\"known\":true}}",
-            );
+            to.extend_from_slice(b"\",\"method\":\"password\",\"device\":{\"os\":\"linux\",\"known\":true}}");
         }
         // Looks like an action; only its type differs.
         _ => {
@@ -140,38 +117,17 @@ fn with(line: &Line, name: &str, value: &[u8], to: &mut Vec<u8>) {
 /// An action whose type is absent or as given.
 fn typed(line: &Line, value: Option<&[u8]>, to: &mut Vec<u8>) {
     let head = value.map_or(Vec::new(), |value| [b"\"type\":", value, b","].concat());
-    rest(
-        line,
-        &head,
-        None,
-        &quoted(&line.timestamp),
-        Some(&quoted(&user_id(line))),
-        to,
-    );
+    rest(line, &head, None, &quoted(&line.timestamp), Some(&quoted(&user_id(line))), to);
 }
 
 /// An action whose timestamp is as given.
 fn timed(line: &Line, value: &[u8], to: &mut Vec<u8>) {
-    rest(
-        line,
-        br#""type":"action","#,
-        None,
-        value,
-        Some(&quoted(&user_id(line))),
-        to,
-    );
+    rest(line, br#""type":"action","#, None, value, Some(&quoted(&user_id(line))), to);
 }
 
 /// An action whose user is absent or as given.
 fn user(line: &Line, value: Option<&[u8]>, to: &mut Vec<u8>) {
-    rest(
-        line,
-        br#""type":"action","#,
-        None,
-        &quoted(&line.timestamp),
-        value,
-        to,
-    );
+    rest(line, br#""type":"action","#, None, &quoted(&line.timestamp), value, to);
 }
 
 fn rest(

@@ -21,24 +21,14 @@ pub enum Exponent {
 impl Popularity {
     /// `count` indices; index 0 is the most popular.
     pub fn zipf(count: u32, exponent: Exponent) -> Self {
-        Popularity {
-            slots: alias(
-                &(1..=count)
-                    .map(|rank| weight(rank, exponent))
-                    .collect::<Vec<_>>(),
-            ),
-        }
+        Popularity { slots: alias(&(1..=count).map(|rank| weight(rank, exponent)).collect::<Vec<_>>()) }
     }
 
     /// The index that 64 random bits stand for.
     pub fn draw(&self, bits: u64) -> u32 {
         let slot = ((u128::from(bits >> 32) * self.slots.len() as u128) >> 32) as usize;
         let cell = self.slots[slot];
-        if bits & 0xffff_ffff < cell >> 32 {
-            slot as u32
-        } else {
-            cell as u32
-        }
+        if bits & 0xffff_ffff < cell >> 32 { slot as u32 } else { cell as u32 }
     }
 }
 
@@ -66,15 +56,9 @@ fn alias(weights: &[u64]) -> Vec<u64> {
     let count = weights.len() as u128;
     let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
     // Scaled by `count`, an average weight is exactly `total`.
-    let mut scaled: Vec<u128> = weights
-        .iter()
-        .map(|weight| u128::from(*weight) * count)
-        .collect();
-    let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-        (0..weights.len()).partition(|index| scaled[*index] < total);
-    let mut slots: Vec<u64> = (0..weights.len() as u64)
-        .map(|index| (0xffff_ffff << 32) | index)
-        .collect();
+    let mut scaled: Vec<u128> = weights.iter().map(|weight| u128::from(*weight) * count).collect();
+    let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|index| scaled[*index] < total);
+    let mut slots: Vec<u64> = (0..weights.len() as u64).map(|index| (0xffff_ffff << 32) | index).collect();
     while let (Some(less), Some(more)) = (small.pop(), large.last().copied()) {
         let bound = ((scaled[less] << 32) / total) as u64;
         slots[less] = (bound << 32) | more as u64;
@@ -105,19 +89,13 @@ mod tests {
 
     #[test]
     fn shares_follow_the_law() {
-        for (count, exponent, power) in [
-            (1_000_000, Exponent::One, 1.0),
-            (10_000, Exponent::OneAndATenth, 1.1f64),
-        ] {
+        for (count, exponent, power) in [(1_000_000, Exponent::One, 1.0), (10_000, Exponent::OneAndATenth, 1.1f64)] {
             let shares = shares(&Popularity::zipf(count, exponent));
             let sum: f64 = (1..=count).map(|rank| f64::from(rank).powf(-power)).sum();
             for rank in [1, 2, 3, 10, 100, 1000, count / 2, count] {
                 let expected = f64::from(rank).powf(-power) / sum;
                 let share = shares[rank as usize - 1];
-                assert!(
-                    (share / expected - 1.0).abs() < 0.005,
-                    "rank {rank} of {count}: {share} for {expected}"
-                );
+                assert!((share / expected - 1.0).abs() < 0.005, "rank {rank} of {count}: {share} for {expected}");
             }
         }
     }
@@ -129,8 +107,7 @@ mod tests {
             assert!(popularity.draw(bits) < 3);
         }
         let grid = (0..8u64).flat_map(|slot| (0..8u64).map(move |part| slot << 61 | part << 29));
-        let drawn: std::collections::BTreeSet<u32> =
-            grid.map(|bits| popularity.draw(bits)).collect();
+        let drawn: std::collections::BTreeSet<u32> = grid.map(|bits| popularity.draw(bits)).collect();
         assert_eq!(drawn.len(), 3);
     }
 

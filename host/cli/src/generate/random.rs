@@ -34,9 +34,7 @@ pub enum Purpose {
 impl Draws {
     /// The numbers of line `line` (from 0) under `seed`.
     pub fn new(seed: u64, line: u64) -> Self {
-        Draws(
-            mixed(seed.wrapping_add(GAMMA)).wrapping_add(line.wrapping_mul(GAMMA.wrapping_mul(8))),
-        )
+        Draws(mixed(seed.wrapping_add(GAMMA)).wrapping_add(line.wrapping_mul(GAMMA.wrapping_mul(8))))
     }
 
     /// The number for `purpose`.
@@ -72,11 +70,7 @@ impl FromStr for Share {
             Some(digits) => (digits, 100.0),
             None => (text, 1.0),
         };
-        let share = digits
-            .trim()
-            .parse::<f64>()
-            .map_err(|error| format!("{error}; write 0.01 or 1%"))?
-            / unit;
+        let share = digits.trim().parse::<f64>().map_err(|error| format!("{error}; write 0.01 or 1%"))? / unit;
         if !(0.0..=1.0).contains(&share) {
             return Err("a share lies between 0 and 1 (or 0% and 100%)".into());
         }
@@ -98,34 +92,15 @@ mod tests {
     #[test]
     fn splitmix_is_the_published_one() {
         // The first outputs of SplitMix64 seeded with 1234567.
-        let outputs: Vec<u64> = (1..=3)
-            .map(|n| mixed(1_234_567u64.wrapping_add(GAMMA.wrapping_mul(n))))
-            .collect();
-        assert_eq!(
-            outputs,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        let outputs: Vec<u64> = (1..=3).map(|n| mixed(1_234_567u64.wrapping_add(GAMMA.wrapping_mul(n)))).collect();
+        assert_eq!(outputs, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
     fn lines_and_purposes_do_not_share_numbers() {
-        let purposes = [
-            Purpose::Kind,
-            Purpose::User,
-            Purpose::Post,
-            Purpose::Time,
-            Purpose::Detail,
-        ];
-        let numbers =
-            (0..1000).flat_map(|line| purposes.map(|purpose| Draws::new(1, line).get(purpose)));
-        assert_eq!(
-            numbers.collect::<std::collections::HashSet<_>>().len(),
-            5000
-        );
+        let purposes = [Purpose::Kind, Purpose::User, Purpose::Post, Purpose::Time, Purpose::Detail];
+        let numbers = (0..1000).flat_map(|line| purposes.map(|purpose| Draws::new(1, line).get(purpose)));
+        assert_eq!(numbers.collect::<std::collections::HashSet<_>>().len(), 5000);
     }
 
     #[test]

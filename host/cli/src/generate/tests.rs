@@ -18,15 +18,7 @@ fn share(text: &str) -> Share {
 
 /// Everything that can be in a workload, often.
 fn everything(wide: bool) -> Mix {
-    Mix::new(
-        share("0.05"),
-        share("0.1"),
-        share("0.04"),
-        share("0.1"),
-        share("0.2"),
-        wide,
-    )
-    .unwrap()
+    Mix::new(share("0.05"), share("0.1"), share("0.04"), share("0.1"), share("0.2"), wide).unwrap()
 }
 
 fn plain() -> Mix {
@@ -46,9 +38,7 @@ fn check(bytes: &[u8], expected: Expect) {
 
 /// FNV-1a, 64 bits: four lines, and nothing else to trust.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[test]
@@ -125,9 +115,7 @@ fn a_longer_run_begins_like_a_shorter_one() {
 #[test]
 fn wide_lines_are_about_500_bytes() {
     let bytes = lines(1, everything(true), 10_000);
-    let wide = bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.ends_with(b"}}}") && line.len() < 1000);
+    let wide = bytes.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b"}}}") && line.len() < 1000);
     let lengths: Vec<usize> = wide.map(<[u8]>::len).collect();
     let mean = lengths.iter().sum::<usize>() / lengths.len();
     assert!((470..530).contains(&mean), "{mean}");
@@ -137,12 +125,7 @@ fn wide_lines_are_about_500_bytes() {
 fn oracle(bytes: Vec<u8>, options: &[&str]) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/count.py");
     let mut python = Command::new("python3");
-    python
-        .arg(script)
-        .arg("-")
-        .args(options)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    python.arg(script).arg("-").args(options).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = python.spawn().expect("these tests need python3");
     let mut input = child.stdin.take().unwrap();
     let feeder = std::thread::spawn(move || input.write_all(&bytes).unwrap());
@@ -171,15 +154,7 @@ fn the_oracle_counts_what_was_generated() {
     assert_eq!(video["applied"], actions);
     assert_eq!(video["summary"]["total_events"], actions);
     assert_eq!(video["not_subscribed"], unsubscribed + homepage);
-    assert_eq!(
-        video["refused"]
-            .as_object()
-            .unwrap()
-            .values()
-            .filter_map(Value::as_u64)
-            .sum::<u64>(),
-        refused
-    );
+    assert_eq!(video["refused"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>(), refused);
     assert_eq!(fetches["applied"], homepage);
     assert_eq!(fetches["not_subscribed"], unsubscribed + actions + refused);
 }
@@ -215,20 +190,10 @@ fn the_oracle_counts_ranges() {
     let folder = tempfile::tempdir().unwrap();
     let ranges = folder.path().join("ranges.json");
     std::fs::write(&ranges, "[[1,400],[401,401],[402,900]]").unwrap();
-    let counted = oracle(
-        lines(9, plain(), 1000),
-        &["--to-sequence", "900", "--ranges", ranges.to_str().unwrap()],
-    );
+    let counted = oracle(lines(9, plain(), 1000), &["--to-sequence", "900", "--ranges", ranges.to_str().unwrap()]);
     let ranges = counted["ranges"].as_array().unwrap();
-    let views = |range: &Value| {
-        range["aggregators"]["video-actions"]["summary"]["views"]
-            .as_u64()
-            .unwrap()
-    };
-    assert_eq!(
-        ranges.iter().map(views).sum::<u64>(),
-        views(&counted["count"])
-    );
+    let views = |range: &Value| range["aggregators"]["video-actions"]["summary"]["views"].as_u64().unwrap();
+    assert_eq!(ranges.iter().map(views).sum::<u64>(), views(&counted["count"]));
     assert_eq!(ranges[1]["accepted"], 1);
     for range in ranges {
         let video = &range["aggregators"]["video-actions"];
@@ -239,14 +204,7 @@ fn the_oracle_counts_ranges() {
 
 #[test]
 fn a_line_longer_than_the_limit_comes_now_and_then() {
-    let whole = Mix::new(
-        share("1"),
-        Share::default(),
-        Share::default(),
-        Share::default(),
-        Share::default(),
-        false,
-    );
+    let whole = Mix::new(share("1"), Share::default(), Share::default(), Share::default(), Share::default(), false);
     let mut workload = Workload::new(1, whole.unwrap());
     let mut longest = 0;
     let mut line = Vec::new();

@@ -12,10 +12,7 @@ pub struct Writer {
 impl Writer {
     /// Remembers nothing yet.
     pub fn new() -> Self {
-        Writer {
-            second: i64::MIN,
-            text: *b"0000-00-00T00:00:00.000Z",
-        }
+        Writer { second: i64::MIN, text: *b"0000-00-00T00:00:00.000Z" }
     }
 
     /// `2026-01-27T10:00:00.123Z`; for years 0 to 9999.

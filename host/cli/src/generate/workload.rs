@@ -12,14 +12,8 @@ pub const POSTS: u32 = 10_000;
 const FIRST_POST: u32 = 10_000;
 
 /// Actions, each with the bound of its share in percent.
-const ACTIONS: [(u32, &str); 6] = [
-    (60, "view"),
-    (80, "play"),
-    (88, "pause"),
-    (94, "unmute"),
-    (97, "carousel_left"),
-    (100, "carousel_right"),
-];
+const ACTIONS: [(u32, &str); 6] =
+    [(60, "view"), (80, "play"), (88, "pause"), (94, "unmute"), (97, "carousel_left"), (100, "carousel_right")];
 
 /// How far back a timestamp out of order may lie, in milliseconds.
 const DISORDER: u32 = 60_000;
@@ -61,24 +55,12 @@ impl Mix {
         for next in 1..bounds.len() {
             bounds[next] += bounds[next - 1];
         }
-        (bounds[3] <= 1 << 32).then_some(Mix {
-            bounds,
-            disorder: disorder.parts(),
-            wide,
-        })
+        (bounds[3] <= 1 << 32).then_some(Mix { bounds, disorder: disorder.parts(), wide })
     }
 
     fn kind(&self, bits: u32) -> Kind {
-        const KINDS: [Kind; 4] = [
-            Kind::Invalid,
-            Kind::Unsubscribed,
-            Kind::Refused,
-            Kind::Homepage,
-        ];
-        let found = self
-            .bounds
-            .iter()
-            .position(|bound| u64::from(bits) < *bound);
+        const KINDS: [Kind; 4] = [Kind::Invalid, Kind::Unsubscribed, Kind::Refused, Kind::Homepage];
+        let found = self.bounds.iter().position(|bound| u64::from(bits) < *bound);
         found.map_or(Kind::Action, |index| KINDS[index])
     }
 }
@@ -198,12 +180,7 @@ impl Line {
     /// What an application adds for itself: nested, with escapes, numbers and text beyond ASCII; nobody subscribes to it.
     fn properties(&self, to: &mut Vec<u8>) {
         const PLANS: [&str; 4] = ["free", "plus", "team", "enterprise"];
-        const PATHS: [&str; 4] = [
-            "/",
-            "/watch",
-            "/collections/caf\u{e9}",
-            "/search?q=\\\"live\\\"",
-        ];
+        const PATHS: [&str; 4] = ["/", "/watch", "/collections/caf\u{e9}", "/search?q=\\\"live\\\""];
         let bits = self.draws.get(Purpose::Detail);
         to.extend_from_slice(b"\",\"properties\":{\"plan\":\"");
         to.extend_from_slice(PLANS[(bits & 3) as usize].as_bytes());
@@ -215,23 +192,18 @@ impl Line {
         to.extend_from_slice(if bits & 1024 == 0 { b"true" } else { b"false" });
         to.extend_from_slice(b",\"referrer\":null},\"page\":{\"path\":\"");
         to.extend_from_slice(PATHS[(bits >> 11 & 3) as usize].as_bytes());
+        to.extend_from_slice(b"\",\"title\":\"A page about moving pictures\",\"locale\":\"en-GB\"},");
         to.extend_from_slice(
-            b"\",\"title\":\"A page about moving pictures\",\"locale\":\"en-GB\"},",
+            b"\"viewport\":{\"width\":1440,\"height\":900,\"scale\":1.5},\"experiments\":[\"player-v2\",",
         );
-        to.extend_from_slice(b"\"viewport\":{\"width\":1440,\"height\":900,\"scale\":1.5},\"experiments\":[\"player-v2\",");
-        to.extend_from_slice(
-            b"\"autoplay-off\"],\"timings\":[12.25,0.5,3e2,-1],\"device\":{\"os\":\"linux\",",
-        );
+        to.extend_from_slice(b"\"autoplay-off\"],\"timings\":[12.25,0.5,3e2,-1],\"device\":{\"os\":\"linux\",");
         to.extend_from_slice(b"\"app\":\"web 4.18.2\",\"memory_gb\":16}}}");
     }
 }
 
 fn action(bits: u32) -> &'static str {
     let percent = below(bits, 100);
-    ACTIONS
-        .iter()
-        .find(|(bound, _)| percent < *bound)
-        .map_or("view", |(_, name)| name)
+    ACTIONS.iter().find(|(bound, _)| percent < *bound).map_or("view", |(_, name)| name)
 }
 
 /// Moves ranks apart, so that neighbours in popularity are not neighbours by id. A bijection: the factor is prime and
@@ -268,18 +240,8 @@ mod tests {
         // Ten thousand evenly spaced numbers, each at the beginning of its part.
         let bits = |n: u64| ((n << 32).div_ceil(10_000)) as u32;
         let share = |name: &str| (0..10_000).filter(|n| action(bits(*n)) == name).count();
-        assert_eq!(
-            [share("view"), share("play"), share("pause")],
-            [6000, 2000, 800]
-        );
-        assert_eq!(
-            [
-                share("unmute"),
-                share("carousel_left"),
-                share("carousel_right")
-            ],
-            [600, 300, 300]
-        );
+        assert_eq!([share("view"), share("play"), share("pause")], [6000, 2000, 800]);
+        assert_eq!([share("unmute"), share("carousel_left"), share("carousel_right")], [600, 300, 300]);
     }
 
     #[test]

@@ -103,11 +103,12 @@ impl Sender<'_> {
     /// One connection, from the handshake until everything is durable.
     fn converse(&mut self) -> Result<(), Broken> {
         let patience = self.args.retry_for;
-        let mut session = Session::open(&self.args.to, self.args.producer.as_deref(), patience)
-            .map_err(|error| match error.downcast_ref::<Refused>() {
+        let mut session = Session::open(&self.args.to, self.args.producer.as_deref(), patience).map_err(|error| {
+            match error.downcast_ref::<Refused>() {
                 Some(Refused(end)) if end.is_final() => Broken::Final(anyhow!("{end}")),
                 _ => Broken::Passing(error),
-            })?;
+            }
+        })?;
         let base = match self.args.producer {
             Some(_) => session.resume,
             None => 0,
@@ -123,9 +124,7 @@ impl Sender<'_> {
         match outcome {
             Ok(()) => Ok(()),
             // The last words may have been that everything is durable.
-            Err(Stopped::Connection(_)) if self.exhausted && self.durable >= self.backlog.end() => {
-                Ok(())
-            }
+            Err(Stopped::Connection(_)) if self.exhausted && self.durable >= self.backlog.end() => Ok(()),
             Err(Stopped::Connection(error)) => Err(broken(&progress, error)),
             Err(Stopped::Source(error)) => Err(Broken::Final(error)),
         }
@@ -171,12 +170,9 @@ impl Sender<'_> {
                 return Err(Stopped::Connection(None));
             }
             let sent = position - self.summary.resumed.unwrap_or(0);
-            self.meter
-                .show(self.source.consumed(), sent, Some(self.durable));
+            self.meter.show(self.source.consumed(), sent, Some(self.durable));
             if let Some((lines, next)) = self.backlog.from(position) {
-                session
-                    .write(lines)
-                    .map_err(|error| Stopped::Connection(Some(error)))?;
+                session.write(lines).map_err(|error| Stopped::Connection(Some(error)))?;
                 position = next;
             } else if self.backlog.bytes() >= WINDOW {
                 session.wait(durable);

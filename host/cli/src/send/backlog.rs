@@ -65,11 +65,7 @@ impl Backlog {
     pub fn release(&mut self, durable: u64) {
         while let Some(block) = self.blocks.front().filter(|block| block.end <= durable) {
             self.bytes -= block.lines.len();
-            let mut lines = self
-                .blocks
-                .pop_front()
-                .map(|block| block.lines)
-                .unwrap_or_default();
+            let mut lines = self.blocks.pop_front().map(|block| block.lines).unwrap_or_default();
             lines.clear();
             if self.spare.len() < 8 {
                 self.spare.push(lines);
@@ -135,10 +131,7 @@ mod tests {
     fn skipping_ahead_leaves_nothing_to_send() {
         let mut backlog = backlog();
         backlog.skip_to(100);
-        assert_eq!(
-            (backlog.begin(), backlog.end(), backlog.bytes()),
-            (100, 100, 0)
-        );
+        assert_eq!((backlog.begin(), backlog.end(), backlog.bytes()), (100, 100, 0));
         backlog.push(b"100\n".to_vec());
         assert_eq!(rest(&backlog, 100), "100\n");
     }

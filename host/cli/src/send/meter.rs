@@ -41,12 +41,7 @@ impl Meter {
     /// Starts; `size` is the number of bytes to come, where that is known.
     pub fn start(size: Option<u64>) -> Meter {
         let bar = std::io::stderr().is_terminal().then(|| bar(size));
-        Meter {
-            begun: Stopwatch::start(),
-            shown: Duration::ZERO,
-            bar,
-            said: None,
-        }
+        Meter { begun: Stopwatch::start(), shown: Duration::ZERO, bar, said: None }
     }
 
     /// Since the start.
@@ -63,9 +58,7 @@ impl Meter {
         }
         self.shown = now;
         let rate = sent as f64 / now.as_secs_f64();
-        let durable = durable
-            .map(|durable| format!(", {durable} durable"))
-            .unwrap_or_default();
+        let durable = durable.map(|durable| format!(", {durable} durable")).unwrap_or_default();
         bar.set_position(bytes);
         bar.set_message(format!("{sent} lines{durable}, {rate:.0} lines/s"));
     }

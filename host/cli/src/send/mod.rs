@@ -75,9 +75,7 @@ Example:
 fn address(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => Err(
-            "write the daemon's event socket as unix:PATH, e.g. unix:/tmp/tally.sock".to_string(),
-        ),
+        _ => Err("write the daemon's event socket as unix:PATH, e.g. unix:/tmp/tally.sock".to_string()),
     }
 }
 
@@ -107,12 +105,9 @@ fn send(args: Args) -> anyhow::Result<(Summary, anyhow::Result<()>)> {
     let before = args.from_line - 1;
     let skipped = source.skip_lines(before)?;
     if skipped < before {
-        return Err(Usage(anyhow::anyhow!(
-            "--from-line {}: {} has only {skipped} lines",
-            args.from_line,
-            args.file
-        ))
-        .into());
+        return Err(
+            Usage(anyhow::anyhow!("--from-line {}: {} has only {skipped} lines", args.from_line, args.file)).into()
+        );
     }
     let meter = Meter::start(source.size());
     if args.ack || args.producer.is_some() {
@@ -131,21 +126,12 @@ fn plain(args: &Args, mut source: Source, mut meter: Meter) -> (Summary, anyhow:
     (summary, outcome)
 }
 
-fn pour(
-    args: &Args,
-    source: &mut Source,
-    meter: &mut Meter,
-    summary: &mut Summary,
-) -> anyhow::Result<()> {
-    let mut stream =
-        UnixStream::connect(&args.to).map_err(|error| explain_connect(&args.to, error))?;
+fn pour(args: &Args, source: &mut Source, meter: &mut Meter, summary: &mut Summary) -> anyhow::Result<()> {
+    let mut stream = UnixStream::connect(&args.to).map_err(|error| explain_connect(&args.to, error))?;
     let mut block = Vec::new();
     while source.next(&mut block)? {
         stream.write_all(&block).with_context(|| {
-            format!(
-                "{} closed the connection; lines may be lost, --ack would tell which",
-                args.to.display()
-            )
+            format!("{} closed the connection; lines may be lost, --ack would tell which", args.to.display())
         })?;
         summary.lines += source::count_lines(&block);
         meter.show(source.consumed(), summary.lines, None);

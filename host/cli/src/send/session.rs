@@ -113,17 +113,10 @@ pub struct Session {
 
 impl Session {
     /// Connects and shakes hands. With a producer this waits for the daemon to say where to resume.
-    pub fn open(
-        socket: &Path,
-        producer: Option<&str>,
-        patience: Duration,
-    ) -> anyhow::Result<Session> {
-        let mut stream =
-            UnixStream::connect(socket).map_err(|error| explain_connect(socket, error))?;
+    pub fn open(socket: &Path, producer: Option<&str>, patience: Duration) -> anyhow::Result<Session> {
+        let mut stream = UnixStream::connect(socket).map_err(|error| explain_connect(socket, error))?;
         let shaking = || format!("{} did not take the handshake", socket.display());
-        stream
-            .write_all(handshake(producer).as_bytes())
-            .with_context(shaking)?;
+        stream.write_all(handshake(producer).as_bytes()).with_context(shaking)?;
         let mut answers = BufReader::new(stream.try_clone()?);
         let mut resume = 0;
         if producer.is_some() {
@@ -133,15 +126,9 @@ impl Session {
         }
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let listener = std::thread::Builder::new()
-            .name("answers".to_string())
-            .spawn(move || listen(answers, &theirs))?;
-        Ok(Session {
-            stream,
-            shared,
-            listener: Some(listener),
-            resume,
-        })
+        let listener =
+            std::thread::Builder::new().name("answers".to_string()).spawn(move || listen(answers, &theirs))?;
+        Ok(Session { stream, shared, listener: Some(listener), resume })
     }
 
     /// Writes lines; the daemon's backpressure is felt here.
@@ -166,10 +153,7 @@ impl Session {
         if progress.durable > known || progress.end.is_some() {
             return;
         }
-        let _ = self
-            .shared
-            .changed
-            .wait_timeout(progress, Duration::from_millis(100));
+        let _ = self.shared.changed.wait_timeout(progress, Duration::from_millis(100));
     }
 
     /// Ends the connection and says what was heard until then. Lines that were written are given a few seconds to be
@@ -178,10 +162,7 @@ impl Session {
         let _ = self.stream.shutdown(Shutdown::Write);
         let progress = self.shared.lock();
         let going_on = |progress: &mut Progress| progress.end.is_none();
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(progress, LAST_WORDS, going_on);
+        let waited = self.shared.changed.wait_timeout_while(progress, LAST_WORDS, going_on);
         let (progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
         progress.clone()
     }
@@ -213,25 +194,12 @@ fn read_resume(answers: &mut impl BufRead) -> anyhow::Result<u64> {
         bail!("it closed the connection");
     };
     match answer {
-        Answer {
-            resume: Some(resume),
-            ..
-        } => Ok(resume),
-        Answer {
-            error: Some(code),
-            message,
-            ..
-        } => Err(Refused(End::Error {
-            code,
-            message: message.unwrap_or_default(),
-        })
-        .into()),
-        Answer {
-            closing: Some(why), ..
-        } => bail!("it is closing ({why})"),
-        _ => bail!(
-            "it answered something else than where to resume; is it an event socket of a tally daemon?"
-        ),
+        Answer { resume: Some(resume), .. } => Ok(resume),
+        Answer { error: Some(code), message, .. } => {
+            Err(Refused(End::Error { code, message: message.unwrap_or_default() }).into())
+        }
+        Answer { closing: Some(why), .. } => bail!("it is closing ({why})"),
+        _ => bail!("it answered something else than where to resume; is it an event socket of a tally daemon?"),
     }
 }
 
@@ -255,10 +223,7 @@ fn read_answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Answer>> {
         return Ok(None);
     }
     let answer = serde_json::from_slice(&line).with_context(|| {
-        format!(
-            "the daemon's answer is not understood: {}",
-            String::from_utf8_lossy(&line).trim_end()
-        )
+        format!("the daemon's answer is not understood: {}", String::from_utf8_lossy(&line).trim_end())
     })?;
     Ok(Some(answer))
 }
@@ -312,10 +277,7 @@ mod tests {
     #[test]
     fn the_handshake_escapes_the_name() {
         assert_eq!(handshake(None), "{\"tally\":\"ack\"}\n");
-        assert_eq!(
-            handshake(Some("a\"b")),
-            "{\"producer\":\"a\\\"b\",\"tally\":\"ack\"}\n"
-        );
+        assert_eq!(handshake(Some("a\"b")), "{\"producer\":\"a\\\"b\",\"tally\":\"ack\"}\n");
     }
 
     fn heard(text: &str) -> Progress {
@@ -331,39 +293,23 @@ mod tests {
             "{\"durable\":9,\"sequence\":5,\"rejected\":4,\"rejects\":[[5,\"invalid_json\"]],\"rejects_left_out\":2,\"new\":1}\n",
             "{\"closing\":\"shutdown\"}\n",
         ));
-        assert_eq!(
-            (progress.durable, progress.sequence, progress.rejected),
-            (9, 5, 4)
-        );
-        assert_eq!(
-            format!("{:?}", progress.reasons),
-            r#"{"invalid_json": 2, "not_named": 2}"#
-        );
-        assert_eq!(
-            progress.examples.first(),
-            Some(&(2, "invalid_json".to_string()))
-        );
+        assert_eq!((progress.durable, progress.sequence, progress.rejected), (9, 5, 4));
+        assert_eq!(format!("{:?}", progress.reasons), r#"{"invalid_json": 2, "not_named": 2}"#);
+        assert_eq!(progress.examples.first(), Some(&(2, "invalid_json".to_string())));
         assert_eq!(progress.end, Some(End::Closing("shutdown".to_string())));
     }
 
     #[test]
     fn a_half_answer_is_a_lost_connection() {
-        let progress =
-            heard("{\"durable\":3,\"sequence\":2,\"rejected\":0,\"rejects\":[]}\n{\"durable\":4");
+        let progress = heard("{\"durable\":3,\"sequence\":2,\"rejected\":0,\"rejects\":[]}\n{\"durable\":4");
         assert_eq!(progress.durable, 3);
         assert_eq!(progress.end, Some(End::Lost("end of file".to_string())));
-        assert!(
-            matches!(heard("nonsense\n").end, Some(End::Lost(how)) if how.contains("not understood"))
-        );
+        assert!(matches!(heard("nonsense\n").end, Some(End::Lost(how)) if how.contains("not understood")));
     }
 
     #[test]
     fn only_what_trying_again_cannot_mend_is_final() {
-        let error = |code: &str| {
-            heard(&format!("{{\"error\":\"{code}\",\"message\":\"m\"}}\n"))
-                .end
-                .unwrap()
-        };
+        let error = |code: &str| heard(&format!("{{\"error\":\"{code}\",\"message\":\"m\"}}\n")).end.unwrap();
         assert!(error("superseded").is_final());
         assert!(error("bad_handshake").is_final());
         assert!(!error("idle").is_final());

@@ -47,9 +47,7 @@ impl Source {
             return Source::new("stdin", io::stdin().lock(), None);
         }
         let file = File::open(name).with_context(|| format!("cannot open {name}"))?;
-        let metadata = file
-            .metadata()
-            .with_context(|| format!("cannot open {name}"))?;
+        let metadata = file.metadata().with_context(|| format!("cannot open {name}"))?;
         if metadata.is_dir() {
             bail!("{name} is a folder; give a file, or - for stdin");
         }
@@ -60,26 +58,15 @@ impl Source {
     fn new(name: &str, reader: impl Read + 'static, size: Option<u64>) -> anyhow::Result<Source> {
         let consumed = Rc::new(Cell::new(0));
         let passed = Rc::clone(&consumed);
-        let mut reader = Counted {
-            inner: reader,
-            passed,
-        };
+        let mut reader = Counted { inner: reader, passed };
         let mut magic = [0; 2];
-        let n =
-            read_up_to(&mut reader, &mut magic).with_context(|| format!("cannot read {name}"))?;
+        let n = read_up_to(&mut reader, &mut magic).with_context(|| format!("cannot read {name}"))?;
         let reader = Cursor::new(magic[..n].to_vec()).chain(reader);
         let reader: Box<dyn Read> = match magic {
             [0x1f, 0x8b] => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BLOCK, reader))),
             _ => Box::new(reader),
         };
-        Ok(Source {
-            name: name.to_string(),
-            reader,
-            held: Vec::new(),
-            tail: Vec::new(),
-            consumed,
-            size,
-        })
+        Ok(Source { name: name.to_string(), reader, held: Vec::new(), tail: Vec::new(), consumed, size })
     }
 
     /// Bytes of the file (compressed, if it is), where that is known.
@@ -103,10 +90,7 @@ impl Source {
         loop {
             let begin = block.len();
             if begin > MAX_LINE {
-                bail!(
-                    "{} has a line of more than {MAX_LINE} bytes; is it a file of lines?",
-                    self.name
-                );
+                bail!("{} has a line of more than {MAX_LINE} bytes; is it a file of lines?", self.name);
             }
             block.resize(begin + BLOCK, 0);
             let n = read_once(&mut self.reader, &mut block[begin..])
@@ -156,9 +140,7 @@ pub fn nth_line(block: &[u8], n: u64) -> Option<usize> {
         return Some(0);
     }
     let index = usize::try_from(n - 1).ok()?;
-    memchr::memchr_iter(b'\n', block)
-        .nth(index)
-        .map(|newline| newline + 1)
+    memchr::memchr_iter(b'\n', block).nth(index).map(|newline| newline + 1)
 }
 
 fn read_once(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
@@ -218,19 +200,10 @@ mod tests {
 
     #[test]
     fn lines_come_whole_whatever_the_reads() {
-        for (text, lines) in [
-            ("", ""),
-            ("a", "a\n"),
-            ("\n", "\n"),
-            ("a\n\nbc\n", "a\n\nbc\n"),
-            ("ab\ncd", "ab\ncd\n"),
-        ] {
+        for (text, lines) in [("", ""), ("a", "a\n"), ("\n", "\n"), ("a\n\nbc\n", "a\n\nbc\n"), ("ab\ncd", "ab\ncd\n")]
+        {
             for step in 1..8 {
-                assert_eq!(
-                    rest(&mut source(text.as_bytes(), step)),
-                    lines,
-                    "{text:?} by {step}"
-                );
+                assert_eq!(rest(&mut source(text.as_bytes(), step)), lines, "{text:?} by {step}");
             }
         }
     }
@@ -240,13 +213,8 @@ mod tests {
         let mut bytes = gzip(b"one\ntw");
         bytes.extend(gzip(b"o\nthree"));
         assert_eq!(rest(&mut source(&bytes, 3)), "one\ntwo\nthree\n");
-        let torn = source(&bytes[..bytes.len() - 9], 1000)
-            .skip_lines(9)
-            .unwrap_err();
-        assert!(
-            format!("{torn:#}").starts_with("cannot read test"),
-            "{torn:#}"
-        );
+        let torn = source(&bytes[..bytes.len() - 9], 1000).skip_lines(9).unwrap_err();
+        assert!(format!("{torn:#}").starts_with("cannot read test"), "{torn:#}");
     }
 
     #[test]
@@ -255,10 +223,7 @@ mod tests {
         for skip in 0..6 {
             let mut source = source(text.as_bytes(), 100);
             assert_eq!(source.skip_lines(skip).unwrap(), skip.min(4));
-            let expected: Vec<&str> = ["a\n", "\n", "b\n", "c\n"]
-                .into_iter()
-                .skip(skip as usize)
-                .collect();
+            let expected: Vec<&str> = ["a\n", "\n", "b\n", "c\n"].into_iter().skip(skip as usize).collect();
             assert_eq!(rest(&mut source), expected.concat());
         }
     }

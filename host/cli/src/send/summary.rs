@@ -39,10 +39,7 @@ pub struct Summary {
 impl Summary {
     /// Nothing sent yet.
     pub fn new(acknowledged: bool) -> Summary {
-        Summary {
-            acknowledged,
-            ..Summary::default()
-        }
+        Summary { acknowledged, ..Summary::default() }
     }
 
     /// A connection that begins after `resume` lines.
@@ -60,8 +57,7 @@ impl Summary {
         }
         let room = SHOWN.saturating_sub(self.examples.len());
         let examples = progress.examples.iter().take(room);
-        self.examples
-            .extend(examples.map(|(line, reason)| (first_line + line - 1, reason.clone())));
+        self.examples.extend(examples.map(|(line, reason)| (first_line + line - 1, reason.clone())));
     }
 
     /// Lines per second of this run.
@@ -100,26 +96,14 @@ impl Summary {
         }
         let rate = format!("{:.3} s, {:.0} lines/s", self.seconds, self.rate());
         if !self.acknowledged {
-            return text
-                + &format!(
-                    "{} lines sent in {rate}; nothing was acknowledged\n",
-                    self.lines
-                );
+            return text + &format!("{} lines sent in {rate}; nothing was acknowledged\n", self.lines);
         }
         let resumed = match self.resumed {
             Some(resumed) if resumed > 0 => format!(", {resumed} of them before this run"),
             _ => String::new(),
         };
-        let reasons: Vec<String> = self
-            .reasons
-            .iter()
-            .map(|(reason, count)| format!("{reason} {count}"))
-            .collect();
-        let reasons = if reasons.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", reasons.join(", "))
-        };
+        let reasons: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
         text + &format!(
             "{} of {} lines durable{resumed}; {} rejected{reasons}; sequence {}; {rate}\n",
             self.durable, self.lines, self.rejected, self.sequence

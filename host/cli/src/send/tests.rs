@@ -27,12 +27,7 @@ struct StandIn {
 impl StandIn {
     /// Serves one connection after the other, the n-th as `script` says; `None` is served to its end.
     fn start(script: Vec<Option<Cut>>) -> StandIn {
-        StandIn::serving(
-            script
-                .into_iter()
-                .map(|cut| move |stream, decided: &_| serve(stream, decided, cut))
-                .collect(),
-        )
+        StandIn::serving(script.into_iter().map(|cut| move |stream, decided: &_| serve(stream, decided, cut)).collect())
     }
 
     fn serving<F>(script: Vec<F>) -> StandIn
@@ -49,11 +44,7 @@ impl StandIn {
                 serve(listener.accept().unwrap().0, &theirs);
             }
         });
-        StandIn {
-            socket,
-            decided,
-            folder,
-        }
+        StandIn { socket, decided, folder }
     }
 
     fn file(&self, text: &str) -> String {
@@ -103,11 +94,7 @@ fn serve(stream: UnixStream, decided: &Mutex<Vec<String>>, cut: Option<Cut>) {
         rejected += u64::from(bad);
         decided.lock().unwrap().push(line);
         if cut.is_none_or(|cut| cut.acknowledge) {
-            let rejects = if bad {
-                format!("[{durable},\"invalid_json\"]")
-            } else {
-                String::new()
-            };
+            let rejects = if bad { format!("[{durable},\"invalid_json\"]") } else { String::new() };
             let answer = format!(
                 "{{\"durable\":{durable},\"sequence\":{durable},\"rejected\":{rejected},\"rejects\":[{rejects}]}}\n"
             );
@@ -119,15 +106,8 @@ fn serve(stream: UnixStream, decided: &Mutex<Vec<String>>, cut: Option<Cut>) {
 }
 
 fn lines(count: usize) -> (String, Vec<String>) {
-    let lines: Vec<String> = (0..count)
-        .map(|n| {
-            if n % 7 == 3 {
-                "\n".to_string()
-            } else {
-                format!("line {n}\n")
-            }
-        })
-        .collect();
+    let lines: Vec<String> =
+        (0..count).map(|n| if n % 7 == 3 { "\n".to_string() } else { format!("line {n}\n") }).collect();
     (lines.concat(), lines)
 }
 
@@ -154,22 +134,12 @@ fn a_named_stream_survives_cuts_anywhere_and_counts_nothing_twice() {
     let (text, expected) = lines(5_000);
     for after_bytes in [0, 1, 7, 8, 100, 10_000] {
         for acknowledge in [true, false] {
-            let cut = Cut {
-                after_bytes,
-                acknowledge,
-            };
+            let cut = Cut { after_bytes, acknowledge };
             let daemon = StandIn::start(vec![Some(cut), Some(cut), Some(cut), None]);
             let (summary, error) = daemon.send(&text, "--producer p");
             assert_eq!(error, None, "{cut:?}");
-            assert!(
-                daemon.decided() == expected,
-                "{cut:?}: lines are missing or doubled"
-            );
-            assert_eq!(
-                (summary.lines, summary.durable, summary.connections),
-                (5_000, 5_000, 4),
-                "{cut:?}"
-            );
+            assert!(daemon.decided() == expected, "{cut:?}: lines are missing or doubled");
+            assert_eq!((summary.lines, summary.durable, summary.connections), (5_000, 5_000, 4), "{cut:?}");
         }
     }
 }
@@ -178,21 +148,11 @@ fn a_named_stream_survives_cuts_anywhere_and_counts_nothing_twice() {
 fn a_second_run_continues_where_the_daemon_is() {
     let (text, expected) = lines(100);
     let daemon = StandIn::start(vec![None, None]);
-    daemon
-        .decided
-        .lock()
-        .unwrap()
-        .extend_from_slice(&expected[..60]);
+    daemon.decided.lock().unwrap().extend_from_slice(&expected[..60]);
     let (summary, error) = daemon.send(&text, "--producer p");
-    assert_eq!(
-        (error, summary.resumed, summary.durable),
-        (None, Some(60), 100)
-    );
+    assert_eq!((error, summary.resumed, summary.durable), (None, Some(60), 100));
     let (summary, error) = daemon.send(&text, "--producer p");
-    assert_eq!(
-        (error, summary.resumed, summary.durable),
-        (None, Some(100), 100)
-    );
+    assert_eq!((error, summary.resumed, summary.durable), (None, Some(100), 100));
     assert_eq!(daemon.decided(), expected);
 }
 
@@ -203,18 +163,12 @@ fn a_name_that_belongs_to_a_longer_stream_is_refused() {
     let (summary, error) = daemon.send("only\ntwo\n", "--producer p");
     assert!(!summary.complete);
     let error = error.unwrap();
-    assert!(
-        error.contains("has decided 60 lines of `p`") && error.contains("has only 2"),
-        "{error}"
-    );
+    assert!(error.contains("has decided 60 lines of `p`") && error.contains("has only 2"), "{error}");
 }
 
 #[test]
 fn a_daemon_that_forgot_acknowledged_lines_is_not_fed_them_again() {
-    let cut = Cut {
-        after_bytes: 80,
-        acknowledge: true,
-    };
+    let cut = Cut { after_bytes: 80, acknowledge: true };
     let serving = move |stream, decided: &Mutex<Vec<String>>| {
         serve(stream, decided, Some(cut));
         decided.lock().unwrap().clear();
@@ -228,31 +182,26 @@ fn a_daemon_that_forgot_acknowledged_lines_is_not_fed_them_again() {
 
 #[test]
 fn without_a_name_a_lost_connection_says_what_is_durable() {
-    let daemon = StandIn::start(vec![Some(Cut {
-        after_bytes: 42,
-        acknowledge: true,
-    })]);
+    let daemon = StandIn::start(vec![Some(Cut { after_bytes: 42, acknowledge: true })]);
     let (summary, error) = daemon.send(&lines(10_000).0, "--ack");
     assert!(!summary.complete);
     assert_eq!(summary.durable as usize, daemon.decided().len());
     let error = error.unwrap();
-    assert!(
-        error.contains(&format!("{} lines are durable", summary.durable)),
-        "{error}"
-    );
+    assert!(error.contains(&format!("{} lines are durable", summary.durable)), "{error}");
 }
 
 #[test]
 fn a_superseded_stream_does_not_fight_back() {
     let serving = |mut stream: UnixStream, _: &Mutex<Vec<String>>| {
-        stream.write_all(b"{\"resume\":0}\n{\"error\":\"superseded\",\"message\":\"another connection of p\"}\n").unwrap();
+        stream
+            .write_all(b"{\"resume\":0}\n{\"error\":\"superseded\",\"message\":\"another connection of p\"}\n")
+            .unwrap();
         let _ = stream.read(&mut [0; 1000]);
     };
     let daemon = StandIn::serving(vec![serving, serving]);
     let (summary, error) = daemon.send(&lines(100).0, "--producer p");
     assert_eq!(summary.connections, 1);
-    expect!["the daemon ended the connection: another connection of p (superseded)"]
-        .assert_eq(&error.unwrap());
+    expect!["the daemon ended the connection: another connection of p (superseded)"].assert_eq(&error.unwrap());
 }
 
 #[test]
@@ -260,10 +209,7 @@ fn trying_again_ends() {
     let daemon = StandIn::start(vec![]);
     let (_, error) = daemon.send("a\n", "--producer p --retry-for 100ms");
     let error = error.unwrap();
-    assert!(
-        error.starts_with("gave up after 100ms without progress"),
-        "{error}"
-    );
+    assert!(error.starts_with("gave up after 100ms without progress"), "{error}");
 }
 
 #[test]
@@ -293,10 +239,7 @@ fn more_than_the_window_goes_through() {
     let (text, expected) = lines(400_000);
     let text = text.replace("line", &"x".repeat(100));
     assert!(text.len() > 34 << 20);
-    let cut = Cut {
-        after_bytes: 30 << 20,
-        acknowledge: true,
-    };
+    let cut = Cut { after_bytes: 30 << 20, acknowledge: true };
     let daemon = StandIn::start(vec![Some(cut), None]);
     let (summary, error) = daemon.send(&text, "--producer p");
     assert_eq!((error, summary.durable), (None, expected.len() as u64));

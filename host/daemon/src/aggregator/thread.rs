@@ -150,11 +150,7 @@ fn run_apply(context: &Arc<Context>, start: Start, to_total: &mpsc::SyncSender<T
 }
 
 impl<'a> Follower<'a> {
-    fn new(
-        context: &'a Context,
-        start: Start,
-        to_total: &'a mpsc::SyncSender<TotalMessage>,
-    ) -> anyhow::Result<Self> {
+    fn new(context: &'a Context, start: Start, to_total: &'a mpsc::SyncSender<TotalMessage>) -> anyhow::Result<Self> {
         let last = Checkpoint {
             position: start.meta.position(),
             attached: start.attached,
@@ -221,8 +217,7 @@ impl<'a> Follower<'a> {
                     _ => detached = true,
                 }
             }
-            let subscriber =
-                Subscriber { name: self.name.clone(), manifest: self.apply.configured().manifest.clone() };
+            let subscriber = Subscriber { name: self.name.clone(), manifest: self.apply.configured().manifest.clone() };
             self.feed.become_subscriber(Some(subscriber), next.presets.clone());
         }
         self.last = next;
@@ -270,13 +265,15 @@ fn run_total(context: &Arc<Context>, start: Start, inbox: &mpsc::Receiver<TotalM
     };
     while let Ok(message) = inbox.recv() {
         match message {
-            TotalMessage::Cut { frame, barrier, delta, swap } => match side.cut_with_retry(frame, &barrier, &delta, swap) {
-                Ok(()) => side.publish(&barrier),
-                Err(Failure::Fatal(error)) => return context.fatal.stop(error),
-                Err(Failure::Call(error)) => {
-                    return quarantine(context, &name, Some(side.total.meta()), &error.to_string());
+            TotalMessage::Cut { frame, barrier, delta, swap } => {
+                match side.cut_with_retry(frame, &barrier, &delta, swap) {
+                    Ok(()) => side.publish(&barrier),
+                    Err(Failure::Fatal(error)) => return context.fatal.stop(error),
+                    Err(Failure::Call(error)) => {
+                        return quarantine(context, &name, Some(side.total.meta()), &error.to_string());
+                    }
                 }
-            },
+            }
             TotalMessage::Quarantine(reason) => quarantine(context, &name, Some(side.total.meta()), &reason),
             TotalMessage::Ask(question, reply) => {
                 // Whoever asked may have hung up.

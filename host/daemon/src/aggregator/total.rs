@@ -46,12 +46,7 @@ pub struct Total {
 
 impl Total {
     /// Loads what the store has, or begins with `start`, which is saved at once.
-    pub fn restore(
-        name: &str,
-        configured: Configured,
-        store: Arc<Store>,
-        start: Meta,
-    ) -> Result<Self, Failure> {
+    pub fn restore(name: &str, configured: Configured, store: Arc<Store>, start: Meta) -> Result<Self, Failure> {
         let (meta, runs) = match store.load(name)? {
             Some(saved) => (Meta::from_bytes(name, &saved.meta)?, saved.runs),
             None => {
@@ -62,8 +57,7 @@ impl Total {
         };
         let mut instance = configured.instantiate()?;
         let total = instance.create()?;
-        let mut this =
-            Self { name: name.to_owned(), configured, instance, total, window: None, meta, runs, store };
+        let mut this = Self { name: name.to_owned(), configured, instance, total, window: None, meta, runs, store };
         for run in this.runs.clone() {
             let bytes = this.store.run(&this.name, &run)?;
             this.merge_in(&bytes, run.first > this.meta.flushed_cut)?;
@@ -146,11 +140,7 @@ impl Total {
 
     /// This aggregator's part of the flush record.
     fn pending(&mut self, meta: &Meta, row_limit: u32) -> Result<Vec<u8>, CallError> {
-        let question = Question {
-            as_of: meta.watermark.unwrap_or_default(),
-            row_limit,
-            ..Question::default()
-        };
+        let question = Question { as_of: meta.watermark.unwrap_or_default(), row_limit, ..Question::default() };
         let empty = match self.window {
             Some(_) => None,
             None => Some(self.instance.create()?),

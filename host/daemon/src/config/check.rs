@@ -9,10 +9,7 @@ use tally_event::schema::Preset;
 use super::error::ConfigError;
 use super::raw::{self, Raw};
 use super::units::{Size, Time};
-use super::{
-    Aggregator, Analytics, Config, Flags, Flush, Limits, Log, Plugin, Query, Queue, Shutdown, Unix,
-    Workers,
-};
+use super::{Aggregator, Analytics, Config, Flags, Flush, Limits, Log, Plugin, Query, Queue, Shutdown, Unix, Workers};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -41,15 +38,7 @@ pub(super) fn check(raw: Raw, file: Option<&Path>, flags: Flags) -> Result<Confi
         flush: checks.flush(&raw.flush, flags.flush_events, flags.flush_interval)?,
         analytics: checks.analytics(&raw.analytics)?,
         plugin: checks.plugin(&raw.plugin)?,
-        shutdown: Shutdown {
-            grace: checks.time(
-                "shutdown.grace",
-                raw.shutdown.grace,
-                secs(5),
-                Duration::ZERO,
-                DAY,
-            )?,
-        },
+        shutdown: Shutdown { grace: checks.time("shutdown.grace", raw.shutdown.grace, secs(5), Duration::ZERO, DAY)? },
         workers: checks.workers(&raw.workers)?,
         aggregators: checks.aggregators(raw.aggregator)?,
         unix,
@@ -76,21 +65,10 @@ const fn secs(seconds: u64) -> Duration {
 
 impl Checks<'_> {
     fn invalid(&self, key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
-        ConfigError::Invalid {
-            file: self.file.map(Path::to_path_buf),
-            key: key.into(),
-            problem: problem.into(),
-        }
+        ConfigError::Invalid { file: self.file.map(Path::to_path_buf), key: key.into(), problem: problem.into() }
     }
 
-    fn number(
-        &self,
-        key: &str,
-        value: Option<u64>,
-        default: u64,
-        min: u64,
-        max: u64,
-    ) -> Result<u64, ConfigError> {
+    fn number(&self, key: &str, value: Option<u64>, default: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
         let value = value.unwrap_or(default);
         if (min..=max).contains(&value) {
             return Ok(value);
@@ -103,21 +81,9 @@ impl Checks<'_> {
     }
 
     /// As `number`, for what is used as a length in memory.
-    fn length(
-        &self,
-        key: &str,
-        value: Option<u64>,
-        default: u64,
-        min: u64,
-        max: u64,
-    ) -> Result<usize, ConfigError> {
+    fn length(&self, key: &str, value: Option<u64>, default: u64, min: u64, max: u64) -> Result<usize, ConfigError> {
         let value = self.number(key, value, default, min, max)?;
-        usize::try_from(value).map_err(|_| {
-            self.invalid(
-                key,
-                format!("is {value}, more than this machine can address"),
-            )
-        })
+        usize::try_from(value).map_err(|_| self.invalid(key, format!("is {value}, more than this machine can address")))
     }
 
     fn time(
@@ -132,10 +98,7 @@ impl Checks<'_> {
         if (min..=max).contains(&value) {
             return Ok(value);
         }
-        Err(self.invalid(
-            key,
-            format!("is {value:?}; it must be between {min:?} and {max:?}"),
-        ))
+        Err(self.invalid(key, format!("is {value:?}; it must be between {min:?} and {max:?}")))
     }
 
     /// A path in the file is relative to the file's folder.
@@ -154,90 +117,51 @@ impl Checks<'_> {
     ) -> Result<PathBuf, ConfigError> {
         let path = flag.or_else(|| read.map(|path| self.resolve(&path)));
         match path {
-            Some(path) if path.as_os_str().is_empty() => {
-                Err(self.invalid(key, "is empty; it must be a path"))
-            }
+            Some(path) if path.as_os_str().is_empty() => Err(self.invalid(key, "is empty; it must be a path")),
             Some(path) => Ok(path),
-            None => Err(ConfigError::Missing {
-                what,
-                flag: name,
-                key,
-            }),
+            None => Err(ConfigError::Missing { what, flag: name, key }),
         }
     }
 
-    fn unix(
-        &self,
-        raw: &raw::Unix,
-        flag: Option<PathBuf>,
-        presets: &[Preset],
-    ) -> Result<Unix, ConfigError> {
+    fn unix(&self, raw: &raw::Unix, flag: Option<PathBuf>, presets: &[Preset]) -> Result<Unix, ConfigError> {
         let path = self.directory(flag, raw.path.clone(), UNIX_PATH)?;
         let wanted = raw.preset.as_deref().unwrap_or("default");
         let preset = presets.iter().position(|preset| preset.name == wanted).ok_or_else(|| {
             let known: Vec<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
             self.invalid(
                 "unix.preset",
-                format!("names `{wanted}`, which is not defined; add [preset.{wanted}] or use one of: {}", known.join(", ")),
+                format!(
+                    "names `{wanted}`, which is not defined; add [preset.{wanted}] or use one of: {}",
+                    known.join(", ")
+                ),
             )
         })?;
         let mode = match &raw.mode {
             None => 0o660,
-            Some(text) => u32::from_str_radix(text, 8)
-                .ok()
-                .filter(|mode| *mode <= 0o777)
-                .ok_or_else(|| {
-                    self.invalid(
-                        "unix.mode",
-                        format!("is \"{text}\"; write permission bits in octal, e.g. \"0660\""),
-                    )
-                })?,
+            Some(text) => u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
+                self.invalid("unix.mode", format!("is \"{text}\"; write permission bits in octal, e.g. \"0660\""))
+            })?,
         };
         Ok(Unix { path, preset, mode })
     }
 
-    fn query(
-        &self,
-        raw: &raw::Query,
-        flag: Option<PathBuf>,
-        unix: &Path,
-    ) -> Result<Query, ConfigError> {
-        let socket = flag
-            .or_else(|| raw.socket.as_deref().map(|path| self.resolve(path)))
-            .unwrap_or_else(|| {
-                let mut path = unix.as_os_str().to_os_string();
-                path.push(".query");
-                PathBuf::from(path)
-            });
+    fn query(&self, raw: &raw::Query, flag: Option<PathBuf>, unix: &Path) -> Result<Query, ConfigError> {
+        let socket = flag.or_else(|| raw.socket.as_deref().map(|path| self.resolve(path))).unwrap_or_else(|| {
+            let mut path = unix.as_os_str().to_os_string();
+            path.push(".query");
+            PathBuf::from(path)
+        });
         if socket == unix {
-            return Err(self.invalid(
-                "query.socket",
-                "is the socket for events; questions need a socket of their own",
-            ));
+            return Err(self.invalid("query.socket", "is the socket for events; questions need a socket of their own"));
         }
-        let max_staleness = self.time(
-            "query.max_staleness",
-            raw.max_staleness,
-            secs(1),
-            Duration::ZERO,
-            DAY,
-        )?;
-        Ok(Query {
-            socket,
-            max_staleness,
-        })
+        let max_staleness = self.time("query.max_staleness", raw.max_staleness, secs(1), Duration::ZERO, DAY)?;
+        Ok(Query { socket, max_staleness })
     }
 
     fn limits(&self, raw: &raw::Limits) -> Result<Limits, ConfigError> {
         let size = |size: Option<Size>| size.map(|size| size.0);
         Ok(Limits {
-            line_bytes: self.length(
-                "limits.line_bytes",
-                size(raw.line_bytes),
-                MIB,
-                KIB,
-                64 * MIB,
-            )?,
+            line_bytes: self.length("limits.line_bytes", size(raw.line_bytes), MIB, KIB, 64 * MIB)?,
             depth: self.number("limits.depth", raw.depth, 64, 1, 512)? as u32,
             connections: self.length("limits.connections", raw.connections, 1024, 1, 1 << 20)?,
             producers: self.length("limits.producers", raw.producers, 10_000, 1, 1 << 20)?,
@@ -255,15 +179,7 @@ impl Checks<'_> {
     fn queue(&self, raw: &raw::Queue, limits: &Limits) -> Result<Queue, ConfigError> {
         let min = READ_BYTES + limits.line_bytes as u64;
         let max_bytes = raw.max_bytes.map(|size| size.0);
-        Ok(Queue {
-            max_bytes: self.length(
-                "queue.max_bytes",
-                max_bytes,
-                (64 * MIB).max(min),
-                min,
-                1 << 40,
-            )?,
-        })
+        Ok(Queue { max_bytes: self.length("queue.max_bytes", max_bytes, (64 * MIB).max(min), min, 1 << 40)? })
     }
 
     fn log(&self, raw: &raw::Log, limits: &Limits) -> Result<Log, ConfigError> {
@@ -278,36 +194,13 @@ impl Checks<'_> {
                 least,
                 4 * GIB,
             )?,
-            retain_bytes: self.number(
-                "log.retain_bytes",
-                size(raw.retain_bytes),
-                GIB,
-                0,
-                u64::MAX,
-            )?,
-            retain_age: self.time(
-                "log.retain_age",
-                raw.retain_age,
-                secs(3_600),
-                Duration::ZERO,
-                LONGEST,
-            )?,
-            tail_bytes: self.length(
-                "log.tail_bytes",
-                size(raw.tail_bytes),
-                64 * MIB,
-                0,
-                1 << 40,
-            )?,
+            retain_bytes: self.number("log.retain_bytes", size(raw.retain_bytes), GIB, 0, u64::MAX)?,
+            retain_age: self.time("log.retain_age", raw.retain_age, secs(3_600), Duration::ZERO, LONGEST)?,
+            tail_bytes: self.length("log.tail_bytes", size(raw.tail_bytes), 64 * MIB, 0, 1 << 40)?,
         })
     }
 
-    fn flush(
-        &self,
-        raw: &raw::Flush,
-        events: Option<u64>,
-        interval: Option<Duration>,
-    ) -> Result<Flush, ConfigError> {
+    fn flush(&self, raw: &raw::Flush, events: Option<u64>, interval: Option<Duration>) -> Result<Flush, ConfigError> {
         let events = events.or(raw.events);
         let interval = interval.map(Time).or(raw.interval);
         let least = Duration::from_millis(1);
@@ -321,36 +214,20 @@ impl Checks<'_> {
         let max_bytes = raw.max_bytes.map(|size| size.0);
         Ok(Analytics {
             max_bytes: self.number("analytics.max_bytes", max_bytes, 64 * MIB, 1, u64::MAX)?,
-            max_batches: self.number(
-                "analytics.max_batches",
-                raw.max_batches,
-                100_000,
-                1,
-                u64::MAX,
-            )?,
-            table_rows: self.number("analytics.table_rows", raw.table_rows, 100, 1, 1_000_000)?
-                as u32,
+            max_batches: self.number("analytics.max_batches", raw.max_batches, 100_000, 1, u64::MAX)?,
+            table_rows: self.number("analytics.table_rows", raw.table_rows, 100, 1, 1_000_000)? as u32,
         })
     }
 
     fn plugin(&self, raw: &raw::Plugin) -> Result<Plugin, ConfigError> {
         let memory = raw.memory.map(|size| size.0);
         let millisecond = Duration::from_millis(1);
-        for (key, fuel) in [
-            ("plugin.fuel_base", raw.fuel_base),
-            ("plugin.fuel_per_row", raw.fuel_per_row),
-        ] {
+        for (key, fuel) in [("plugin.fuel_base", raw.fuel_base), ("plugin.fuel_per_row", raw.fuel_per_row)] {
             self.number(key, fuel, 1, 1, u64::MAX)?;
         }
         Ok(Plugin {
             memory_bytes: self.length("plugin.memory", memory, 256 * MIB, MIB, 4 * GIB)?,
-            backstop: self.time(
-                "plugin.backstop",
-                raw.backstop,
-                secs(10),
-                millisecond,
-                secs(3_600),
-            )?,
+            backstop: self.time("plugin.backstop", raw.backstop, secs(10), millisecond, secs(3_600))?,
             fuel_base: raw.fuel_base,
             fuel_per_row: raw.fuel_per_row,
         })
@@ -361,11 +238,7 @@ impl Checks<'_> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Workers {
             // Parsing is the larger half of the work; the other half (log writer, apply threads) needs cores too.
-            parsers: if parsers == 0 {
-                (cores() / 2).clamp(1, 8)
-            } else {
-                parsers
-            },
+            parsers: if parsers == 0 { (cores() / 2).clamp(1, 8) } else { parsers },
         })
     }
 
@@ -387,10 +260,8 @@ impl Checks<'_> {
         let key = |field: &str| format!("preset.{name}.{field}");
         self.name(&format!("preset.{name}"), name)?;
         if raw.constant_type.is_some() && raw.type_path.is_some() {
-            return Err(self.invalid(
-                key("type"),
-                "gives every event one type, so `type_path` means nothing; remove one of them",
-            ));
+            return Err(self
+                .invalid(key("type"), "gives every event one type, so `type_path` means nothing; remove one of them"));
         }
         let length = raw.constant_type.as_ref().map_or(1, String::len);
         if !(1..=256).contains(&length) {
@@ -401,26 +272,14 @@ impl Checks<'_> {
             name: name.to_string(),
             constant_type: raw.constant_type,
             type_path: self.pointer(&key("type_path"), raw.type_path, default.type_path)?,
-            timestamp_path: self.pointer(
-                &key("timestamp"),
-                raw.timestamp,
-                default.timestamp_path,
-            )?,
+            timestamp_path: self.pointer(&key("timestamp"), raw.timestamp, default.timestamp_path)?,
         })
     }
 
     /// An RFC 6901 pointer to a member, so not the empty one.
-    fn pointer(
-        &self,
-        key: &str,
-        value: Option<String>,
-        default: String,
-    ) -> Result<String, ConfigError> {
+    fn pointer(&self, key: &str, value: Option<String>, default: String) -> Result<String, ConfigError> {
         let value = value.unwrap_or(default);
-        let escapes_are_right = value
-            .split('~')
-            .skip(1)
-            .all(|after| after.starts_with('0') || after.starts_with('1'));
+        let escapes_are_right = value.split('~').skip(1).all(|after| after.starts_with('0') || after.starts_with('1'));
         if value.starts_with('/') && escapes_are_right {
             return Ok(value);
         }
@@ -453,25 +312,14 @@ impl Checks<'_> {
     fn aggregator(&self, index: usize, raw: raw::Aggregator) -> Result<Aggregator, ConfigError> {
         let key = |field: &str| format!("aggregator[{index}].{field}");
         if let Some(stem) = raw.plugin.strip_suffix(".wasm") {
-            return Err(self.invalid(
-                key("plugin"),
-                format!("is a file name; write it without .wasm: \"{stem}\""),
-            ));
+            return Err(self.invalid(key("plugin"), format!("is a file name; write it without .wasm: \"{stem}\"")));
         }
         self.name(&key("plugin"), &raw.plugin)?;
         let name = raw.name.unwrap_or_else(|| raw.plugin.clone());
         self.name(&key("name"), &name)?;
-        let settings = to_json(toml::Value::Table(raw.settings)).map_err(|path| {
-            self.invalid(
-                key("settings") + &path,
-                "is not a finite number; JSON has no such value",
-            )
-        })?;
-        Ok(Aggregator {
-            name,
-            plugin: raw.plugin,
-            settings,
-        })
+        let settings = to_json(toml::Value::Table(raw.settings))
+            .map_err(|path| self.invalid(key("settings") + &path, "is not a finite number; JSON has no such value"))?;
+        Ok(Aggregator { name, plugin: raw.plugin, settings })
     }
 
     /// Names stand in paths, URLs and records, so they are plain.

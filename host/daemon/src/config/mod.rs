@@ -195,10 +195,8 @@ impl Config {
         let Some(path) = file else {
             return check::check(raw::Raw::default(), None, overrides);
         };
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
         Config::parse(&text, path, overrides)
     }
 

@@ -142,12 +142,7 @@ pub(super) struct Preset {
 pub(super) fn read(text: &str, path: &Path) -> Result<Raw, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-        ConfigError::Parse {
-            path: path.to_path_buf(),
-            line,
-            column,
-            message: in_our_words(error.message()),
-        }
+        ConfigError::Parse { path: path.to_path_buf(), line, column, message: in_our_words(error.message()) }
     })
 }
 
@@ -177,9 +172,6 @@ fn in_our_words(message: &str) -> String {
         .min_by_key(|(distance, _)| *distance);
     match nearest {
         Some((_, name)) => format!("unknown key `{unknown}`; did you mean `{name}`?"),
-        None => format!(
-            "unknown key `{unknown}`; known here are {}",
-            known.join(", ")
-        ),
+        None => format!("unknown key `{unknown}`; known here are {}", known.join(", ")),
     }
 }

@@ -12,12 +12,8 @@ const LEAST: &str = "data_dir = 'data'\nplugins_dir = 'plugins'\n";
 
 fn parse(text: &str) -> Result<Config, String> {
     let text = format!("{LEAST}{text}\n");
-    let flags = Flags {
-        unix: Some("/run/tally.sock".into()),
-        ..Flags::default()
-    };
-    Config::parse(&text, Path::new("/etc/tally/tally.toml"), flags)
-        .map_err(|error| error.to_string())
+    let flags = Flags { unix: Some("/run/tally.sock".into()), ..Flags::default() };
+    Config::parse(&text, Path::new("/etc/tally/tally.toml"), flags).map_err(|error| error.to_string())
 }
 
 fn fails(text: &str, expected: Expect) {
@@ -233,7 +229,8 @@ fn every_key_is_read() {
                 },
             ],
         }
-    "#]].assert_debug_eq(&parse(text).unwrap());
+    "#]]
+    .assert_debug_eq(&parse(text).unwrap());
 }
 
 #[test]
@@ -244,10 +241,7 @@ fn flags_win_and_paths_in_the_file_are_relative_to_it() {
     assert_eq!(config.data_dir, PathBuf::from("/etc/tally/data"));
     assert_eq!(config.plugins_dir, PathBuf::from("/opt/plugins"));
     assert_eq!(config.unix.path, PathBuf::from("/etc/tally/t.sock"));
-    assert_eq!(
-        config.query.socket,
-        PathBuf::from("/etc/tally/t.sock.query")
-    );
+    assert_eq!(config.query.socket, PathBuf::from("/etc/tally/t.sock.query"));
     let flags = Flags {
         data_dir: Some("here".into()),
         plugins_dir: Some("there".into()),
@@ -275,15 +269,10 @@ fn without_a_file_the_flags_must_say_what_has_no_default() {
     expect!["no data directory: give --data-dir DIR, or `data_dir` in the configuration file"]
         .assert_eq(&missing(&flags));
     flags.data_dir = Some("d".into());
-    expect![
-        "no plugins directory: give --plugins-dir DIR, or `plugins_dir` in the configuration file"
-    ]
-    .assert_eq(&missing(&flags));
+    expect!["no plugins directory: give --plugins-dir DIR, or `plugins_dir` in the configuration file"]
+        .assert_eq(&missing(&flags));
     flags.plugins_dir = Some("p".into());
-    assert_eq!(
-        Config::load(None, flags).unwrap().query.socket,
-        PathBuf::from("u.query")
-    );
+    assert_eq!(Config::load(None, flags).unwrap().query.socket, PathBuf::from("u.query"));
 }
 
 #[test]
@@ -301,14 +290,9 @@ fn unknown_keys_are_errors_that_suggest_the_right_one() {
     );
     fails(
         "[log]\nsegment_size = 1",
-        expect![
-            "/etc/tally/tally.toml:4:1: unknown key `segment_size`; did you mean `segment_bytes`?"
-        ],
+        expect!["/etc/tally/tally.toml:4:1: unknown key `segment_size`; did you mean `segment_bytes`?"],
     );
-    fails(
-        "[flsh]\nevents = 1",
-        expect!["/etc/tally/tally.toml:3:2: unknown key `flsh`; did you mean `flush`?"],
-    );
+    fails("[flsh]\nevents = 1", expect!["/etc/tally/tally.toml:3:2: unknown key `flsh`; did you mean `flush`?"]);
     fails(
         "[limits]\nzzz = 1",
         expect![
@@ -321,14 +305,9 @@ fn unknown_keys_are_errors_that_suggest_the_right_one() {
     );
     fails(
         "[preset.p]\ntime = '/time'",
-        expect![
-            "/etc/tally/tally.toml:4:1: unknown key `time`; known here are type, type_path, timestamp"
-        ],
+        expect!["/etc/tally/tally.toml:4:1: unknown key `time`; known here are type, type_path, timestamp"],
     );
-    fails(
-        "[unix]\n  Path = 'x'",
-        expect!["/etc/tally/tally.toml:4:3: unknown key `Path`; did you mean `path`?"],
-    );
+    fails("[unix]\n  Path = 'x'", expect!["/etc/tally/tally.toml:4:3: unknown key `Path`; did you mean `path`?"]);
 }
 
 #[test]
@@ -355,53 +334,30 @@ fn wrong_types_and_wrong_toml_are_placed() {
             r#"/etc/tally/tally.toml:4:13: `64 mib` is not a size; write a number of bytes or one with a unit (kB, MB, GB, TB, KiB, MiB, GiB, TiB), e.g. "64MiB""#
         ]],
     );
-    fails(
-        "[queue]\nmax_bytes = -1",
-        expect!["/etc/tally/tally.toml:4:13: -1 is not a size; sizes are not negative"],
-    );
-    fails(
-        "[flush\nevents = 1",
-        expect!["/etc/tally/tally.toml:3:7: unclosed table, expected `]`"],
-    );
-    fails(
-        "[[aggregator]]\nname = 'a'",
-        expect!["/etc/tally/tally.toml:3:1: missing key `plugin`"],
-    );
+    fails("[queue]\nmax_bytes = -1", expect!["/etc/tally/tally.toml:4:13: -1 is not a size; sizes are not negative"]);
+    fails("[flush\nevents = 1", expect!["/etc/tally/tally.toml:3:7: unclosed table, expected `]`"]);
+    fails("[[aggregator]]\nname = 'a'", expect!["/etc/tally/tally.toml:3:1: missing key `plugin`"]);
 }
 
 #[test]
 fn values_out_of_bounds_say_the_bounds() {
-    fails(
-        "[limits]\ndepth = 0",
-        expect!["/etc/tally/tally.toml: `limits.depth` is 0; it must be between 1 and 512"],
-    );
+    fails("[limits]\ndepth = 0", expect!["/etc/tally/tally.toml: `limits.depth` is 0; it must be between 1 and 512"]);
     fails(
         "[limits]\nbatch_rows = 0",
-        expect![
-            "/etc/tally/tally.toml: `limits.batch_rows` is 0; it must be between 1 and 1048576"
-        ],
+        expect!["/etc/tally/tally.toml: `limits.batch_rows` is 0; it must be between 1 and 1048576"],
     );
     fails(
         "[queue]\nmax_bytes = '1MiB'",
-        expect![
-            "/etc/tally/tally.toml: `queue.max_bytes` is 1048576; it must be between 1310720 and 1099511627776"
-        ],
+        expect!["/etc/tally/tally.toml: `queue.max_bytes` is 1048576; it must be between 1310720 and 1099511627776"],
     );
     fails(
         "[log]\nsegment_bytes = '1MiB'",
-        expect![
-            "/etc/tally/tally.toml: `log.segment_bytes` is 1048576; it must be between 2621440 and 4294967296"
-        ],
+        expect!["/etc/tally/tally.toml: `log.segment_bytes` is 1048576; it must be between 2621440 and 4294967296"],
     );
-    fails(
-        "[flush]\nevents = 0",
-        expect!["/etc/tally/tally.toml: `flush.events` is 0; it must be at least 1"],
-    );
+    fails("[flush]\nevents = 0", expect!["/etc/tally/tally.toml: `flush.events` is 0; it must be at least 1"]);
     fails(
         "[flush]\ninterval = '0s'",
-        expect![
-            "/etc/tally/tally.toml: `flush.interval` is 0ns; it must be between 1ms and 315360000s"
-        ],
+        expect!["/etc/tally/tally.toml: `flush.interval` is 0ns; it must be between 1ms and 315360000s"],
     );
     fails(
         "[plugin]\nfuel_per_row = 0",
@@ -409,9 +365,7 @@ fn values_out_of_bounds_say_the_bounds() {
     );
     fails(
         "[unix]\nmode = '0999'",
-        expect![[
-            r#"/etc/tally/tally.toml: `unix.mode` is "0999"; write permission bits in octal, e.g. "0660""#
-        ]],
+        expect![[r#"/etc/tally/tally.toml: `unix.mode` is "0999"; write permission bits in octal, e.g. "0660""#]],
     );
     fails(
         "[unix]\npreset = 'wiki'",
@@ -421,9 +375,7 @@ fn values_out_of_bounds_say_the_bounds() {
     );
     fails(
         "[query]\nsocket = '/run/tally.sock'",
-        expect![
-            "/etc/tally/tally.toml: `query.socket` is the socket for events; questions need a socket of their own"
-        ],
+        expect!["/etc/tally/tally.toml: `query.socket` is the socket for events; questions need a socket of their own"],
     );
 }
 
@@ -437,9 +389,7 @@ fn aggregators_and_presets_are_checked() {
     );
     fails(
         "[[aggregator]]\nplugin = 'a.wasm'",
-        expect![[
-            r#"/etc/tally/tally.toml: `aggregator[0].plugin` is a file name; write it without .wasm: "a""#
-        ]],
+        expect![[r#"/etc/tally/tally.toml: `aggregator[0].plugin` is a file name; write it without .wasm: "a""#]],
     );
     fails(
         "[[aggregator]]\nplugin = '../a'",
@@ -455,9 +405,7 @@ fn aggregators_and_presets_are_checked() {
     );
     fails(
         "[[aggregator]]\nplugin = 'a'\nsettings = { a = [1, nan] }",
-        expect![
-            "/etc/tally/tally.toml: `aggregator[0].settings.a[1]` is not a finite number; JSON has no such value"
-        ],
+        expect!["/etc/tally/tally.toml: `aggregator[0].settings.a[1]` is not a finite number; JSON has no such value"],
     );
     fails(
         "[preset.p]\ntype = 'edit'\ntype_path = '/type'",
@@ -465,10 +413,7 @@ fn aggregators_and_presets_are_checked() {
             "/etc/tally/tally.toml: `preset.p.type` gives every event one type, so `type_path` means nothing; remove one of them"
         ],
     );
-    fails(
-        "[preset.p]\ntype = ''",
-        expect!["/etc/tally/tally.toml: `preset.p.type` must have 1 to 256 bytes"],
-    );
+    fails("[preset.p]\ntype = ''", expect!["/etc/tally/tally.toml: `preset.p.type` must have 1 to 256 bytes"]);
     fails(
         "[preset.p]\ntimestamp = 'time'",
         expect![[
@@ -497,18 +442,7 @@ fn durations() {
     assert_eq!(nanos("500ms"), Ok(500_000_000));
     assert_eq!(nanos(" 1h30m "), Ok(5_400_000_000_000));
     assert_eq!(nanos("1d"), Ok(86_400_000_000_000));
-    for wrong in [
-        "",
-        "s",
-        "30",
-        "1.5s",
-        "-1s",
-        "1 s",
-        "1S",
-        "1ms2",
-        "18446744073709551616us",
-        "213504d",
-    ] {
+    for wrong in ["", "s", "30", "1.5s", "-1s", "1 s", "1S", "1ms2", "18446744073709551616us", "213504d"] {
         assert!(parse_duration(wrong).is_err(), "{wrong:?} was taken");
     }
 }
@@ -520,16 +454,7 @@ fn sizes() {
     assert_eq!(parse_size("64 MB"), Ok(64_000_000));
     assert_eq!(parse_size("3B"), Ok(3));
     assert_eq!(parse_size("16777215TiB"), Ok(16_777_215 << 40));
-    for wrong in [
-        "",
-        "MiB",
-        "1.5MiB",
-        "-1",
-        "64M",
-        "64mib",
-        "16777216TiB",
-        "1MiB1",
-    ] {
+    for wrong in ["", "MiB", "1.5MiB", "-1", "64M", "64mib", "16777216TiB", "1MiB1"] {
         assert!(parse_size(wrong).is_err(), "{wrong:?} was taken");
     }
 }

@@ -43,9 +43,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     while !rest.is_empty() {
         let (number, after) = split_at_non_digit(rest);
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, next) = after.split_at(end);
         let part = number
             .parse::<u64>()
@@ -73,17 +71,12 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 fn split_at_non_digit(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
 fn scale(units: &[(&str, u64)], name: &str) -> Option<u64> {
-    units
-        .iter()
-        .find(|(unit, _)| *unit == name)
-        .map(|(_, scale)| *scale)
+    units.iter().find(|(unit, _)| *unit == name).map(|(_, scale)| *scale)
 }
 
 /// A duration as read.
@@ -122,9 +115,9 @@ impl<'de> Deserialize<'de> for Size {
                 parse_size(text).map(Size).map_err(E::custom)
             }
             fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-                u64::try_from(bytes).map(Size).map_err(|_| {
-                    E::custom(format!("{bytes} is not a size; sizes are not negative"))
-                })
+                u64::try_from(bytes)
+                    .map(Size)
+                    .map_err(|_| E::custom(format!("{bytes} is not a size; sizes are not negative")))
             }
             fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
                 Ok(Size(bytes))

@@ -13,8 +13,8 @@ use tally_plugin::Configured;
 use tokio::sync::oneshot;
 
 use super::folder::{self, PluginFile, Stamp};
-use crate::aggregator::thread::{self, Threads};
 use crate::aggregator::Meta;
+use crate::aggregator::thread::{self, Threads};
 use crate::context::{Activation, Context, Token};
 use crate::recovery;
 
@@ -194,7 +194,10 @@ impl Controller {
                     bytes
                 }
                 Ok(None) => {
-                    return Err(Failed { digest: None, reason: "the file changed while it was read; it is read again".into() });
+                    return Err(Failed {
+                        digest: None,
+                        reason: "the file changed while it was read; it is read again".into(),
+                    });
                 }
                 Err(error) => return Err(Failed { digest: None, reason: format!("{error:#}") }),
             },

@@ -61,7 +61,10 @@ impl Registry {
         })?;
         let found = Digest::of(&bytes).to_string();
         if found != digest {
-            bail!("the stored plugin {} was changed: its digest is {found}; put the original bytes back", path.display());
+            bail!(
+                "the stored plugin {} was changed: its digest is {found}; put the original bytes back",
+                path.display()
+            );
         }
         self.configure(&self.engine.load(&bytes)?, settings)
     }

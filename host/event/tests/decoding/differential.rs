@@ -11,11 +11,7 @@ use tally_event::plan::{Limits, Plan};
 
 /// Limits that the lines of the generator reach.
 fn limits(depth: u32) -> Limits {
-    Limits {
-        line_bytes: 2000,
-        depth,
-        type_bytes: 16,
-    }
+    Limits { line_bytes: 2000, depth, type_bytes: 16 }
 }
 
 const FIRST: u64 = 1000;
@@ -25,33 +21,19 @@ const ARRIVAL: i64 = 1_769_508_000_000_000;
 fn seen(pushed: &[(u32, Pushed)], mut batch: Batch) -> Expected {
     batch.stamp(FIRST, ARRIVAL);
     let rejects = pushed.iter().flat_map(|(before, pushed)| {
-        pushed
-            .rejects
-            .iter()
-            .map(move |reject| (before + reject.line, Reason::Exactly(reject.reason)))
+        pushed.rejects.iter().map(move |reject| (before + reject.line, Reason::Exactly(reject.reason)))
     });
     let subscribers = batch.plan().subscribers();
     let shares = subscribers.iter().enumerate().map(|(index, subscriber)| {
         let selected = batch.for_subscriber(index);
-        let refused = selected.refused.iter().map(|refused| {
-            (
-                FIRST + u64::from(refused.sequence_offset),
-                refused.reason.text(&subscriber.manifest),
-            )
-        });
-        Share {
-            rows: view::rows(&selected.rows),
-            refused: refused.collect(),
-            not_subscribed: selected.not_subscribed,
-        }
+        let refused = selected
+            .refused
+            .iter()
+            .map(|refused| (FIRST + u64::from(refused.sequence_offset), refused.reason.text(&subscriber.manifest)));
+        Share { rows: view::rows(&selected.rows), refused: refused.collect(), not_subscribed: selected.not_subscribed }
     });
     let shares = shares.collect();
-    Expected {
-        rejects: rejects.collect(),
-        accepted: batch.accepted(),
-        max_time: batch.max_time(),
-        shares,
-    }
+    Expected { rejects: rejects.collect(), accepted: batch.accepted(), max_time: batch.max_time(), shares }
 }
 
 /// What is left of the bytes when the removed ranges are taken out; checks the ranges.
@@ -60,22 +42,9 @@ fn kept(bytes: &[u8], pushed: &Pushed) -> Vec<u8> {
     let mut at = 0;
     for (index, range) in pushed.removed.iter().enumerate() {
         assert!(range.start < range.end && range.end <= bytes.len());
-        assert!(
-            if index == 0 {
-                at == 0
-            } else {
-                range.start > at
-            },
-            "ascending, adjacent ones joined"
-        );
-        assert!(
-            range.start == 0 || bytes[range.start - 1] == b'\n',
-            "starts with a line"
-        );
-        assert!(
-            range.end == bytes.len() || bytes[range.end - 1] == b'\n',
-            "ends with a line"
-        );
+        assert!(if index == 0 { at == 0 } else { range.start > at }, "ascending, adjacent ones joined");
+        assert!(range.start == 0 || bytes[range.start - 1] == b'\n', "starts with a line");
+        assert!(range.end == bytes.len() || bytes[range.end - 1] == b'\n', "ends with a line");
         kept.extend_from_slice(&bytes[at..range.start]);
         at = range.end;
     }
@@ -87,15 +56,9 @@ fn check_counts(bytes: &[u8], pushed: &Pushed) {
     let newlines = bytes.iter().filter(|&&byte| byte == b'\n').count();
     let unterminated = bytes.last().is_some_and(|&byte| byte != b'\n');
     assert_eq!(pushed.lines as usize, newlines + usize::from(unterminated));
-    assert_eq!(
-        pushed.received as usize,
-        pushed.accepted as usize + pushed.rejects.len()
-    );
+    assert_eq!(pushed.received as usize, pushed.accepted as usize + pushed.rejects.len());
     for reject in &pushed.rejects {
-        let before = bytes[..reject.span.start]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count();
+        let before = bytes[..reject.span.start].iter().filter(|&&byte| byte == b'\n').count();
         assert_eq!(before, reject.line as usize);
         assert!(!bytes[reject.span.clone()].contains(&b'\n'));
         assert!(reject.span.end == bytes.len() || bytes[reject.span.end] == b'\n');

@@ -9,24 +9,12 @@ use tally_event::schema::{EventType, Field, Kind, Manifest, Ordering, Preset};
 
 /// A subscriber to one event type; `?` marks optional fields: `"/user text, /n? integer"`.
 fn subscriber(name: &str, event_type: &str, fields: &str) -> Subscriber {
-    let mut parsed = EventType {
-        name: event_type.into(),
-        required: vec![],
-        optional: vec![],
-    };
+    let mut parsed = EventType { name: event_type.into(), required: vec![], optional: vec![] };
     let mut all = Vec::new();
-    for (index, field) in fields
-        .split(", ")
-        .filter(|field| !field.is_empty())
-        .enumerate()
-    {
+    for (index, field) in fields.split(", ").filter(|field| !field.is_empty()).enumerate() {
         let (path, kind) = field.split_once(' ').unwrap();
         let optional = path.ends_with('?');
-        let list = if optional {
-            &mut parsed.optional
-        } else {
-            &mut parsed.required
-        };
+        let list = if optional { &mut parsed.optional } else { &mut parsed.required };
         list.push(index as u32);
         let kind = match kind {
             "text" => Kind::Text,
@@ -38,10 +26,7 @@ fn subscriber(name: &str, event_type: &str, fields: &str) -> Subscriber {
             "decimal" => Kind::Decimal(2),
             other => panic!("no kind {other}"),
         };
-        all.push(Field {
-            path: path.trim_end_matches('?').into(),
-            kind,
-        });
+        all.push(Field { path: path.trim_end_matches('?').into(), kind });
     }
     let manifest = Manifest {
         fields: all,
@@ -51,26 +36,15 @@ fn subscriber(name: &str, event_type: &str, fields: &str) -> Subscriber {
         loads: vec![],
         refusals: vec![],
     };
-    Subscriber {
-        name: name.into(),
-        manifest: Arc::new(manifest),
-    }
+    Subscriber { name: name.into(), manifest: Arc::new(manifest) }
 }
 
 fn plan(subscribers: &[Subscriber]) -> Arc<Plan> {
-    Arc::new(
-        Plan::new(
-            subscribers.into(),
-            vec![Preset::default()],
-            Limits::default(),
-        )
-        .unwrap(),
-    )
+    Arc::new(Plan::new(subscribers.into(), vec![Preset::default()], Limits::default()).unwrap())
 }
 
 fn rejects(pushed: &Pushed) -> String {
-    let line =
-        |r: &tally_event::decode::Reject| format!("line {} {}: {}\n", r.line, r.reason, r.detail);
+    let line = |r: &tally_event::decode::Reject| format!("line {} {}: {}\n", r.line, r.reason, r.detail);
     pushed.rejects.iter().map(line).collect()
 }
 
@@ -83,21 +57,13 @@ fn check_with(subscribers: &[Subscriber], mode: Mode, lines: &[u8], expected: Ex
     let mut out = rejects(&pushed);
     for (index, subscriber) in subscribers.iter().enumerate() {
         out.push_str(&format!("{}:\n", subscriber.name));
-        out.push_str(&view::render(
-            &batch.for_subscriber(index),
-            &subscriber.manifest,
-        ));
+        out.push_str(&view::render(&batch.for_subscriber(index), &subscriber.manifest));
     }
     expected.assert_eq(&out);
 }
 
 fn check(fields: &str, lines: &str, expected: Expect) {
-    check_with(
-        &[subscriber("a", "e", fields)],
-        Mode::Admit,
-        lines.as_bytes(),
-        expected,
-    );
+    check_with(&[subscriber("a", "e", fields)], Mode::Admit, lines.as_bytes(), expected);
 }
 
 #[test]
@@ -172,16 +138,8 @@ fn the_whole_event_can_be_taken_as_json() {
 
 #[test]
 fn every_reject_says_what_is_wrong() {
-    let deep = format!(
-        "{{\"type\":\"e\",\"x\":{}{}}}\n",
-        "[".repeat(64),
-        "]".repeat(64)
-    );
-    let fine = format!(
-        "{{\"type\":\"e\",\"x\":{}{}}}\n",
-        "[".repeat(63),
-        "]".repeat(63)
-    );
+    let deep = format!("{{\"type\":\"e\",\"x\":{}{}}}\n", "[".repeat(64), "]".repeat(64));
+    let fine = format!("{{\"type\":\"e\",\"x\":{}{}}}\n", "[".repeat(63), "]".repeat(63));
     let long = format!("{{\"type\":\"e\",\"x\":\"{}\"}}\n", "x".repeat(1 << 20));
     let type_too_long = format!("{{\"type\":\"{}\"}}\n", "t".repeat(257));
     let mut lines = b"{\"type\":\"e\"\n{'type':1}\n{\"type\" \"e\"}\n{\"type\":\"e\",}\n{\"type\":\"e\"} x\n{\"a\":tru}\n{\"a\":01}\n{\"a\":\"\\x\"}\n{\"a\":\"\\v\"}\n{\"a\":[1}}\n{\"a\":{\"b\":1]}\n\
@@ -231,11 +189,8 @@ fn every_reject_says_what_is_wrong() {
 
 #[test]
 fn what_all_refuse_is_rejected_when_it_is_new_and_kept_when_it_was_logged() {
-    let subscribers = [
-        subscriber("a", "e", "/user text"),
-        subscriber("b", "e", "/n integer"),
-        subscriber("c", "x", ""),
-    ];
+    let subscribers =
+        [subscriber("a", "e", "/user text"), subscriber("b", "e", "/n integer"), subscriber("c", "x", "")];
     let lines = b"{\"type\":\"e\",\"user\":\"u\",\"n\":1}\n{\"type\":\"e\",\"user\":\"u\"}\n{\"type\":\"e\",\"user\":5}\n{\"type\":\"x\"}\n{\"type\":\"y\"}\n";
     check_with(
         &subscribers,
@@ -282,21 +237,10 @@ fn what_all_refuse_is_rejected_when_it_is_new_and_kept_when_it_was_logged() {
 fn fields_of_other_types_stay_hidden() {
     let mut own = (*subscriber("a", "e", "/user text, /n integer").manifest).clone();
     own.event_types = vec![
-        EventType {
-            name: "e".into(),
-            required: vec![0],
-            optional: vec![],
-        },
-        EventType {
-            name: "*".into(),
-            required: vec![],
-            optional: vec![1],
-        },
+        EventType { name: "e".into(), required: vec![0], optional: vec![] },
+        EventType { name: "*".into(), required: vec![], optional: vec![1] },
     ];
-    let own = Subscriber {
-        name: "a".into(),
-        manifest: Arc::new(own),
-    };
+    let own = Subscriber { name: "a".into(), manifest: Arc::new(own) };
     check_with(
         &[own, subscriber("b", "e", "/n? integer")],
         Mode::Admit,
@@ -326,16 +270,8 @@ fn presets_say_where_type_and_time_are() {
     let manifest = subscriber("a", "e", "/page text");
     let plan = Arc::new(Plan::new(vec![manifest.clone()], presets, Limits::default()).unwrap());
     let mut decoder = Decoder::new(plan);
-    decoder.push(
-        1,
-        b"{\"time\":\"2015-09-12T00:46:58.771Z\",\"page\":\"Rallicula\"}\n",
-        Mode::Admit,
-    );
-    decoder.push(
-        0,
-        b"{\"type\":\"e\",\"time\":\"2015-09-12T00:46:58.771Z\",\"page\":\"x\"}\n",
-        Mode::Admit,
-    );
+    decoder.push(1, b"{\"time\":\"2015-09-12T00:46:58.771Z\",\"page\":\"Rallicula\"}\n", Mode::Admit);
+    decoder.push(0, b"{\"type\":\"e\",\"time\":\"2015-09-12T00:46:58.771Z\",\"page\":\"x\"}\n", Mode::Admit);
     let mut batch = decoder.finish();
     assert_eq!(batch.max_time(), Some(1_442_018_818_771_000));
     batch.stamp(7, 1_769_508_000_000_000);
@@ -351,11 +287,8 @@ fn presets_say_where_type_and_time_are() {
 #[test]
 fn plans_that_cannot_work_are_refused() {
     let refused = |subscribers: &[Subscriber], preset: Preset, limits: Limits, expected: Expect| {
-        let error: PlanError =
-            Plan::new(subscribers.into(), vec![preset], limits).expect_err("must be refused");
-        let source = std::error::Error::source(&error)
-            .map(|source| format!(" / {source}"))
-            .unwrap_or_default();
+        let error: PlanError = Plan::new(subscribers.into(), vec![preset], limits).expect_err("must be refused");
+        let source = std::error::Error::source(&error).map(|source| format!(" / {source}")).unwrap_or_default();
         expected.assert_eq(&format!("{error}{source}"));
     };
     let (sound, limits) = (subscriber("a", "e", "/user text"), Limits::default());
@@ -382,9 +315,7 @@ fn plans_that_cannot_work_are_refused() {
         std::slice::from_ref(&sound),
         preset("type", None),
         limits,
-        expect![[
-            r#"preset default: type: "type" is no RFC 6901 pointer: it must start with "/", e.g. "/type""#
-        ]],
+        expect![[r#"preset default: type: "type" is no RFC 6901 pointer: it must start with "/", e.g. "/type""#]],
     );
     refused(
         std::slice::from_ref(&sound),
@@ -401,19 +332,14 @@ fn plans_that_cannot_work_are_refused() {
     refused(
         &[sound],
         Preset::default(),
-        Limits {
-            depth: 1000,
-            ..limits
-        },
+        Limits { depth: 1000, ..limits },
         expect!["limit depth is 1000; it must be 1 to 128"],
     );
 }
 
 #[test]
 fn one_path_read_as_two_kinds_is_warned_of() {
-    let plan = plan(&[
-        subscriber("a", "e", "/n text, /m text"),
-        subscriber("b", "x", "/n integer, /m text"),
-    ]);
-    expect![[r#""/n" is read as text by a, as integer by b; an event that fits one may be refused for another"#]].assert_eq(&plan.warnings().join("\n"));
+    let plan = plan(&[subscriber("a", "e", "/n text, /m text"), subscriber("b", "x", "/n integer, /m text")]);
+    expect![[r#""/n" is read as text by a, as integer by b; an event that fits one may be refused for another"#]]
+        .assert_eq(&plan.warnings().join("\n"));
 }

@@ -40,10 +40,7 @@ const KINDS: &[Kind] = &[
 
 pub fn subscribers() -> impl Strategy<Value = Vec<Subscriber>> {
     prop::collection::vec(manifest(), 1..4).prop_map(|manifests| {
-        let named = |(index, manifest)| Subscriber {
-            name: format!("s{index}").into(),
-            manifest: Arc::new(manifest),
-        };
+        let named = |(index, manifest)| Subscriber { name: format!("s{index}").into(), manifest: Arc::new(manifest) };
         manifests.into_iter().enumerate().map(named).collect()
     })
 }
@@ -54,25 +51,16 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         10 => select(&[("/user", Kind::Text), ("/n", Kind::Integer), ("/flag", Kind::Boolean), ("/at", Kind::Timestamp)][..]),
         1 => Just(("", Kind::Json)),
     ];
-    let field = field.prop_map(|(path, kind)| Field {
-        path: path.into(),
-        kind,
-    });
+    let field = field.prop_map(|(path, kind)| Field { path: path.into(), kind });
     let fields = prop::collection::vec(field, 1..6);
     let types = prop::sample::subsequence(TYPES, 1..=TYPES.len()).prop_shuffle();
     (fields, types, any::<u64>()).prop_map(|(fields, types, mut dice)| {
         let mut roll = |sides| {
-            dice = dice
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (dice >> 33) % sides
         };
         let event_type = |name: &&str| {
-            let mut event_type = EventType {
-                name: (*name).into(),
-                required: vec![],
-                optional: vec![],
-            };
+            let mut event_type = EventType { name: (*name).into(), required: vec![], optional: vec![] };
             for index in 0..fields.len() as u32 {
                 match roll(6) {
                     0 => event_type.required.insert(0, index),
@@ -121,11 +109,7 @@ pub fn lines() -> impl Strategy<Value = Vec<u8>> {
 
 fn deep(depth: usize, array: bool) -> String {
     let (open, close) = if array { ("[", "]") } else { ("{\"p\":", "}") };
-    format!(
-        "{{\"type\":\"action\",\"p\":{}1{}}}",
-        open.repeat(depth - 1),
-        close.repeat(depth - 1)
-    )
+    format!("{{\"type\":\"action\",\"p\":{}1{}}}", open.repeat(depth - 1), close.repeat(depth - 1))
 }
 
 /// An object with keys that matter, in any order, some twice.
@@ -137,66 +121,36 @@ fn event(value: impl Strategy<Value = (String, String)>) -> impl Strategy<Value 
     let time = prop_oneof![6 => time(), 1 => scalar()];
     let space = select(&["", "", "", "", " ", "\t ", "\r"][..]);
     let entries = prop::collection::vec(value, 0..8);
-    (
-        prop::option::weighted(0.95, kind),
-        prop::option::weighted(0.7, time),
-        entries,
-        space,
-        any::<Index>(),
-    )
-        .prop_map(|(kind, time, mut entries, space, at)| {
+    (prop::option::weighted(0.95, kind), prop::option::weighted(0.7, time), entries, space, any::<Index>()).prop_map(
+        |(kind, time, mut entries, space, at)| {
             if let Some(kind) = kind {
                 entries.insert(at.index(entries.len() + 1), ("\"type\"".into(), kind));
             }
             if let Some(time) = time {
                 entries.insert(at.index(entries.len() + 1), ("\"timestamp\"".into(), time));
             }
-            let entries = entries
-                .iter()
-                .map(|(key, value)| format!("{space}{key}{space}:{space}{value}{space}"));
-            format!(
-                "{space}{{{}}}{space}",
-                entries.collect::<Vec<_>>().join(",")
-            )
-        })
+            let entries = entries.iter().map(|(key, value)| format!("{space}{key}{space}:{space}{value}{space}"));
+            format!("{space}{{{}}}{space}", entries.collect::<Vec<_>>().join(","))
+        },
+    )
 }
 
 /// A key that matters, with a value that mostly suits it.
 fn event_value() -> impl Strategy<Value = (String, String)> {
     let text = |key: &'static str| (Just(key.to_string()), string());
-    let nested = (
-        select(&["\"p\"", "\"items\"", "\"p\"", "\"\\u0070\""][..]),
-        json(),
-    )
-        .prop_map(|(k, v)| (k.into(), v));
+    let nested = (select(&["\"p\"", "\"items\"", "\"p\"", "\"\\u0070\""][..]), json()).prop_map(|(k, v)| (k.into(), v));
     prop_oneof![
         text("\"user\""),
         text("\"us\\u0065r\""),
         (Just("\"n\"".to_string()), number()),
         (Just("\"price\"".to_string()), number()),
-        (
-            Just("\"flag\"".to_string()),
-            select(&["true", "false", "null"][..]).prop_map(String::from)
-        ),
+        (Just("\"flag\"".to_string()), select(&["true", "false", "null"][..]).prop_map(String::from)),
         (Just("\"at\"".to_string()), time()),
         text("\"a/b\""),
         text("\"é\""),
         text("\"a_key_that_is_much_longer_than_what_fits_into_a_few_words\""),
         nested,
-        (
-            select(
-                &[
-                    "\"user\"",
-                    "\"n\"",
-                    "\"price\"",
-                    "\"flag\"",
-                    "\"at\"",
-                    "\"x\""
-                ][..]
-            )
-            .prop_map(String::from),
-            json()
-        ),
+        (select(&["\"user\"", "\"n\"", "\"price\"", "\"flag\"", "\"at\"", "\"x\""][..]).prop_map(String::from), json()),
         (string(), json()),
     ]
 }
@@ -205,32 +159,19 @@ fn json() -> impl Strategy<Value = String> {
     scalar().prop_recursive(4, 24, 4, |inner| {
         let key = select(&["\"x\"", "\"y\"", "\"0\"", "\"1\"", "\"\"", "\"z\""][..]);
         let space = select(&["", "", " "][..]);
-        let array = (prop::collection::vec(inner.clone(), 0..4), space.clone()).prop_map(
-            |(values, space)| {
-                format!(
-                    "[{space}{}{space}]",
-                    values.join(&format!("{space},{space}"))
-                )
-            },
-        );
-        let object =
-            (prop::collection::vec((key, inner), 0..4), space).prop_map(|(entries, space)| {
-                let entries: Vec<String> = entries
-                    .iter()
-                    .map(|(key, value)| format!("{key}{space}:{space}{value}"))
-                    .collect();
-                format!("{{{space}{}{space}}}", entries.join(","))
-            });
+        let array = (prop::collection::vec(inner.clone(), 0..4), space.clone())
+            .prop_map(|(values, space)| format!("[{space}{}{space}]", values.join(&format!("{space},{space}"))));
+        let object = (prop::collection::vec((key, inner), 0..4), space).prop_map(|(entries, space)| {
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{key}{space}:{space}{value}")).collect();
+            format!("{{{space}{}{space}}}", entries.join(","))
+        });
         prop_oneof![array, object]
     })
 }
 
 fn scalar() -> impl Strategy<Value = String> {
-    prop_oneof![
-        string(),
-        number(),
-        select(&["null", "true", "false"][..]).prop_map(String::from)
-    ]
+    prop_oneof![string(), number(), select(&["null", "true", "false"][..]).prop_map(String::from)]
 }
 
 fn number() -> impl Strategy<Value = String> {
@@ -290,8 +231,7 @@ impl Damage {
             Self::Remove(at) => drop(line.remove(at.index(length))),
             Self::Cut(at) => line.truncate(at.index(length)),
             Self::Bend(which, byte) => {
-                let bends =
-                    |&at: &usize| b"{}[]".contains(&line[at]) || (at > 0 && line[at - 1] == b'\\');
+                let bends = |&at: &usize| b"{}[]".contains(&line[at]) || (at > 0 && line[at - 1] == b'\\');
                 let places: Vec<usize> = (0..length).filter(bends).collect();
                 if !places.is_empty() {
                     line[*which.get(&places)] = *byte;
@@ -308,12 +248,12 @@ impl Damage {
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    let byte = prop_oneof![3 => select(&b"{}[]\",:\\u0123456789.eE+-tfn \n\r\t\0\x1f\x7f\x80\xc3\xff"[..]), 1 => any::<u8>()];
+    let byte =
+        prop_oneof![3 => select(&b"{}[]\",:\\u0123456789.eE+-tfn \n\r\t\0\x1f\x7f\x80\xc3\xff"[..]), 1 => any::<u8>()];
     prop_oneof![
         (any::<Index>(), byte.clone()).prop_map(|(at, byte)| Damage::Replace(at, byte)),
         (any::<Index>(), byte).prop_map(|(at, byte)| Damage::Insert(at, byte)),
-        (any::<Index>(), select(&b"{}[]bvxuU'\"0"[..]))
-            .prop_map(|(which, byte)| Damage::Bend(which, byte)),
+        (any::<Index>(), select(&b"{}[]bvxuU'\"0"[..])).prop_map(|(which, byte)| Damage::Bend(which, byte)),
         any::<Index>().prop_map(Damage::Remove),
         any::<Index>().prop_map(Damage::Cut),
         (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Double(from, to)),

@@ -34,8 +34,7 @@ impl PartialEq for Reason {
         let either = |reason| matches!(reason, RejectReason::InvalidJson | RejectReason::TooDeep);
         match (self, other) {
             (Self::Exactly(a), Self::Exactly(b)) => a == b,
-            (Self::InvalidOrTooDeep, Self::Exactly(a))
-            | (Self::Exactly(a), Self::InvalidOrTooDeep) => either(*a),
+            (Self::InvalidOrTooDeep, Self::Exactly(a)) | (Self::Exactly(a), Self::InvalidOrTooDeep) => either(*a),
             (Self::InvalidOrTooDeep, Self::InvalidOrTooDeep) => true,
         }
     }
@@ -64,14 +63,9 @@ impl Rules<'_> {
     /// What becomes of the lines.
     pub fn expect(&self, bytes: &[u8]) -> Expected {
         let shares = self.subscribers.iter().map(|_| Share::default()).collect();
-        let mut expected = Expected {
-            shares,
-            ..Expected::default()
-        };
+        let mut expected = Expected { shares, ..Expected::default() };
         let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let lines = body
-            .split(|&byte| byte == b'\n')
-            .filter(|_| !bytes.is_empty());
+        let lines = body.split(|&byte| byte == b'\n').filter(|_| !bytes.is_empty());
         for (number, line) in lines.enumerate() {
             if line.iter().all(|byte| b" \t\r".contains(byte)) {
                 continue;
@@ -101,10 +95,7 @@ impl Rules<'_> {
             (true, false) => {}
         }
         let whole = whole_surrogates(text);
-        let event = Event {
-            text: &whole,
-            raw: text,
-        };
+        let event = Event { text: &whole, raw: text };
         let name = self.event_type(&event).map_err(Reason::Exactly)?;
         let time = match event.find(&self.preset.timestamp_path) {
             None => None,
@@ -120,31 +111,15 @@ impl Rules<'_> {
         if let Some(constant) = &self.preset.constant_type {
             return Ok(constant.clone());
         }
-        let raw = event
-            .find(&self.preset.type_path)
-            .ok_or(RejectReason::MissingType)?;
+        let raw = event.find(&self.preset.type_path).ok_or(RejectReason::MissingType)?;
         let name: String = serde_json::from_str(raw).map_err(|_| RejectReason::InvalidType)?;
         let fits = !name.is_empty() && name.len() <= self.limits.type_bytes;
-        if fits {
-            Ok(name)
-        } else {
-            Err(RejectReason::InvalidType)
-        }
+        if fits { Ok(name) } else { Err(RejectReason::InvalidType) }
     }
 
-    fn accept(
-        &self,
-        event: &Event<'_>,
-        name: &str,
-        time: i64,
-        expected: &mut Expected,
-    ) -> Result<(), Reason> {
+    fn accept(&self, event: &Event<'_>, name: &str, time: i64, expected: &mut Expected) -> Result<(), Reason> {
         let sequence = self.first_sequence + u64::from(expected.accepted);
-        let given: Vec<_> = self
-            .subscribers
-            .iter()
-            .map(|s| give(&s.manifest, event, name))
-            .collect();
+        let given: Vec<_> = self.subscribers.iter().map(|s| give(&s.manifest, event, name)).collect();
         let any_reader = given.iter().any(Option::is_some);
         let any_taker = given.iter().flatten().any(|given| given.is_ok());
         if self.admit && any_reader && !any_taker {
@@ -153,12 +128,7 @@ impl Rules<'_> {
         for (share, given) in expected.shares.iter_mut().zip(given) {
             match given {
                 None => share.not_subscribed += 1,
-                Some(Ok((event_type, cells))) => share.rows.push(Row {
-                    sequence,
-                    time,
-                    event_type,
-                    cells,
-                }),
+                Some(Ok((event_type, cells))) => share.rows.push(Row { sequence, time, event_type, cells }),
                 Some(Err(reason)) => share.refused.push((sequence, reason)),
             }
         }
@@ -169,11 +139,7 @@ impl Rules<'_> {
 }
 
 /// What a manifest makes of an event: nothing, its type and cells, or a refusal.
-fn give(
-    manifest: &Manifest,
-    event: &Event<'_>,
-    name: &str,
-) -> Option<Result<(u32, Vec<Cell>), String>> {
+fn give(manifest: &Manifest, event: &Event<'_>, name: &str) -> Option<Result<(u32, Vec<Cell>), String>> {
     let position = |name: &str| manifest.event_types.iter().position(|t| t.name == name);
     let index = position(name).or_else(|| position("*"))?;
     let event_type = &manifest.event_types[index];
@@ -198,26 +164,16 @@ fn give(
 fn cell(event: &Event<'_>, raw: &str, kind: Kind) -> Result<Cell, &'static str> {
     let wrong = "wrong_kind";
     let number = || {
-        if raw.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
-            Ok(raw)
-        } else {
-            Err(wrong)
-        }
+        if raw.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) { Ok(raw) } else { Err(wrong) }
     };
     match kind {
         Kind::Text => serde_json::from_str(raw).map(Cell::Text).map_err(|_| wrong),
         Kind::Json => Ok(Cell::Text(event.as_written(raw).into())),
-        Kind::Boolean => serde_json::from_str(raw)
-            .map(Cell::Boolean)
-            .map_err(|_| wrong),
+        Kind::Boolean => serde_json::from_str(raw).map(Cell::Boolean).map_err(|_| wrong),
         Kind::Timestamp => timestamp(raw).map(Cell::Integer).ok_or(wrong),
         Kind::Float => {
             let value: f64 = number()?.parse().map_err(|_| wrong)?;
-            if value.is_finite() {
-                Ok(Cell::Float(value.to_bits()))
-            } else {
-                Err(wrong)
-            }
+            if value.is_finite() { Ok(Cell::Float(value.to_bits())) } else { Err(wrong) }
         }
         Kind::Integer => scaled(number()?, 0).map(Cell::Integer).map_err(|_| wrong),
         Kind::Decimal(scale) => scaled(number()?, i64::from(scale)).map(Cell::Integer),
@@ -227,20 +183,14 @@ fn cell(event: &Event<'_>, raw: &str, kind: Kind) -> Result<Cell, &'static str> 
 /// The number with its point moved by exponent and scale, in text.
 fn scaled(raw: &str, scale: i64) -> Result<i64, &'static str> {
     let (mantissa, exponent) = raw.split_once(['e', 'E']).unwrap_or((raw, "0"));
-    let (sign, mantissa) = mantissa
-        .strip_prefix('-')
-        .map_or(("", mantissa), |rest| ("-", rest));
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     if digits.bytes().all(|digit| digit == b'0') {
         return Ok(0);
     }
     let point = whole.len() as i64 + exponent.parse::<i64>().map_err(|_| "exponent")? + scale;
-    let padded = format!(
-        "{}{digits}{}",
-        "0".repeat((-point).max(0) as usize),
-        "0".repeat(point.max(0) as usize)
-    );
+    let padded = format!("{}{digits}{}", "0".repeat((-point).max(0) as usize), "0".repeat(point.max(0) as usize));
     let (whole, surplus) = padded.split_at(point.max(0) as usize);
     if surplus.bytes().any(|digit| digit != b'0') {
         return Err("surplus_digits");
@@ -249,12 +199,14 @@ fn scaled(raw: &str, scale: i64) -> Result<i64, &'static str> {
 }
 
 fn timestamp(raw: &str) -> Option<i64> {
+    use chrono::Datelike;
     let text: String = serde_json::from_str(raw).ok()?;
-    let year: u32 = text.get(..4)?.parse().ok()?;
-    let time = chrono::DateTime::parse_from_rfc3339(&text)
-        .ok()
-        .filter(|_| year > 0)?;
-    Some(time.timestamp_micros())
+    let written: u32 = text.get(..4)?.parse().ok()?;
+    let time = chrono::DateTime::parse_from_rfc3339(&text).ok()?;
+    let valid = written > 0 && (1..=9999).contains(&time.to_utc().year());
+    // chrono has a leap second as the 59th with a second more of nanoseconds; here it is the minute's last microsecond.
+    let nanos = time.timestamp_subsec_nanos().min(999_999_999);
+    valid.then(|| time.timestamp() * 1_000_000 + i64::from(nanos / 1000))
 }
 
 /// An event's JSON.
@@ -272,19 +224,10 @@ impl<'a> Event<'a> {
         for token in pointer.split('/').skip(1) {
             let token = token.replace("~1", "/").replace("~0", "~");
             found = match found.as_bytes().first()? {
-                b'{' => serde_json::from_str::<HashMap<String, &RawValue>>(found)
-                    .ok()?
-                    .get(&token)?
-                    .get(),
+                b'{' => serde_json::from_str::<HashMap<String, &RawValue>>(found).ok()?.get(&token)?.get(),
                 b'[' => {
-                    let index: usize = token
-                        .parse()
-                        .ok()
-                        .filter(|index: &usize| index.to_string() == token)?;
-                    serde_json::from_str::<Vec<&RawValue>>(found)
-                        .ok()?
-                        .get(index)?
-                        .get()
+                    let index: usize = token.parse().ok().filter(|index: &usize| index.to_string() == token)?;
+                    serde_json::from_str::<Vec<&RawValue>>(found).ok()?.get(index)?.get()
                 }
                 _ => return None,
             };
@@ -302,10 +245,7 @@ impl<'a> Event<'a> {
 /// The same JSON with `\ufffd` for every half surrogate pair. Backslashes stand in strings only.
 fn whole_surrogates(text: &str) -> String {
     let unit = |at: usize| {
-        let digits = text
-            .get(at..)
-            .filter(|rest| rest.starts_with("\\u"))?
-            .get(2..6)?;
+        let digits = text.get(at..).filter(|rest| rest.starts_with("\\u"))?.get(2..6)?;
         u16::from_str_radix(digits, 16).ok()
     };
     let mut whole = text.to_string();

@@ -31,17 +31,8 @@ pub fn rows(rows: &Rows<'_>) -> Vec<Row> {
     for column in &rows.columns {
         assert_eq!(column.values.len(), rows.len());
         assert!(column.present.is_empty() || column.present.len() == rows.len());
-        assert!(
-            column.present.is_empty() || column.present.contains(&0),
-            "empty where every row has a value"
-        );
-        if let ValuesRef::Text {
-            ends,
-            bytes,
-            hashes,
-            ..
-        } = &column.values
-        {
+        assert!(column.present.is_empty() || column.present.contains(&0), "empty where every row has a value");
+        if let ValuesRef::Text { ends, bytes, hashes, .. } = &column.values {
             assert!(hashes.len() == ends.len());
             for (code, hash) in hashes.iter().enumerate() {
                 let entry = entry(ends, bytes, code as u32).expect("an entry for each hash");
@@ -56,9 +47,7 @@ fn row(rows: &Rows<'_>, index: usize) -> Row {
     let cell = |column: &tally_event::columns::ColumnRef<'_>| {
         let present = column.is_present(index);
         match &column.values {
-            ValuesRef::Text {
-                codes, ends, bytes, ..
-            } if present => {
+            ValuesRef::Text { codes, ends, bytes, .. } if present => {
                 let text = entry(ends, bytes, codes[index]).expect("a code has an entry");
                 Cell::Text(std::str::from_utf8(text).expect("text is UTF-8").into())
             }

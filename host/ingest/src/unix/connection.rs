@@ -53,10 +53,7 @@ struct End {
 
 impl End {
     fn new(reason: EndReason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
+        Self { reason, message: message.into() }
     }
 
     fn quiet(reason: EndReason) -> Self {
@@ -85,16 +82,8 @@ impl From<AdmitError> for End {
 }
 
 impl<C: Send> Connection<C> {
-    pub(super) fn new(
-        shared: Arc<Shared<C>>,
-        peer: String,
-        shutdown: watch::Receiver<bool>,
-    ) -> Self {
-        Self {
-            shared,
-            peer,
-            shutdown,
-        }
+    pub(super) fn new(shared: Arc<Shared<C>>, peer: String, shutdown: watch::Receiver<bool>) -> Self {
+        Self { shared, peer, shutdown }
     }
 
     /// Serves the socket to its end.
@@ -109,8 +98,7 @@ impl<C: Send> Connection<C> {
             Ok(Hello::Bad(why)) => dismiss(End::new(EndReason::BadHandshake, why), to).await,
             Ok(Hello::Data) => self.plain(input).await,
             Ok(Hello::Ack { producer: None }) => {
-                let stream =
-                    Stream::acknowledged(Arc::clone(&self.shared.source), self.peer.clone());
+                let stream = Stream::acknowledged(Arc::clone(&self.shared.source), self.peer.clone());
                 self.answered(input, to, &stream, None).await
             }
             Ok(Hello::Ack { producer: Some(id) }) => self.produced(input, to, &id).await,
@@ -167,12 +155,8 @@ impl<C: Send> Connection<C> {
         let granted = self.unless_stopped(lease.granted()).await;
         let end = match granted {
             Ok(Ok(resume)) => {
-                let stream = Stream::resumed(
-                    Arc::clone(&self.shared.source),
-                    self.peer.clone(),
-                    Arc::clone(lease.id()),
-                    resume,
-                );
+                let stream =
+                    Stream::resumed(Arc::clone(&self.shared.source), self.peer.clone(), Arc::clone(lease.id()), resume);
                 return self.answered(input, to, &stream, Some(&lease)).await;
             }
             Ok(Err(superseded)) => End::new(EndReason::Superseded, superseded.to_string()),
@@ -182,13 +166,7 @@ impl<C: Send> Connection<C> {
     }
 
     /// Receives and answers side by side; then answers what is left and says why it ends.
-    async fn answered(
-        &self,
-        input: Input,
-        to: OwnedWriteHalf,
-        stream: &Arc<Stream>,
-        lease: Option<&Lease>,
-    ) -> End {
+    async fn answered(&self, input: Input, to: OwnedWriteHalf, stream: &Arc<Stream>, lease: Option<&Lease>) -> End {
         let mut answering = pin!(answer(stream, to));
         let mut receiving = pin!(self.receive(input, stream, lease));
         let mut answered = None;
@@ -199,10 +177,7 @@ impl<C: Send> Connection<C> {
             }
         };
         let settle = !matches!(end.reason, EndReason::Superseded);
-        stream.end(Ending {
-            line: end.line(),
-            settle,
-        });
+        stream.end(Ending { line: end.line(), settle });
         let answered = match answered {
             Some(done) => done,
             None => self.last_answers(answering, stream, lease).await,
@@ -229,13 +204,8 @@ impl<C: Send> Connection<C> {
             () = self.grace_is_over() => CLOSING_SHUTDOWN.into(),
             () = superseded(lease) => End::from(AdmitError::Superseded).line().unwrap_or_default(),
         };
-        stream.end(Ending {
-            line: Some(why),
-            settle: false,
-        });
-        timeout(LAST_WORDS, answering)
-            .await
-            .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+        stream.end(Ending { line: Some(why), settle: false });
+        timeout(LAST_WORDS, answering).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
     }
 
     /// Reads, frames and queues until there is a reason to end.
@@ -271,10 +241,7 @@ impl<C: Send> Connection<C> {
         while let Some(framed) = input.framer.take() {
             add(&counters.unqueued_lines, u64::from(framed.lines));
         }
-        add(
-            &counters.unfinished_lines,
-            u64::from(input.framer.has_unfinished_line()),
-        );
+        add(&counters.unfinished_lines, u64::from(input.framer.has_unfinished_line()));
     }
 
     /// Queues all whole lines that were read; fails with the number of lines it had in hand. At the end of the stream an unfinished line is
@@ -285,12 +252,7 @@ impl<C: Send> Connection<C> {
         stream: &Arc<Stream>,
         lease: Option<&Lease>,
     ) -> Result<(), (End, u32)> {
-        let Shared {
-            config,
-            queue,
-            counters,
-            ..
-        } = &*self.shared;
+        let Shared { config, queue, counters, .. } = &*self.shared;
         loop {
             let framed = match input.framer.take() {
                 None if input.at_end && lease.is_none() => input.framer.finish(),
@@ -363,10 +325,7 @@ struct Input {
 
 impl Input {
     fn new<C>(from: OwnedReadHalf, shared: &Shared<C>) -> Self {
-        let limits = FramerLimits {
-            read_bytes: shared.config.read_bytes,
-            line_bytes: shared.config.line_bytes,
-        };
+        let limits = FramerLimits { read_bytes: shared.config.read_bytes, line_bytes: shared.config.line_bytes };
         Self {
             from,
             framer: Framer::new(limits),
@@ -383,10 +342,7 @@ impl Input {
         };
         match timeout(idle, self.fill_patiently()).await {
             Ok(filled) => filled,
-            Err(_) => Err(End::new(
-                EndReason::Idle,
-                format!("nothing was sent for {idle:?}"),
-            )),
+            Err(_) => Err(End::new(EndReason::Idle, format!("nothing was sent for {idle:?}"))),
         }
     }
 
@@ -428,9 +384,6 @@ impl Input {
 fn read_failed(error: io::Error) -> End {
     match error.kind() {
         ErrorKind::ConnectionReset => End::quiet(EndReason::Reset),
-        _ => End::new(
-            EndReason::ReadFailed,
-            format!("reading from the connection failed: {error}"),
-        ),
+        _ => End::new(EndReason::ReadFailed, format!("reading from the connection failed: {error}")),
     }
 }

@@ -49,10 +49,7 @@ pub struct UnixConfig {
 impl UnixConfig {
     /// The defaults for a socket at `path`: mode 0660, preset 0, 1024 connections, reads of 256 KiB, lines of 1 MiB, no idle limit, 5 s grace.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let FramerLimits {
-            read_bytes,
-            line_bytes,
-        } = FramerLimits::default();
+        let FramerLimits { read_bytes, line_bytes } = FramerLimits::default();
         Self {
             path: path.into(),
             mode: 0o660,
@@ -82,10 +79,7 @@ pub async fn serve_unix<C: Send + 'static>(
     counters: Arc<Counters>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), SourceError> {
-    UnixSource::bind(config)
-        .await?
-        .serve(queue, producers, counters, shutdown)
-        .await;
+    UnixSource::bind(config).await?.serve(queue, producers, counters, shutdown).await;
     Ok(())
 }
 
@@ -93,11 +87,7 @@ impl UnixSource {
     /// Makes the socket; from here on clients can connect. A socket file that nobody listens on is replaced.
     pub async fn bind(config: UnixConfig) -> Result<Self, SourceError> {
         let (listener, file) = socket::listen(&config.path, config.mode).await?;
-        Ok(Self {
-            config,
-            listener,
-            file,
-        })
+        Ok(Self { config, listener, file })
     }
 
     /// Serves until `shutdown` says true (or its sender is gone): then accepts and reads no more, waits up to the grace period for what was read
@@ -109,20 +99,9 @@ impl UnixSource {
         counters: Arc<Counters>,
         shutdown: watch::Receiver<bool>,
     ) {
-        let Self {
-            config,
-            listener,
-            file,
-        } = self;
+        let Self { config, listener, file } = self;
         let source = format!("unix:{}", config.path.display()).into();
-        let shared = Arc::new(Shared {
-            config,
-            source,
-            queue,
-            producers,
-            counters,
-            stopped_at: OnceLock::new(),
-        });
+        let shared = Arc::new(Shared { config, source, queue, producers, counters, stopped_at: OnceLock::new() });
         let mut connections = JoinSet::new();
         accept(&shared, &listener, &mut connections, shutdown).await;
         drop(listener);
@@ -166,10 +145,8 @@ fn refuse<C>(shared: &Shared<C>, socket: &UnixStream) {
     add(&shared.counters.refused, 1);
     let max = shared.config.max_connections;
     tracing::warn!(source = %shared.source, max, "refused a connection: as many are open as may be; raise limits.connections or close some");
-    let line = error_line(
-        "too_many_connections",
-        &format!("{max} connections are open, which is the limit; try again later"),
-    );
+    let line =
+        error_line("too_many_connections", &format!("{max} connections are open, which is the limit; try again later"));
     let _ = socket.try_write(line.as_bytes());
 }
 
@@ -189,11 +166,7 @@ fn note_end(counters: &Counters, ended: Result<(), JoinError>) {
 
 fn peer(number: u64, socket: &UnixStream) -> String {
     match socket.peer_cred() {
-        Ok(peer) => format!(
-            "#{number} pid {} uid {}",
-            peer.pid().unwrap_or(0),
-            peer.uid()
-        ),
+        Ok(peer) => format!("#{number} pid {} uid {}", peer.pid().unwrap_or(0), peer.uid()),
         Err(_) => format!("#{number}"),
     }
 }

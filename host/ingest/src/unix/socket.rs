@@ -68,36 +68,20 @@ pub(super) struct SocketFile {
 }
 
 /// Binds and listens.
-pub(super) async fn listen(
-    path: &Path,
-    mode: u32,
-) -> Result<(UnixListener, SocketFile), SourceError> {
+pub(super) async fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), SourceError> {
     if path.as_os_str().as_bytes().len() > MAX_PATH_BYTES {
         return Err(SourceError::PathTooLong { path: path.into() });
     }
-    let failed = |action| {
-        move |error| SourceError::Io {
-            path: path.into(),
-            action,
-            error,
-        }
-    };
+    let failed = |action| move |error| SourceError::Io { path: path.into(), action, error };
     // Held until the new socket listens: of two daemons starting at once, one must see the other's socket as alive, not as stale.
     let _folder = lock_folder(path).await?;
     remove_stale(path).await?;
     let socket = UnixSocket::new_stream().map_err(failed("creating it"))?;
     socket.bind(path).map_err(failed("binding"))?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(failed("setting its permissions"))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("setting its permissions"))?;
     let identity = identity(path).map_err(failed("looking at it"))?;
     let listener = socket.listen(BACKLOG).map_err(failed("listening"))?;
-    Ok((
-        listener,
-        SocketFile {
-            path: path.into(),
-            identity,
-        },
-    ))
+    Ok((listener, SocketFile { path: path.into(), identity }))
 }
 
 /// An exclusive lock of the socket's folder. A folder that another program keeps locked, or that cannot be locked, is used without.
@@ -109,10 +93,7 @@ async fn lock_folder(path: &Path) -> Result<Option<File>, SourceError> {
     let file = match File::open(folder) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(SourceError::NoFolder {
-                path: path.into(),
-                folder: folder.into(),
-            });
+            return Err(SourceError::NoFolder { path: path.into(), folder: folder.into() });
         }
         Err(_) => return Ok(None),
     };
@@ -127,13 +108,7 @@ async fn lock_folder(path: &Path) -> Result<Option<File>, SourceError> {
 }
 
 async fn remove_stale(path: &Path) -> Result<(), SourceError> {
-    let failed = |action| {
-        move |error| SourceError::Io {
-            path: path.into(),
-            action,
-            error,
-        }
-    };
+    let failed = |action| move |error| SourceError::Io { path: path.into(), action, error };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("looking at what is there")(error)),
@@ -149,9 +124,7 @@ async fn remove_stale(path: &Path) -> Result<(), SourceError> {
         }
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Its backlog is full.
-        Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
-            Err(SourceError::InUse { path: path.into() })
-        }
+        Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => Err(SourceError::InUse { path: path.into() }),
         Ok(Err(error)) => Err(failed("asking whether a process listens on it")(error)),
         Ok(Ok(_)) | Err(_) => Err(SourceError::InUse { path: path.into() }),
     }

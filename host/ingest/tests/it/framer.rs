@@ -17,9 +17,7 @@ fn by_hand(bytes: &[u8], limit: usize, tail_counts: bool) -> Vec<Line> {
         pieces.push(tail);
     }
     let line = |piece: &&[u8]| match piece.len() {
-        length if length > limit => {
-            Line::TooLong(piece[..length.min(PREFIX_BYTES)].to_vec(), length as u64)
-        }
+        length if length > limit => Line::TooLong(piece[..length.min(PREFIX_BYTES)].to_vec(), length as u64),
         _ => Line::Whole(piece.to_vec()),
     };
     pieces.iter().map(line).collect()
@@ -33,11 +31,7 @@ fn lines_of(framed: Framed) -> Vec<Line> {
             by_hand(&bytes, usize::MAX, false)
         }
     };
-    assert_eq!(
-        lines.len(),
-        framed.lines as usize,
-        "the count is that of the lines"
-    );
+    assert_eq!(lines.len(), framed.lines as usize, "the count is that of the lines");
     lines
 }
 
@@ -136,16 +130,9 @@ proptest! {
 
 #[test]
 fn a_line_of_exactly_the_limit_is_within() {
-    let limits = FramerLimits {
-        read_bytes: 32,
-        line_bytes: 3,
-    };
+    let limits = FramerLimits { read_bytes: 32, line_bytes: 3 };
     let lines = framed(&[b"abc\nabcd\nabc"], limits, true);
-    let expected = [
-        Line::Whole(b"abc".to_vec()),
-        Line::TooLong(b"abcd".to_vec(), 4),
-        Line::Whole(b"abc".to_vec()),
-    ];
+    let expected = [Line::Whole(b"abc".to_vec()), Line::TooLong(b"abcd".to_vec(), 4), Line::Whole(b"abc".to_vec())];
     assert_eq!(lines, expected);
 }
 
@@ -156,28 +143,14 @@ fn a_full_buffer_is_handed_over_and_a_mostly_empty_one_copied_out() {
     space.resize(space.capacity() - 4, b'x');
     space.extend_from_slice(b"\nab");
     let (held, address) = (space.capacity(), space.as_ptr());
-    let Some(Framed {
-        body: Body::Lines(body),
-        ..
-    }) = framer.take()
-    else {
-        panic!("a line")
-    };
-    assert_eq!(
-        (body.as_ptr(), body.capacity()),
-        (address, held),
-        "not copied"
-    );
+    let Some(Framed { body: Body::Lines(body), .. }) = framer.take() else { panic!("a line") };
+    assert_eq!((body.as_ptr(), body.capacity()), (address, held), "not copied");
     assert_eq!(framer.space().as_slice(), b"ab");
 
     framer.push(b"c\n");
     let framed = framer.take().expect("a line");
     assert_eq!(framed.body, Body::Lines(b"abc\n".to_vec()));
-    assert_eq!(
-        framed.body.capacity(),
-        4,
-        "a small chunk holds no large buffer"
-    );
+    assert_eq!(framed.body.capacity(), 4, "a small chunk holds no large buffer");
 }
 
 #[test]
@@ -210,11 +183,7 @@ fn a_line_over_the_limit_is_not_kept() {
         assert_eq!(framer.take(), None);
     }
     framer.push(b"\n");
-    let Some(Framed {
-        body: Body::TooLong { prefix, length },
-        lines: 1,
-    }) = framer.take()
-    else {
+    let Some(Framed { body: Body::TooLong { prefix, length }, lines: 1 }) = framer.take() else {
         panic!("a line over the limit")
     };
     assert_eq!(prefix.len(), PREFIX_BYTES);

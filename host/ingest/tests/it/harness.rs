@@ -10,10 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
-use tally_ingest::{
-    Body, Chunk, Counters, CountersSnapshot, Popped, Producers, Queue, Stream, UnixConfig,
-    UnixSource,
-};
+use tally_ingest::{Body, Chunk, Counters, CountersSnapshot, Popped, Producers, Queue, Stream, UnixConfig, UnixSource};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -72,28 +69,12 @@ impl Daemon {
         let counters = Arc::new(Counters::default());
         let runtime = Runtime::new().expect("a runtime");
         let source = runtime.block_on(UnixSource::bind(config)).expect("binds");
-        let serving = source.serve(
-            Arc::clone(&queue),
-            Arc::clone(&producers),
-            Arc::clone(&counters),
-            stop,
-        );
+        let serving = source.serve(Arc::clone(&queue), Arc::clone(&producers), Arc::clone(&counters), stop);
         let served = Some(runtime.spawn(serving));
         let gate = Arc::new(Gate::default());
         let sequencer = Sequencer::new(&queue, &producers, &gate);
         let sequencer = Some(thread::spawn(move || sequencer.run()));
-        Self {
-            path,
-            queue,
-            producers,
-            shutdown,
-            counters,
-            gate,
-            runtime,
-            served,
-            sequencer,
-            _folder: folder,
-        }
+        Self { path, queue, producers, shutdown, counters, gate, runtime, served, sequencer, _folder: folder }
     }
 
     pub fn connect(&self) -> Client {
@@ -136,10 +117,7 @@ impl Daemon {
     pub fn wait_served(&mut self) {
         let served = self.served.take().expect("served once");
         let done = async { tokio::time::timeout(LONG, served).await };
-        self.runtime
-            .block_on(done)
-            .expect("serving returns")
-            .expect("serving does not panic");
+        self.runtime.block_on(done).expect("serving returns").expect("serving does not panic");
     }
 
     /// Stops everything in order and gives what was decided.
@@ -159,10 +137,7 @@ impl Daemon {
 
     /// The same, texts only.
     pub fn stop_texts(self) -> Vec<String> {
-        self.stop()
-            .into_iter()
-            .map(|decided| decided.text)
-            .collect()
+        self.stop().into_iter().map(|decided| decided.text).collect()
     }
 }
 
@@ -200,14 +175,7 @@ struct Sequencer {
 impl Sequencer {
     fn new(queue: &Arc<Queue<()>>, producers: &Arc<Producers>, gate: &Arc<Gate>) -> Self {
         let (queue, producers, gate) = (Arc::clone(queue), Arc::clone(producers), Arc::clone(gate));
-        Self {
-            queue,
-            producers,
-            gate,
-            sequence: 0,
-            decided: Vec::new(),
-            next: Vec::new(),
-        }
+        Self { queue, producers, gate, sequence: 0, decided: Vec::new(), next: Vec::new() }
     }
 
     fn run(mut self) -> Vec<Decided> {
@@ -252,23 +220,13 @@ impl Sequencer {
     }
 
     fn note(&mut self, chunk: &Chunk, index: u64, line: &[u8]) {
-        let producer = chunk
-            .stream
-            .producer()
-            .map_or_else(String::new, |id| id.to_string());
+        let producer = chunk.stream.producer().map_or_else(String::new, |id| id.to_string());
         let text = String::from_utf8_lossy(line).into_owned();
-        self.decided.push(Decided {
-            producer,
-            line: chunk.first_line + index,
-            text,
-        });
+        self.decided.push(Decided { producer, line: chunk.first_line + index, text });
     }
 
     fn check_numbers(&mut self, chunk: &Chunk) {
-        let known = self
-            .next
-            .iter_mut()
-            .find(|(stream, _)| Arc::ptr_eq(stream, &chunk.stream));
+        let known = self.next.iter_mut().find(|(stream, _)| Arc::ptr_eq(stream, &chunk.stream));
         let after = chunk.first_line + u64::from(chunk.lines);
         match known {
             Some((_, next)) => assert_eq!(std::mem::replace(next, after), chunk.first_line),
@@ -286,9 +244,7 @@ trait Lines {
 
 impl Lines for [u8] {
     fn split_terminator_newline(&self) -> impl Iterator<Item = &[u8]> {
-        self.strip_suffix(b"\n")
-            .expect("a body ends with a newline")
-            .split(|byte| *byte == b'\n')
+        self.strip_suffix(b"\n").expect("a body ends with a newline").split(|byte| *byte == b'\n')
     }
 }
 
@@ -318,9 +274,7 @@ impl Client {
 
     /// Sends until the socket takes no more for `pause`; gives the number of bytes.
     pub fn send_until_stuck(&mut self, line: &str, pause: Duration) -> usize {
-        self.socket
-            .set_write_timeout(Some(pause))
-            .expect("a timeout");
+        self.socket.set_write_timeout(Some(pause)).expect("a timeout");
         let block = line.repeat(64 * 1024 / line.len());
         let mut sent = 0;
         loop {
@@ -328,13 +282,8 @@ impl Client {
             match self.socket.write(&block.as_bytes()[at..]) {
                 Ok(count) => sent += count,
                 Err(error) => {
-                    assert!(matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut
-                    ));
-                    self.socket
-                        .set_write_timeout(Some(LONG))
-                        .expect("a timeout");
+                    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+                    self.socket.set_write_timeout(Some(LONG)).expect("a timeout");
                     return sent;
                 }
             }
@@ -364,9 +313,7 @@ impl Client {
 
     pub fn rest(&mut self) -> Vec<Value> {
         let lines = std::iter::from_fn(|| self.line());
-        lines
-            .map(|line| serde_json::from_str(&line).expect("an answer is JSON"))
-            .collect()
+        lines.map(|line| serde_json::from_str(&line).expect("an answer is JSON")).collect()
     }
 
     /// Answers until one covers `lines`.
@@ -382,9 +329,7 @@ impl Client {
     /// True when nothing has been answered for a while.
     pub fn is_silent(&mut self) -> bool {
         assert!(self.answers.buffer().is_empty(), "read answers first");
-        self.socket
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .expect("a timeout");
+        self.socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         let silent = match self.answers.fill_buf() {
             Ok(_) => false,
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),

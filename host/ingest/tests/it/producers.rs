@@ -18,9 +18,7 @@ fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 
 fn known(producers: &Producers) -> Vec<(String, u64)> {
     let snapshot = producers.snapshot().into_iter();
-    snapshot
-        .map(|(id, lines)| (id.to_string(), lines))
-        .collect()
+    snapshot.map(|(id, lines)| (id.to_string(), lines)).collect()
 }
 
 /// Admits and makes durable.
@@ -41,10 +39,7 @@ fn send(producers: &Arc<Producers>, id: &str, lines: u32) {
 fn a_new_producer_resumes_at_zero_and_a_known_one_where_it_was() {
     let producers = Producers::new(10);
     assert_eq!(now(producers.open("a").granted()), Some(Ok(0)));
-    assert!(
-        producers.is_empty(),
-        "a name that sent nothing is not remembered"
-    );
+    assert!(producers.is_empty(), "a name that sent nothing is not remembered");
     send(&producers, "a", 5);
     send(&producers, "a", 2);
     assert_eq!(now(producers.open("a").granted()), Some(Ok(7)));
@@ -58,23 +53,14 @@ fn the_newer_connection_fences_the_older_and_waits_for_what_it_admitted() {
     older.admit(3, |total| total == 3).expect("admitted");
     let newer = producers.open("a");
     assert_eq!(now(older.superseded()), Some(()));
-    assert_eq!(
-        older.admit(1, |_| panic!("not enqueued")),
-        Err(AdmitError::Superseded)
-    );
-    assert_eq!(
-        now(newer.granted()),
-        None,
-        "three lines are not durable yet"
-    );
+    assert_eq!(older.admit(1, |_| panic!("not enqueued")), Err(AdmitError::Superseded));
+    assert_eq!(now(newer.granted()), None, "three lines are not durable yet");
     producers.durable("a", 2);
     assert_eq!(now(newer.granted()), None, "one is not");
     producers.durable("a", 3);
     assert_eq!(now(newer.granted()), Some(Ok(3)));
     drop(older);
-    newer
-        .admit(4, |total| total == 7)
-        .expect("the older one's end changes nothing");
+    newer.admit(4, |total| total == 7).expect("the older one's end changes nothing");
     assert_eq!(now(newer.superseded()), None);
 }
 
@@ -123,22 +109,12 @@ fn producers_in_use_are_never_forgotten() {
     let connected = producers.open("connected");
     connected.admit(1, |_| true).expect("admitted");
     producers.durable("connected", 1);
-    producers
-        .open("undecided")
-        .admit(1, |_| true)
-        .expect("admitted");
+    producers.open("undecided").admit(1, |_| true).expect("admitted");
     let third = producers.open("third");
-    assert_eq!(
-        third.admit(1, |_| panic!("not enqueued")),
-        Err(AdmitError::TooManyProducers)
-    );
+    assert_eq!(third.admit(1, |_| panic!("not enqueued")), Err(AdmitError::TooManyProducers));
     producers.durable("undecided", 1);
     third.admit(1, |_| true).expect("there is room again");
-    assert_eq!(
-        known(&producers),
-        [("connected".into(), 1)],
-        "nothing of the third is durable"
-    );
+    assert_eq!(known(&producers), [("connected".into(), 1)], "nothing of the third is durable");
 }
 
 #[test]

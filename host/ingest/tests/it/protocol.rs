@@ -113,10 +113,7 @@ fn everything_else_is_data() {
 
 #[test]
 fn a_carriage_return_belongs_to_the_line_end() {
-    assert_eq!(
-        hello(b"{\"tally\":\"ack\"}\r"),
-        Hello::Ack { producer: None }
-    );
+    assert_eq!(hello(b"{\"tally\":\"ack\"}\r"), Hello::Ack { producer: None });
 }
 
 #[test]
@@ -139,11 +136,7 @@ fn producer_names() {
 fn answers() {
     let mut text = String::new();
     write_resume(17, &mut text);
-    let mut progress = Progress {
-        durable: 10,
-        sequence: 8,
-        ..Progress::default()
-    };
+    let mut progress = Progress { durable: 10, sequence: 8, ..Progress::default() };
     progress.write(&mut text);
     progress.rejected = 2;
     progress.rejects = vec![(3, "invalid_json"), (9, "missing_type")];

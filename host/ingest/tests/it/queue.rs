@@ -43,10 +43,7 @@ async fn order_runs_and_control_tokens() {
     assert_eq!(queue.depth().chunks, 8);
     queue.close();
     let mut popped = Vec::new();
-    while popped
-        .last()
-        .is_none_or(|last: &String| !last.ends_with("closed"))
-    {
+    while popped.last().is_none_or(|last: &String| !last.ends_with("closed")) {
         let (number, item) = queue.pop_numbered(8);
         popped.push(format!("{number} {}", text(item)));
     }
@@ -73,11 +70,7 @@ async fn a_reservation_waits_until_a_chunk_is_dropped() {
     waits(timeout(Duration::from_millis(20), &mut waiting).await);
 
     let popped = queue.pop(100);
-    assert_eq!(
-        (queue.depth().bytes, queue.depth().chunks),
-        (8 + 2, 0),
-        "held until dropped"
-    );
+    assert_eq!((queue.depth().bytes, queue.depth().chunks), (8 + 2, 0), "held until dropped");
     waits(timeout(Duration::from_millis(20), &mut waiting).await);
 
     drop(popped);
@@ -102,9 +95,7 @@ async fn closing_refuses_new_and_keeps_what_is_queued() {
     let early = timeout(Duration::from_millis(20), &mut waiting).await;
     assert!(early.is_err(), "it waits");
     queue.close();
-    let waited = timeout(Duration::from_secs(10), waiting)
-        .await
-        .expect("it ends");
+    let waited = timeout(Duration::from_secs(10), waiting).await.expect("it ends");
     assert_eq!(waited.map(|permit| permit.bytes()), Err(Closed));
     assert!(!queue.push(late));
     assert!(!queue.push_control("late"));
@@ -134,9 +125,7 @@ fn several_threads_pop_everything_once_and_can_put_it_in_order() {
             })
         })
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let stream = Stream::plain("test".into(), "#1".into());
         for number in 0..CHUNKS {
@@ -152,17 +141,9 @@ fn several_threads_pop_everything_once_and_can_put_it_in_order() {
         }
     });
     queue.close();
-    let mut popped: Vec<_> = poppers
-        .into_iter()
-        .flat_map(|p| p.join().expect("joins"))
-        .collect();
+    let mut popped: Vec<_> = poppers.into_iter().flat_map(|p| p.join().expect("joins")).collect();
     popped.sort_unstable();
-    assert!(
-        popped
-            .iter()
-            .enumerate()
-            .all(|(index, (number, _))| index as u64 + 1 == *number)
-    );
+    assert!(popped.iter().enumerate().all(|(index, (number, _))| index as u64 + 1 == *number));
     let order: Vec<usize> = popped.into_iter().flat_map(|(_, items)| items).collect();
     assert_eq!(order, (0..CHUNKS).collect::<Vec<_>>());
 }

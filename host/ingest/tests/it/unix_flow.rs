@@ -20,14 +20,8 @@ fn plain_lines_arrive_in_order_and_the_unfinished_last_one_too() {
     client.finish();
     client.until_closed();
     let decided = daemon.stop();
-    let lines: Vec<_> = decided
-        .iter()
-        .map(|line| (line.line, line.text.as_str()))
-        .collect();
-    assert_eq!(
-        lines,
-        [(1, "one"), (2, ""), (3, "two\r"), (4, "three"), (5, "four")]
-    );
+    let lines: Vec<_> = decided.iter().map(|line| (line.line, line.text.as_str())).collect();
+    assert_eq!(lines, [(1, "one"), (2, ""), (3, "two\r"), (4, "three"), (5, "four")]);
 }
 
 #[test]
@@ -63,15 +57,9 @@ fn nothing_is_answered_before_it_is_decided() {
     daemon.until("queued", |counters| counters.lines == 2);
     assert!(client.is_silent());
     client.finish();
-    assert!(
-        client.is_silent(),
-        "the end of sending waits for the verdicts too"
-    );
+    assert!(client.is_silent(), "the end of sending waits for the verdicts too");
     daemon.release();
-    assert_eq!(
-        client.rest(),
-        [json!({"durable": 2, "sequence": 2, "rejected": 0, "rejects": []})]
-    );
+    assert_eq!(client.rest(), [json!({"durable": 2, "sequence": 2, "rejected": 0, "rejects": []})]);
     daemon.stop();
 }
 
@@ -97,10 +85,7 @@ fn many_clients_at_once() {
     for number in 0..16 {
         let start = format!("{number} ");
         let mine = texts.iter().filter_map(|text| text.strip_prefix(&start));
-        assert!(
-            mine.eq((0..2000).map(|line| line.to_string())),
-            "client {number}"
-        );
+        assert!(mine.eq((0..2000).map(|line| line.to_string())), "client {number}");
     }
 }
 
@@ -116,30 +101,18 @@ fn a_slow_reader_gets_the_newest_state_and_bounded_rejects() {
     crate::harness::until("all decided", || daemon.queue.depth().bytes == 0);
     let answers = client.rest();
     let last = answers.last().expect("answers");
-    assert_eq!(
-        (&last["durable"], &last["rejected"]),
-        (&json!(LINES), &json!(LINES))
-    );
+    assert_eq!((&last["durable"], &last["rejected"]), (&json!(LINES), &json!(LINES)));
     let (mut named, mut left_out, mut numbers) = (0, 0, Vec::new());
     for answer in &answers {
         let rejects = answer["rejects"].as_array().expect("a list");
         assert!(rejects.len() <= 1000);
         named += rejects.len();
-        left_out += answer
-            .get("rejects_left_out")
-            .map_or(0, |count| count.as_u64().expect("count"));
-        numbers.extend(
-            rejects
-                .iter()
-                .map(|reject| reject[0].as_u64().expect("a line")),
-        );
+        left_out += answer.get("rejects_left_out").map_or(0, |count| count.as_u64().expect("count"));
+        numbers.extend(rejects.iter().map(|reject| reject[0].as_u64().expect("a line")));
     }
     assert!(left_out > 0, "the client was slower than the verdicts");
     assert_eq!(named as u64 + left_out, LINES as u64, "none goes uncounted");
-    assert!(
-        numbers.is_sorted_by(|a, b| a < b),
-        "each is named once, in order"
-    );
+    assert!(numbers.is_sorted_by(|a, b| a < b), "each is named once, in order");
     daemon.stop();
 }
 
@@ -164,22 +137,12 @@ fn a_full_queue_stops_reading() {
     let mut client = daemon.hello(ACK);
     let sent = client.send_until_stuck("0123456789abcdef\n", Duration::from_millis(300));
     let stuck = daemon.counters();
-    assert!(
-        stuck.bytes_read < sent as u64,
-        "the rest stays in the socket"
-    );
-    assert!(
-        stuck.bytes_read as usize <= BUDGET + 3 * 32 * 1024,
-        "{stuck:?}"
-    );
+    assert!(stuck.bytes_read < sent as u64, "the rest stays in the socket");
+    assert!(stuck.bytes_read as usize <= BUDGET + 3 * 32 * 1024, "{stuck:?}");
     assert!(stuck.queue_waits > 0);
     assert!(daemon.queue.depth().bytes <= BUDGET);
     thread::sleep(Duration::from_millis(50));
-    assert_eq!(
-        daemon.counters().bytes_read,
-        stuck.bytes_read,
-        "nothing more is read"
-    );
+    assert_eq!(daemon.counters().bytes_read, stuck.bytes_read, "nothing more is read");
 
     let others = daemon.connect();
     daemon.release();
@@ -199,13 +162,9 @@ fn stopping_decides_what_was_read_and_says_goodbye() {
     let mut plain = daemon.connect();
     plain.send("three\nunfini");
     let mut silent = daemon.connect();
-    daemon.until("queued", |counters| {
-        counters.lines == 3 && counters.connections == 3
-    });
+    daemon.until("queued", |counters| counters.lines == 3 && counters.connections == 3);
     daemon.shutdown.send_replace(true);
-    daemon.until("the others are closed", |counters| {
-        counters.connections == 1
-    });
+    daemon.until("the others are closed", |counters| counters.connections == 1);
     assert!(acked.is_silent(), "two lines are undecided");
     assert!(!daemon.path.exists(), "nobody else can connect");
     daemon.release();
@@ -236,22 +195,10 @@ fn the_grace_period_bounds_stopping() {
     let start = Instant::now();
     daemon.shutdown.send_replace(true);
     daemon.wait_served();
-    assert!(
-        (200..3000).contains(&start.elapsed().as_millis()),
-        "{:?}",
-        start.elapsed()
-    );
-    assert_eq!(
-        acked.rest(),
-        [json!({"closing": "shutdown"})],
-        "and no acknowledgement"
-    );
+    assert!((200..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert_eq!(acked.rest(), [json!({"closing": "shutdown"})], "and no acknowledgement");
     assert_eq!(producer.rest(), [json!({"closing": "shutdown"})]);
-    assert_eq!(
-        daemon.counters().unqueued_lines,
-        1000,
-        "what is lost is counted"
-    );
+    assert_eq!(daemon.counters().unqueued_lines, 1000, "what is lost is counted");
     assert_eq!(daemon.stop().len(), 1);
 }
 
@@ -272,14 +219,8 @@ fn answers_are_objects_on_lines_of_their_own() {
     }
     client.finish();
     let answers = client.rest();
-    let durable: Vec<u64> = answers
-        .iter()
-        .filter_map(|a| a["durable"].as_u64())
-        .collect();
-    assert!(
-        durable.is_sorted_by(|a, b| a < b),
-        "each says something new"
-    );
+    let durable: Vec<u64> = answers.iter().filter_map(|a| a["durable"].as_u64()).collect();
+    assert!(durable.is_sorted_by(|a, b| a < b), "each says something new");
     assert!(answers.iter().all(Value::is_object));
     daemon.stop();
 }

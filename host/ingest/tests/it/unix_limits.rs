@@ -18,10 +18,7 @@ fn a_line_over_the_limit_is_one_rejected_line() {
     client.send(&format!("{long}\n{}\nafter\n{long}", &long[..100_000]));
     client.finish();
     let last = client.rest().pop().expect("an answer");
-    assert_eq!(
-        (&last["durable"], &last["rejected"]),
-        (&json!(5), &json!(2))
-    );
+    assert_eq!((&last["durable"], &last["rejected"]), (&json!(5), &json!(2)));
     let lengths: Vec<usize> = daemon.stop_texts().iter().map(String::len).collect();
     assert_eq!(lengths, [6, 4096, 100_000, 5, 4096]);
 }
@@ -101,10 +98,7 @@ fn an_idle_connection_is_ended_when_configured() {
     let mut client = daemon.hello(ACK);
     client.send("one\n");
     client.until_durable(1);
-    assert_eq!(
-        client.answer(),
-        json!({"error": "idle", "message": "nothing was sent for 100ms"})
-    );
+    assert_eq!(client.answer(), json!({"error": "idle", "message": "nothing was sent for 100ms"}));
     assert_eq!(client.line(), None);
     let mut silent = daemon.connect();
     silent.until_closed();

@@ -23,31 +23,18 @@ fn a_producer_resumes_after_its_decided_lines() {
     client.send("one\n\nbad\nunfinished");
     client.finish();
     let last = client.rest().pop().expect("an answer");
-    assert_eq!(
-        (&last["durable"], &last["rejected"]),
-        (&json!(3), &json!(1))
-    );
+    assert_eq!((&last["durable"], &last["rejected"]), (&json!(3), &json!(1)));
     assert_eq!(daemon.counters().unfinished_lines, 1);
 
     let mut again = daemon.hello(&named("p"));
-    assert_eq!(
-        again.answer(),
-        json!({"resume": 3}),
-        "the unfinished line is not one"
-    );
+    assert_eq!(again.answer(), json!({"resume": 3}), "the unfinished line is not one");
     again.send("unfinished no more\n");
     let answer = again.answer();
     assert_eq!(answer["durable"], 1, "counts this connection's lines");
     assert_eq!(daemon.hello(&named("q")).answer(), json!({"resume": 0}));
     let decided = daemon.stop();
-    let texts: Vec<_> = decided
-        .iter()
-        .map(|line| (line.line, line.text.as_str()))
-        .collect();
-    assert_eq!(
-        texts,
-        [(1, "one"), (2, ""), (3, "bad"), (1, "unfinished no more")]
-    );
+    let texts: Vec<_> = decided.iter().map(|line| (line.line, line.text.as_str())).collect();
+    assert_eq!(texts, [(1, "one"), (2, ""), (3, "bad"), (1, "unfinished no more")]);
 }
 
 #[test]
@@ -60,13 +47,7 @@ fn restored_counts_are_where_producers_resume() {
     client.send("x\n");
     client.answer();
     let known = daemon.producers.snapshot();
-    assert_eq!(
-        known
-            .iter()
-            .map(|(id, lines)| (&**id, *lines))
-            .collect::<Vec<_>>(),
-        [("p", 42)]
-    );
+    assert_eq!(known.iter().map(|(id, lines)| (&**id, *lines)).collect::<Vec<_>>(), [("p", 42)]);
     daemon.stop();
 }
 
@@ -159,12 +140,7 @@ fn as_many_producers_as_may_be_remembered_are_in_use() {
     second.send("two\n");
     let end = second.answer();
     assert_eq!(end["error"], "too_many_producers");
-    assert!(
-        end["message"]
-            .as_str()
-            .expect("a message")
-            .contains("limits.producers")
-    );
+    assert!(end["message"].as_str().expect("a message").contains("limits.producers"));
     assert_eq!(second.line(), None);
     assert_eq!(daemon.stop_texts(), ["one"]);
 }
@@ -173,17 +149,12 @@ fn as_many_producers_as_may_be_remembered_are_in_use() {
 /// and mostly without reading what came back.
 fn send_through_crashes(path: &Path, id: &str, total: u64, mut random: u64, done: &AtomicBool) {
     let mut next = move |below: u64| {
-        random = random
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
     let start = Instant::now();
     while !done.load(Relaxed) {
-        assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "{id} gets nowhere"
-        );
+        assert!(start.elapsed() < Duration::from_secs(120), "{id} gets nowhere");
         let mut client = Client::connect(path);
         if !client.try_send(&(named(id) + "\n")) {
             continue;
@@ -198,9 +169,7 @@ fn send_through_crashes(path: &Path, id: &str, total: u64, mut random: u64, done
             return;
         }
         let upto = total.min(resume + 1 + next(300));
-        let lines: String = (resume + 1..=upto)
-            .map(|line| format!("{id} {line}\n"))
-            .collect();
+        let lines: String = (resume + 1..=upto).map(|line| format!("{id} {line}\n")).collect();
         let cut = lines.len() - (next(2) * next(20)) as usize % lines.len();
         client.try_send(&lines[..cut]);
         if next(3) == 0 {
@@ -230,13 +199,7 @@ fn every_line_counts_once_through_crashes_and_rivals() {
     assert_eq!(known.len(), 3);
     for (id, lines) in known {
         assert_eq!(lines, TOTAL);
-        let mine = decided
-            .iter()
-            .filter(|line| line.producer == *id)
-            .map(|line| &*line.text);
-        assert!(
-            mine.eq((1..=TOTAL).map(|line| format!("{id} {line}"))),
-            "{id}"
-        );
+        let mine = decided.iter().filter(|line| line.producer == *id).map(|line| &*line.text);
+        assert!(mine.eq((1..=TOTAL).map(|line| format!("{id} {line}"))), "{id}");
     }
 }

@@ -55,10 +55,7 @@ fn a_stale_file_is_replaced() {
 fn a_live_socket_is_left_alone() {
     let daemon = Daemon::start();
     let refusal = refusal(&daemon.path);
-    assert!(
-        refusal.contains("a process listens on it already"),
-        "{refusal}"
-    );
+    assert!(refusal.contains("a process listens on it already"), "{refusal}");
     let mut client = daemon.connect();
     client.send("one\n");
     client.finish();
@@ -91,10 +88,7 @@ fn a_path_is_as_long_as_an_address_can_be() {
     let longest = folder.path().join("s".repeat(room));
     drop(bind(&longest).expect("107 bytes fit"));
     let refusal = refusal(folder.path().join("s".repeat(room + 1)));
-    assert!(
-        refusal.contains("has 108 bytes, at most 107 are possible"),
-        "{refusal}"
-    );
+    assert!(refusal.contains("has 108 bytes, at most 107 are possible"), "{refusal}");
 }
 
 #[test]
@@ -129,10 +123,7 @@ fn of_many_starting_at_once_over_a_stale_file_one_listens() {
         };
         let starts: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("joins"))
-                .collect()
+            threads.into_iter().map(|thread| thread.join().expect("joins")).collect()
         });
         let listening = starts.iter().filter(|(_, source)| source.is_ok()).count();
         assert_eq!(listening, 1, "{starts:?}");

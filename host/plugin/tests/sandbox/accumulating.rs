@@ -37,16 +37,8 @@ fn rows_cross_whole_and_apply_splits_as_merge_does() {
             assert_eq!(probe.merge(&total, &delta), Ok(()));
             assert_eq!(probe.discard(delta), Ok(()));
         }
-        assert_eq!(
-            probe.save(&one).unwrap(),
-            expected(1, count),
-            "slices of {slice}"
-        );
-        assert_eq!(
-            probe.save(&total).unwrap(),
-            expected(1, count),
-            "slices of {slice}"
-        );
+        assert_eq!(probe.save(&one).unwrap(), expected(1, count), "slices of {slice}");
+        assert_eq!(probe.save(&total).unwrap(), expected(1, count), "slices of {slice}");
     }
 }
 
@@ -64,15 +56,9 @@ fn saved_bytes_load_in_another_instance() {
 fn an_error_of_the_guests_own_leaves_the_instance_working() {
     let mut probe = instance("{}");
     let error = failure(probe.load("1", b"garbage"));
-    assert_eq!(
-        error,
-        CallError::Refused("a saved probe has 40 bytes, these are 7".into())
-    );
+    assert_eq!(error, CallError::Refused("a saved probe has 40 bytes, these are 7".into()));
     let accumulator = probe.create().unwrap();
-    let fail = Question {
-        parameters: vec![("fail".into(), String::new())],
-        ..Question::default()
-    };
+    let fail = Question { parameters: vec![("fail".into(), String::new())], ..Question::default() };
     let error = failure(probe.report(&accumulator, &fail));
     assert_eq!(error, CallError::Refused("asked to fail".into()));
     assert!(probe.failure().is_none());
@@ -84,10 +70,7 @@ fn refused_rows_come_back_by_number() {
     let mut probe = instance(r#"{"refuse_on_sequence": 1003}"#);
     let accumulator = probe.create().unwrap();
     let refusal = Refusal { row: 3, reason: 0 };
-    assert_eq!(
-        probe.apply(&accumulator, &rows(1000, 10)),
-        Ok(vec![refusal])
-    );
+    assert_eq!(probe.apply(&accumulator, &rows(1000, 10)), Ok(vec![refusal]));
     assert_eq!(probe.apply(&accumulator, &rows(1010, 10)), Ok(vec![]));
 }
 
@@ -112,10 +95,7 @@ fn reports_come_out_as_tables() {
                 Values::Text(text) => format!("{:?}", String::from_utf8_lossy(&text.bytes)),
                 other => format!("{other:?}"),
             };
-            format!(
-                "{}.{} {:?} {:?} {values}",
-                table.name, column.name, column.kind, column.role
-            )
+            format!("{}.{} {:?} {:?} {values}", table.name, column.name, column.kind, column.role)
         })
         .collect();
     expect![[r#"

@@ -24,10 +24,7 @@ fn works(component: &Component) {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -47,24 +44,15 @@ fn the_second_load_compiles_nothing() {
 fn a_file_that_is_not_what_was_written_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     load(dir.path());
-    let [path] = &files(dir.path())[..] else {
-        panic!("one file")
-    };
+    let [path] = &files(dir.path())[..] else { panic!("one file") };
     let good = fs::read(path).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
     for bad in [&flipped, &good[..good.len() - 1], &good[..20], &[]] {
         fs::write(path, bad).unwrap();
         let log = load(dir.path());
-        assert!(
-            log.contains("its checksum is wrong") && !log.contains(TAKEN),
-            "{log}"
-        );
-        assert_eq!(
-            fs::read(path).unwrap().len(),
-            good.len(),
-            "it was written anew"
-        );
+        assert!(log.contains("its checksum is wrong") && !log.contains(TAKEN), "{log}");
+        assert_eq!(fs::read(path).unwrap().len(), good.len(), "it was written anew");
         assert!(load(dir.path()).contains(TAKEN));
     }
 }
@@ -73,9 +61,7 @@ fn a_file_that_is_not_what_was_written_is_replaced() {
 fn another_components_code_under_this_ones_name_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     load(dir.path());
-    let [probe] = &files(dir.path())[..] else {
-        panic!("one file")
-    };
+    let [probe] = &files(dir.path())[..] else { panic!("one file") };
     engine(dir.path()).load(&bytes("selfcheck")).unwrap();
     let others = files(dir.path());
     let other = others.iter().find(|path| *path != probe).unwrap();

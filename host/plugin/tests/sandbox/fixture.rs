@@ -7,15 +7,8 @@ use tally_plugin::{CallError, Component, Configured, Engine, Instance, Limits};
 
 /// The bytes of a fixture, as the build left them.
 pub fn bytes(name: &str) -> Vec<u8> {
-    let dir = std::env::var_os("TALLY_FIXTURES_DIR").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../target/fixtures"
-            ))
-        },
-        PathBuf::from,
-    );
+    let dir = std::env::var_os("TALLY_FIXTURES_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/fixtures")), PathBuf::from);
     let path = dir.join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| {
         let path = path.display();
@@ -85,18 +78,12 @@ struct Dictionary {
 
 /// A hundred users, `u_1` to `u_ééé...`: entries of different lengths, one of them empty.
 static USERS: LazyLock<Dictionary> = LazyLock::new(|| {
-    let mut users = Dictionary {
-        ends: vec![],
-        bytes: vec![],
-        hashes: vec![],
-    };
+    let mut users = Dictionary { ends: vec![], bytes: vec![], hashes: vec![] };
     for user in 0..100 {
         let text = "é".repeat(user % 13);
         users.bytes.extend(text.as_bytes());
         users.ends.push(users.bytes.len() as u32);
-        users
-            .hashes
-            .push(xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
+        users.hashes.push(xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
     }
     users
 });

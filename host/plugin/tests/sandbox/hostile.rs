@@ -31,12 +31,7 @@ const CALLS: [&str; 6] = ["create", "apply", "merge", "save", "load", "report"];
 
 /// An instance under tight limits.
 fn tight(settings: &str) -> Instance {
-    let limits = Limits {
-        fuel_base: 20_000_000,
-        fuel_per_byte: 1,
-        memory_bytes: 8 << 20,
-        ..Limits::default()
-    };
+    let limits = Limits { fuel_base: 20_000_000, fuel_per_byte: 1, memory_bytes: 8 << 20, ..Limits::default() };
     let probe = load(limits, &bytes("probe"));
     probe.configure(settings).unwrap().instantiate().unwrap()
 }
@@ -56,9 +51,7 @@ fn misbehaves(settings: &str, name: &str, is: impl Fn(&CallError) -> bool) {
 fn a_trap_in_any_call_ends_the_instance() {
     for name in CALLS {
         let settings = format!(r#"{{"trap_in": "{name}"}}"#);
-        misbehaves(&settings, name, |error| {
-            matches!(error, CallError::Trap { .. })
-        });
+        misbehaves(&settings, name, |error| matches!(error, CallError::Trap { .. }));
     }
 }
 
@@ -66,9 +59,7 @@ fn a_trap_in_any_call_ends_the_instance() {
 fn an_endless_loop_in_any_call_runs_out_of_fuel() {
     for name in CALLS {
         let settings = format!(r#"{{"loop_in": "{name}"}}"#);
-        misbehaves(&settings, name, |error| {
-            matches!(error, CallError::OutOfFuel { .. })
-        });
+        misbehaves(&settings, name, |error| matches!(error, CallError::OutOfFuel { .. }));
     }
 }
 
@@ -76,9 +67,7 @@ fn an_endless_loop_in_any_call_runs_out_of_fuel() {
 fn endless_growth_in_any_call_reaches_the_memory_limit() {
     for name in CALLS {
         let settings = format!(r#"{{"grow_in": "{name}"}}"#);
-        misbehaves(&settings, name, |error| {
-            matches!(error, CallError::Memory { .. })
-        });
+        misbehaves(&settings, name, |error| matches!(error, CallError::Memory { .. }));
     }
 }
 
@@ -93,11 +82,7 @@ fn endless_recursion_is_a_trap() {
 
 #[test]
 fn the_backstop_ends_what_has_fuel_left() {
-    let limits = Limits {
-        fuel_base: u64::MAX / 4,
-        backstop: Duration::from_millis(200),
-        ..Limits::default()
-    };
+    let limits = Limits { fuel_base: u64::MAX / 4, backstop: Duration::from_millis(200), ..Limits::default() };
     let probe = load(limits, &bytes("probe"));
     let settings = r#"{"loop_in": "apply"}"#;
     let mut probe = probe.configure(settings).unwrap().instantiate().unwrap();
@@ -108,10 +93,7 @@ fn the_backstop_ends_what_has_fuel_left() {
 
 #[test]
 fn the_backstop_does_not_end_calls_that_are_short() {
-    let limits = Limits {
-        backstop: Duration::from_millis(300),
-        ..Limits::default()
-    };
+    let limits = Limits { backstop: Duration::from_millis(300), ..Limits::default() };
     let probe = load(limits, &bytes("probe"));
     let mut probe = probe.configure("{}").unwrap().instantiate().unwrap();
     // Longer than the backstop altogether.
@@ -125,9 +107,7 @@ fn the_backstop_does_not_end_calls_that_are_short() {
 fn a_trap_says_where() {
     let mut probe = instance(r#"{"trap_on_sequence": 5}"#);
     match failure(call(&mut probe, "apply")) {
-        CallError::Trap {
-            backtrace, reason, ..
-        } => {
+        CallError::Trap { backtrace, reason, .. } => {
             assert!(backtrace.contains("trap_as_asked"), "{backtrace}");
             expect!["wasm `unreachable` instruction executed"].assert_eq(&reason);
         }
@@ -141,10 +121,7 @@ fn a_single_row_can_be_found_by_row_and_the_rest_applied() {
     for row in 0..10 {
         let mut probe = instance(r#"{"trap_on_sequence": 5}"#);
         let accumulator = probe.create().unwrap();
-        if probe
-            .apply(&accumulator, &rows(1, 10).slice(row..row + 1))
-            .is_err()
-        {
+        if probe.apply(&accumulator, &rows(1, 10).slice(row..row + 1)).is_err() {
             bad.push(row);
         }
     }
@@ -155,10 +132,7 @@ fn a_single_row_can_be_found_by_row_and_the_rest_applied() {
 fn one_failed_instance_leaves_its_siblings_alone() {
     let probe = load(Limits::default(), &bytes("probe"));
     let configured = probe.configure(r#"{"trap_on_sequence": 5}"#).unwrap();
-    let (mut bad, mut good) = (
-        configured.instantiate().unwrap(),
-        configured.instantiate().unwrap(),
-    );
+    let (mut bad, mut good) = (configured.instantiate().unwrap(), configured.instantiate().unwrap());
     let accumulator = good.create().unwrap();
     failure(call(&mut bad, "apply"));
     assert_eq!(good.apply(&accumulator, &rows(100, 10)), Ok(vec![]));
@@ -206,22 +180,10 @@ fn a_big_report_within_the_limit_is_taken() {
 
 #[test]
 fn a_guest_that_starts_with_too_much_memory_is_refused() {
-    let limits = Limits {
-        memory_bytes: 64 << 10,
-        ..Limits::default()
-    };
+    let limits = Limits { memory_bytes: 64 << 10, ..Limits::default() };
     let engine = tally_plugin::Engine::new(limits, None).unwrap();
     let error = engine.load(&bytes("probe")).err();
-    assert!(
-        matches!(
-            &error,
-            Some(PluginError::Call(CallError::Memory {
-                call: "instantiate",
-                ..
-            }))
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(&error, Some(PluginError::Call(CallError::Memory { call: "instantiate", .. }))), "{error:?}");
 }
 
 #[test]
@@ -230,12 +192,9 @@ fn log_lines_are_cut_and_counted() {
     let log = logged(|| call(&mut probe, "apply").unwrap());
     let (lines, last): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.contains("line line"));
     assert_eq!(lines.len(), 100);
-    assert!(
-        lines.iter().all(|line| line.len() < 4200),
-        "{}",
-        lines[0].len()
-    );
-    expect![[r#" WARN the plugin logged more lines than one call may plugin="probe" call="apply" dropped=900"#]].assert_eq(&last.join("\n"));
+    assert!(lines.iter().all(|line| line.len() < 4200), "{}", lines[0].len());
+    expect![[r#" WARN the plugin logged more lines than one call may plugin="probe" call="apply" dropped=900"#]]
+        .assert_eq(&last.join("\n"));
     let next = logged(|| call(&mut probe, "save").unwrap());
     assert_eq!(next, "");
 }

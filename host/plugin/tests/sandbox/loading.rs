@@ -21,9 +21,7 @@ fn refused(bytes: &[u8], message: Expect) {
 fn renamed(from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes("probe");
-    let places: Vec<_> = (0..bytes.len() - from.len())
-        .filter(|&at| bytes[at..].starts_with(from.as_bytes()))
-        .collect();
+    let places: Vec<_> = (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from.as_bytes())).collect();
     assert!(!places.is_empty(), "{from} is not in the probe");
     for at in places {
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
@@ -37,24 +35,14 @@ fn a_component_says_what_it_is_and_what_it_wants() {
     let component = probe();
     assert_eq!(component.digest, Digest::of(&bytes));
     let description = &component.description;
-    assert_eq!(
-        (&*description.name, &*description.version),
-        ("probe", "1.0.0")
-    );
+    assert_eq!((&*description.name, &*description.version), ("probe", "1.0.0"));
     assert_eq!(description.settings_schema, r#"{"type":"object"}"#);
 
     let manifest = configured("{}").manifest;
-    let field = |path: &str, kind| Field {
-        path: path.into(),
-        kind,
-    };
+    let field = |path: &str, kind| Field { path: path.into(), kind };
     let wanted = [field("/n", Kind::Integer), field("/user_id", Kind::Text)];
     assert_eq!(manifest.fields, wanted);
-    let event_type = EventType {
-        name: "action".into(),
-        required: vec![],
-        optional: vec![0, 1],
-    };
+    let event_type = EventType { name: "action".into(), required: vec![], optional: vec![0, 1] };
     assert_eq!(manifest.event_types[0], event_type);
     assert_eq!(manifest.ordering, Ordering::Commutative);
     assert_eq!((&*manifest.state_version, manifest.loads.len()), ("1", 8));
@@ -84,9 +72,7 @@ fn what_is_not_a_component_is_refused_before_it_is_compiled() {
     );
     refused(
         b"\0asm\x0e\0\x01\0",
-        expect![
-            "not a usable WebAssembly component: it is WebAssembly of a version this daemon does not know"
-        ],
+        expect!["not a usable WebAssembly component: it is WebAssembly of a version this daemon does not know"],
     );
     refused(
         b"\x7fELF\x02\x01\x01\0",
@@ -96,9 +82,7 @@ fn what_is_not_a_component_is_refused_before_it_is_compiled() {
     );
     refused(
         b"(component)",
-        expect![[
-            r#"not a usable WebAssembly component: it does not begin with `\0asm`, as WebAssembly does"#
-        ]],
+        expect![[r#"not a usable WebAssembly component: it does not begin with `\0asm`, as WebAssembly does"#]],
     );
 }
 
@@ -107,10 +91,7 @@ fn a_truncated_component_is_refused_wherever_it_ends() {
     let bytes = bytes("probe");
     for length in [9, 100, bytes.len() / 2, bytes.len() - 1] {
         let message = refusal(&bytes[..length]);
-        assert!(
-            message.starts_with("not a usable WebAssembly component"),
-            "{length}: {message}"
-        );
+        assert!(message.starts_with("not a usable WebAssembly component"), "{length}: {message}");
     }
 }
 
@@ -143,18 +124,12 @@ fn imports_other_than_log_are_refused_by_name() {
 #[test]
 fn another_version_of_the_contract_is_refused_and_a_patch_is_not() {
     refused(
-        &renamed(
-            "tally:aggregator/aggregator@0.1.0",
-            "tally:aggregator/aggregator@0.2.0",
-        ),
+        &renamed("tally:aggregator/aggregator@0.1.0", "tally:aggregator/aggregator@0.2.0"),
         expect![
             "the component does not fit the contract tally:aggregator@0.1.0: it exports `tally:aggregator/aggregator@0.2.0`, but this daemon speaks tally:aggregator@0.1.0; build it against `wit/0.1.0`"
         ],
     );
-    let patched = renamed(
-        "tally:aggregator/aggregator@0.1.0",
-        "tally:aggregator/aggregator@0.1.9",
-    );
+    let patched = renamed("tally:aggregator/aggregator@0.1.0", "tally:aggregator/aggregator@0.1.9");
     let component = load(Limits::default(), &patched);
     assert!(component.configure("{}").unwrap().instantiate().is_ok());
 }
@@ -178,15 +153,9 @@ fn a_function_that_is_missing_or_of_another_type_is_named() {
 #[test]
 fn a_component_over_the_limit_is_refused() {
     let bytes = bytes("probe");
-    let limits = Limits {
-        component_bytes: bytes.len() - 1,
-        ..Limits::default()
-    };
+    let limits = Limits { component_bytes: bytes.len() - 1, ..Limits::default() };
     let error = Engine::new(limits, None).unwrap().load(&bytes).err();
-    assert!(
-        matches!(error, Some(PluginError::TooLarge { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(PluginError::TooLarge { .. })), "{error:?}");
 }
 
 #[test]
@@ -195,16 +164,8 @@ fn settings_that_cannot_be_are_refused() {
         let error = probe().configure(settings).err().expect("refused");
         message.assert_eq(&error.to_string());
     };
-    refused(
-        "[1]",
-        expect!["the settings must be a JSON object: found `[1]`"],
-    );
-    refused(
-        "{",
-        expect![
-            "the settings must be a JSON object: EOF while parsing an object at line 1 column 1"
-        ],
-    );
+    refused("[1]", expect!["the settings must be a JSON object: found `[1]`"]);
+    refused("{", expect!["the settings must be a JSON object: EOF while parsing an object at line 1 column 1"]);
     refused(
         r#"{"fail_configure": "weights must be integers"}"#,
         expect!["the plugin refused its settings: weights must be integers"],
@@ -215,35 +176,19 @@ fn settings_that_cannot_be_are_refused() {
             r#"the plugin's manifest is not acceptable: manifest: event_types[0].required (event type "action"): index 9 is out of range: there are 2 fields"#
         ]],
     );
-    refused(
-        r#"{"trap_in": "configure"}"#,
-        expect!["`configure` trapped: wasm `unreachable` instruction executed"],
-    );
+    refused(r#"{"trap_in": "configure"}"#, expect!["`configure` trapped: wasm `unreachable` instruction executed"]);
 }
 
 #[test]
 fn the_optional_selfcheck_is_called_where_it_is_exported() {
     assert!(!probe().has_selfcheck());
-    let limits = Limits {
-        fuel_base: 10_000_000,
-        ..Limits::default()
-    };
+    let limits = Limits { fuel_base: 10_000_000, ..Limits::default() };
     let component = load(limits, &bytes("selfcheck"));
     assert!(component.has_selfcheck());
     let mut instance = component.configure("{}").unwrap().instantiate().unwrap();
     assert!(instance.create().is_ok());
     let error = component.configure(r#"{"unfit": 1}"#).err().unwrap();
-    expect!["the plugin's self-check failed: the settings say that it is unfit"]
-        .assert_eq(&error.to_string());
+    expect!["the plugin's self-check failed: the settings say that it is unfit"].assert_eq(&error.to_string());
     let error = component.configure(r#"{"loop": 1}"#).err().unwrap();
-    assert!(
-        matches!(
-            &error,
-            PluginError::Call(CallError::OutOfFuel {
-                call: "selfcheck",
-                ..
-            })
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(&error, PluginError::Call(CallError::OutOfFuel { call: "selfcheck", .. })), "{error:?}");
 }

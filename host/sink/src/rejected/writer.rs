@@ -34,23 +34,13 @@ impl Writer {
         let mut files = VecDeque::new();
         for number in series.numbers()? {
             let path = series.path(number);
-            let length = fs::metadata(&path)
-                .map_err(SinkError::io("look at", &path))?
-                .len();
+            let length = fs::metadata(&path).map_err(SinkError::io("look at", &path))?.len();
             files.push_back((number, length));
         }
         let max_bytes = max_bytes.max(LONGEST_LINE);
-        let mut writer = Writer {
-            series,
-            max_bytes,
-            files,
-            open: None,
-            failing: false,
-        };
+        let mut writer = Writer { series, max_bytes, files, open: None, failing: false };
         writer.reopen()?;
-        writer
-            .make_room(0)
-            .map_err(SinkError::io("remove old rejected lines from", dir))?;
+        writer.make_room(0).map_err(SinkError::io("remove old rejected lines from", dir))?;
         Ok(writer)
     }
 
@@ -60,15 +50,10 @@ impl Writer {
             return Ok(());
         };
         let path = self.series.path(*number);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(SinkError::io("open", &path))?;
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(SinkError::io("open", &path))?;
         let whole = end_of_last_line(&file, *length).map_err(SinkError::io("read", &path))?;
         if whole < *length {
-            file.set_len(whole)
-                .map_err(SinkError::io("cut the unfinished line from", &path))?;
+            file.set_len(whole).map_err(SinkError::io("cut the unfinished line from", &path))?;
         }
         *length = whole;
         self.open = Some(file);
@@ -117,10 +102,7 @@ impl Writer {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let more = lines.len() as u64;
         self.make_room(more)?;
-        let full = self
-            .files
-            .back()
-            .is_none_or(|&(_, length)| length > 0 && length + more > self.file_bytes());
+        let full = self.files.back().is_none_or(|&(_, length)| length > 0 && length + more > self.file_bytes());
         if full || self.open.is_none() {
             self.next_file()?;
         }
@@ -137,10 +119,7 @@ impl Writer {
 
     fn next_file(&mut self) -> io::Result<()> {
         let number = self.files.back().map_or(1, |&(number, _)| number + 1);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(self.series.path(number))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(self.series.path(number))?;
         self.files.push_back((number, 0));
         self.open = Some(file);
         Ok(())
@@ -169,8 +148,5 @@ fn end_of_last_line(file: &File, length: u64) -> io::Result<u64> {
     let from = length.saturating_sub(LONGEST_LINE);
     let mut tail = vec![0; (length - from) as usize];
     file.read_exact_at(&mut tail, from)?;
-    Ok(tail
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(from, |at| from + at as u64 + 1))
+    Ok(tail.iter().rposition(|&byte| byte == b'\n').map_or(from, |at| from + at as u64 + 1))
 }

@@ -6,14 +6,9 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
-use crate::{
-    Position, RecordFiles, Recovered, Rotation, SinkError, read_records, read_records_until,
-};
+use crate::{Position, RecordFiles, Recovered, Rotation, SinkError, read_records, read_records_until};
 
-const WIDE: Rotation = Rotation {
-    max_bytes: u64::MAX,
-    max_batches: u64::MAX,
-};
+const WIDE: Rotation = Rotation { max_bytes: u64::MAX, max_batches: u64::MAX };
 
 /// Record number `id`, padded to make its line this long.
 fn record(id: u64, length: usize) -> String {
@@ -24,24 +19,15 @@ fn record(id: u64, length: usize) -> String {
 
 /// The directory as `name: batch ids`, in byte order of the names; other content as its length.
 fn listing(dir: &Path) -> String {
-    let mut names = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect::<Vec<_>>();
+    let mut names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
     names.sort();
     let line = |name: &std::ffi::OsString| {
         let text = fs::read_to_string(dir.join(name)).unwrap();
-        let ids = text.lines().map(
-            |line| match serde_json::from_str::<serde_json::Value>(line) {
-                Ok(value) => value["batch_id"].to_string(),
-                Err(_) => format!("({} bytes)", line.len()),
-            },
-        );
-        format!(
-            "{}: {}\n",
-            name.display(),
-            ids.collect::<Vec<_>>().join(" ")
-        )
+        let ids = text.lines().map(|line| match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(value) => value["batch_id"].to_string(),
+            Err(_) => format!("({} bytes)", line.len()),
+        });
+        format!("{}: {}\n", name.display(), ids.collect::<Vec<_>>().join(" "))
     };
     names.iter().map(line).collect()
 }
@@ -66,28 +52,9 @@ fn open_fails(dir: &Path, committed: Position) -> String {
 #[test]
 fn files_rotate_by_records() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(
-        dir.path(),
-        None,
-        Rotation {
-            max_batches: 3,
-            ..WIDE
-        },
-    )
-    .unwrap();
-    assert_eq!(
-        fs::read_dir(dir.path()).unwrap().count(),
-        0,
-        "no file before the first record"
-    );
-    assert_eq!(
-        append(&mut files, 1..=7),
-        Position {
-            file: 3,
-            length: 100,
-            batches: 1
-        }
-    );
+    let mut files = RecordFiles::open(dir.path(), None, Rotation { max_batches: 3, ..WIDE }).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no file before the first record");
+    assert_eq!(append(&mut files, 1..=7), Position { file: 3, length: 100, batches: 1 });
     check(
         dir.path(),
         expect![[r#"
@@ -101,15 +68,7 @@ fn files_rotate_by_records() {
 #[test]
 fn files_rotate_by_size_and_a_long_record_stands_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(
-        dir.path(),
-        None,
-        Rotation {
-            max_bytes: 250,
-            ..WIDE
-        },
-    )
-    .unwrap();
+    let mut files = RecordFiles::open(dir.path(), None, Rotation { max_bytes: 250, ..WIDE }).unwrap();
     for (id, length) in [(1, 100), (2, 150), (3, 100), (4, 151), (5, 900), (6, 50)] {
         files.append(record(id, length).as_bytes()).unwrap();
     }
@@ -128,10 +87,7 @@ fn files_rotate_by_size_and_a_long_record_stands_alone() {
 #[test]
 fn a_start_goes_on_where_it_was_committed() {
     let dir = tempfile::tempdir().unwrap();
-    let rotation = Rotation {
-        max_batches: 3,
-        ..WIDE
-    };
+    let rotation = Rotation { max_batches: 3, ..WIDE };
     let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
     let committed = append(&mut files, 1..=5);
     drop(files);
@@ -156,27 +112,14 @@ fn a_record_that_was_not_committed_goes() {
     let committed = append(&mut files, 1..=2);
     append(&mut files, 3..=3);
     let mut files = RecordFiles::open(dir.path(), Some(committed), WIDE).unwrap();
-    assert_eq!(
-        files.recovered(),
-        &Recovered {
-            bytes: 100,
-            set_aside: None
-        }
-    );
+    assert_eq!(files.recovered(), &Recovered { bytes: 100, set_aside: None });
     check(
         dir.path(),
         expect![[r#"
         analytics_00001.log: 1 2
     "#]],
     );
-    assert_eq!(
-        append(&mut files, 3..=3),
-        Position {
-            file: 1,
-            length: 300,
-            batches: 3
-        }
-    );
+    assert_eq!(append(&mut files, 3..=3), Position { file: 1, length: 300, batches: 3 });
 }
 
 #[test]
@@ -185,29 +128,16 @@ fn a_torn_record_goes() {
     let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
     let committed = append(&mut files, 1..=2);
     let path = dir.path().join("analytics_00001.log");
-    fs::write(
-        &path,
-        fs::read_to_string(&path).unwrap() + "{\"batch_id\":3,\"pa",
-    )
-    .unwrap();
+    fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"batch_id\":3,\"pa").unwrap();
     let files = RecordFiles::open(dir.path(), Some(committed), WIDE).unwrap();
-    assert_eq!(
-        files.recovered(),
-        &Recovered {
-            bytes: 17,
-            set_aside: None
-        }
-    );
+    assert_eq!(files.recovered(), &Recovered { bytes: 17, set_aside: None });
     assert_eq!(fs::metadata(&path).unwrap().len(), 200);
 }
 
 #[test]
 fn a_new_file_that_was_not_committed_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let rotation = Rotation {
-        max_batches: 2,
-        ..WIDE
-    };
+    let rotation = Rotation { max_batches: 2, ..WIDE };
     let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
     let committed = append(&mut files, 1..=2);
     append(&mut files, 3..=3);
@@ -222,11 +152,7 @@ fn a_new_file_that_was_not_committed_goes() {
     drop(files);
     // Created, but nothing was written into it before the crash.
     fs::write(dir.path().join("analytics_00003.log"), "").unwrap();
-    let committed = Position {
-        file: 2,
-        length: 100,
-        batches: 1,
-    };
+    let committed = Position { file: 2, length: 100, batches: 1 };
     let mut files = RecordFiles::open(dir.path(), Some(committed), rotation).unwrap();
     append(&mut files, 4..=5);
     check(
@@ -242,18 +168,9 @@ fn a_new_file_that_was_not_committed_goes() {
 #[test]
 fn the_first_record_of_all_may_be_lost_too() {
     let dir = tempfile::tempdir().unwrap();
-    append(
-        &mut RecordFiles::open(dir.path(), None, WIDE).unwrap(),
-        1..=1,
-    );
+    append(&mut RecordFiles::open(dir.path(), None, WIDE).unwrap(), 1..=1);
     let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
-    assert_eq!(
-        files.recovered(),
-        &Recovered {
-            bytes: 100,
-            set_aside: None
-        }
-    );
+    assert_eq!(files.recovered(), &Recovered { bytes: 100, set_aside: None });
     append(&mut files, 1..=1);
     check(
         dir.path(),
@@ -266,22 +183,13 @@ fn the_first_record_of_all_may_be_lost_too() {
 #[test]
 fn more_than_a_crash_leaves_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
-    let rotation = Rotation {
-        max_batches: 2,
-        ..WIDE
-    };
+    let rotation = Rotation { max_batches: 2, ..WIDE };
     let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
     let old = append(&mut files, 1..=1);
     append(&mut files, 2..=5);
     let mut files = RecordFiles::open(dir.path(), Some(old), rotation).unwrap();
     let copy = dir.path().join("uncommitted_00001.log");
-    assert_eq!(
-        files.recovered(),
-        &Recovered {
-            bytes: 400,
-            set_aside: Some(copy)
-        }
-    );
+    assert_eq!(files.recovered(), &Recovered { bytes: 400, set_aside: Some(copy) });
     append(&mut files, 2..=3);
     RecordFiles::open(dir.path(), None, rotation).unwrap();
     check(
@@ -311,20 +219,9 @@ fn what_was_committed_must_be_there() {
 #[test]
 fn after_99999_the_names_grow() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(
-        dir.path().join("analytics_99999.log"),
-        record(1, 100) + "\n",
-    )
-    .unwrap();
-    let committed = Position {
-        file: 99_999,
-        length: 100,
-        batches: 1,
-    };
-    let rotation = Rotation {
-        max_batches: 1,
-        ..WIDE
-    };
+    fs::write(dir.path().join("analytics_99999.log"), record(1, 100) + "\n").unwrap();
+    let committed = Position { file: 99_999, length: 100, batches: 1 };
+    let rotation = Rotation { max_batches: 1, ..WIDE };
     let mut files = RecordFiles::open(dir.path(), Some(committed), rotation).unwrap();
     let end = append(&mut files, 2..=3);
     assert_eq!(end.file, 100_001);
@@ -336,19 +233,9 @@ fn after_99999_the_names_grow() {
         analytics_99999.log: 1
     "#]],
     );
-    let ids = read_records(dir.path())
-        .unwrap()
-        .map(|record| record.unwrap().value["batch_id"].as_u64().unwrap());
+    let ids = read_records(dir.path()).unwrap().map(|record| record.unwrap().value["batch_id"].as_u64().unwrap());
     assert_eq!(ids.collect::<Vec<_>>(), [1, 2, 3]);
-    let files = RecordFiles::open(
-        dir.path(),
-        Some(Position {
-            file: 100_000,
-            ..committed
-        }),
-        rotation,
-    )
-    .unwrap();
+    let files = RecordFiles::open(dir.path(), Some(Position { file: 100_000, ..committed }), rotation).unwrap();
     assert_eq!(files.recovered().bytes, 100);
     check(
         dir.path(),
@@ -362,28 +249,12 @@ fn after_99999_the_names_grow() {
 #[test]
 fn foreign_files_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let names = [
-        "analytics_00002.log.gz",
-        "analytics_2.log",
-        "analytics_000003.log",
-        "analytics_00000.log",
-        "notes.txt",
-    ];
-    names
-        .iter()
-        .for_each(|name| fs::write(dir.path().join(name), "mine\n").unwrap());
+    let names =
+        ["analytics_00002.log.gz", "analytics_2.log", "analytics_000003.log", "analytics_00000.log", "notes.txt"];
+    names.iter().for_each(|name| fs::write(dir.path().join(name), "mine\n").unwrap());
     let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
     append(&mut files, 1..=2);
-    RecordFiles::open(
-        dir.path(),
-        Some(Position {
-            file: 1,
-            length: 100,
-            batches: 1,
-        }),
-        WIDE,
-    )
-    .unwrap();
+    RecordFiles::open(dir.path(), Some(Position { file: 1, length: 100, batches: 1 }), WIDE).unwrap();
     assert_eq!(read_records(dir.path()).unwrap().count(), 1);
     check(
         dir.path(),
@@ -403,124 +274,55 @@ fn a_record_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
     for bad in [&b""[..], b"\n", b"{}\n{}", b"{}\n\n"] {
-        assert!(
-            matches!(files.append(bad), Err(SinkError::NotOneLine { .. })),
-            "{bad:?}"
-        );
+        assert!(matches!(files.append(bad), Err(SinkError::NotOneLine { .. })), "{bad:?}");
     }
-    assert_eq!(
-        files.append(b"{}\n").unwrap(),
-        Position {
-            file: 1,
-            length: 3,
-            batches: 1
-        }
-    );
-    assert_eq!(
-        files.append(b"{}").unwrap(),
-        Position {
-            file: 1,
-            length: 6,
-            batches: 2
-        }
-    );
+    assert_eq!(files.append(b"{}\n").unwrap(), Position { file: 1, length: 3, batches: 1 });
+    assert_eq!(files.append(b"{}").unwrap(), Position { file: 1, length: 6, batches: 2 });
 }
 
 #[test]
 fn after_a_failed_append_nothing_is_written_any_more() {
     let dir = tempfile::tempdir().unwrap();
-    let rotation = Rotation {
-        max_batches: 1,
-        ..WIDE
-    };
+    let rotation = Rotation { max_batches: 1, ..WIDE };
     let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
     let committed = append(&mut files, 1..=1);
     let in_the_way = dir.path().join("analytics_00002.log");
     fs::create_dir(&in_the_way).unwrap();
-    assert!(matches!(
-        files.append(b"{}"),
-        Err(SinkError::Io {
-            doing: "create",
-            ..
-        })
-    ));
+    assert!(matches!(files.append(b"{}"), Err(SinkError::Io { doing: "create", .. })));
     fs::remove_dir(&in_the_way).unwrap();
-    assert!(matches!(
-        files.append(b"{}"),
-        Err(SinkError::Poisoned { .. })
-    ));
+    assert!(matches!(files.append(b"{}"), Err(SinkError::Poisoned { .. })));
     assert_eq!(files.position(), Some(committed));
-    append(
-        &mut RecordFiles::open(dir.path(), Some(committed), rotation).unwrap(),
-        2..=2,
-    );
+    append(&mut RecordFiles::open(dir.path(), Some(committed), rotation).unwrap(), 2..=2);
 }
 
 #[test]
 fn reading_stops_where_it_was_committed() {
     let dir = tempfile::tempdir().unwrap();
-    let rotation = Rotation {
-        max_batches: 2,
-        ..WIDE
-    };
+    let rotation = Rotation { max_batches: 2, ..WIDE };
     let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
     let committed = append(&mut files, 1..=3);
     append(&mut files, 4..=5);
     let read = |until| {
         let records = read_records_until(dir.path(), until)?;
-        let records = records.map(|record| {
-            record.map(|record| (record.file, record.line, record.value["batch_id"].as_u64()))
-        });
+        let records =
+            records.map(|record| record.map(|record| (record.file, record.line, record.value["batch_id"].as_u64())));
         records.collect::<Result<Vec<_>, SinkError>>()
     };
-    assert_eq!(
-        read(committed).unwrap(),
-        [(1, 1, Some(1)), (1, 2, Some(2)), (2, 1, Some(3))]
-    );
+    assert_eq!(read(committed).unwrap(), [(1, 1, Some(1)), (1, 2, Some(2)), (2, 1, Some(3))]);
     assert_eq!(read_records(dir.path()).unwrap().count(), 5);
-    assert!(matches!(
-        read(Position {
-            length: 99,
-            ..committed
-        }),
-        Err(SinkError::NotARecord { line: 1, .. })
-    ));
-    assert!(matches!(
-        read(Position {
-            length: 999,
-            ..committed
-        }),
-        Err(SinkError::Shorter { .. })
-    ));
-    assert!(matches!(
-        read(Position {
-            file: 9,
-            ..committed
-        }),
-        Err(SinkError::Missing { .. })
-    ));
+    assert!(matches!(read(Position { length: 99, ..committed }), Err(SinkError::NotARecord { line: 1, .. })));
+    assert!(matches!(read(Position { length: 999, ..committed }), Err(SinkError::Shorter { .. })));
+    assert!(matches!(read(Position { file: 9, ..committed }), Err(SinkError::Missing { .. })));
 }
 
 #[test]
 fn a_line_that_is_no_record_is_named_and_ends_the_reading() {
     let table: [(&[u8], &str); 5] = [
-        (
-            b"{\"a\":1}\n{\"a\":",
-            "2: not a record: the line has no end",
-        ),
-        (
-            b"{\"a\":1}\n\n{}\n",
-            "2: not a record: EOF while parsing a value at line 1 column 0",
-        ),
+        (b"{\"a\":1}\n{\"a\":", "2: not a record: the line has no end"),
+        (b"{\"a\":1}\n\n{}\n", "2: not a record: EOF while parsing a value at line 1 column 0"),
         (b"[]\n{}\n", "1: not a record: it is no JSON object"),
-        (
-            b"{}\n{\"a\":01}\n{}\n",
-            "2: not a record: invalid number at line 1 column 7",
-        ),
-        (
-            b"{\"\xff\":1}\n",
-            "1: not a record: invalid utf-8 sequence of 1 bytes from index 2",
-        ),
+        (b"{}\n{\"a\":01}\n{}\n", "2: not a record: invalid number at line 1 column 7"),
+        (b"{\"\xff\":1}\n", "1: not a record: invalid utf-8 sequence of 1 bytes from index 2"),
     ];
     for (content, expected) in table {
         let dir = tempfile::tempdir().unwrap();

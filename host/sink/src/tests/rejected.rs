@@ -23,35 +23,23 @@ const EXAMPLE: Rejected<'static> = Rejected {
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     let mut files = entries
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read(entry.path()).unwrap(),
-            )
-        })
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect::<Vec<_>>();
     files.sort();
     files
 }
 
 fn lines(dir: &Path) -> Vec<Value> {
-    let text = files(dir)
-        .into_iter()
-        .flat_map(|file| file.1)
-        .collect::<Vec<_>>();
+    let text = files(dir).into_iter().flat_map(|file| file.1).collect::<Vec<_>>();
     let text = String::from_utf8(text).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// What one rejected line becomes.
 fn written(rejected: &Rejected<'_>) -> String {
     let dir = tempfile::tempdir().unwrap();
-    RejectedFiles::open(dir.path(), 1 << 20)
-        .unwrap()
-        .append(rejected);
+    RejectedFiles::open(dir.path(), 1 << 20).unwrap().append(rejected);
     let files = files(dir.path());
     assert_eq!(files.len(), 1);
     assert_eq!(files[0].0, "rejected_00001.log");
@@ -84,15 +72,8 @@ fn base64_is_that_of_rfc_4648() {
     ];
     for (text, expected) in table {
         let bytes = [b"\xff\xff\xff", text.as_bytes()].concat();
-        let line = written(&Rejected {
-            bytes: &bytes,
-            length: bytes.len() as u64,
-            ..EXAMPLE
-        });
-        assert!(
-            line.contains(&format!("\"bytes_base64\":\"////{expected}\"")),
-            "{text}: {line}"
-        );
+        let line = written(&Rejected { bytes: &bytes, length: bytes.len() as u64, ..EXAMPLE });
+        assert!(line.contains(&format!("\"bytes_base64\":\"////{expected}\"")), "{text}: {line}");
     }
 }
 
@@ -104,38 +85,20 @@ fn long_lines_are_cut_between_characters() {
         (&long.as_bytes()[1..], 1 << 30, 0),
         (&[b"x", long.as_bytes()].concat(), 1 << 30, KEPT_BYTES - 1),
     ] {
-        let line: Value = serde_json::from_str(&written(&Rejected {
-            bytes,
-            length,
-            ..EXAMPLE
-        }))
-        .unwrap();
+        let line: Value = serde_json::from_str(&written(&Rejected { bytes, length, ..EXAMPLE })).unwrap();
         assert_eq!(line["bytes"].as_str().map_or(0, str::len), kept);
         assert_eq!(line["bytes_base64"].is_string(), kept == 0);
-        assert_eq!(
-            (&line["truncated"], &line["length"]),
-            (&true.into(), &length.into())
-        );
+        assert_eq!((&line["truncated"], &line["length"]), (&true.into(), &length.into()));
     }
     let exact = "x".repeat(KEPT_BYTES);
-    let line = written(&Rejected {
-        bytes: exact.as_bytes(),
-        length: KEPT_BYTES as u64,
-        ..EXAMPLE
-    });
+    let line = written(&Rejected { bytes: exact.as_bytes(), length: KEPT_BYTES as u64, ..EXAMPLE });
     assert!(line.contains("\"truncated\":false"));
 }
 
 #[test]
 fn long_words_cannot_make_a_line_grow_without_end() {
     let long = "\u{1}ä".repeat(100_000);
-    let line = written(&Rejected {
-        source: &long,
-        detail: &long,
-        bytes: long.as_bytes(),
-        length: 1 << 20,
-        ..EXAMPLE
-    });
+    let line = written(&Rejected { source: &long, detail: &long, bytes: long.as_bytes(), length: 1 << 20, ..EXAMPLE });
     assert!(line.len() < 64 << 10, "{} bytes", line.len());
     serde_json::from_str::<Value>(&line).unwrap();
 }
@@ -149,30 +112,13 @@ fn the_newest_lines_are_kept_within_the_limit() {
         rejected.append(&Rejected { line, ..EXAMPLE });
         if line % 100 == 0 {
             rejected.drain();
-            let total = files(dir.path())
-                .iter()
-                .map(|file| file.1.len() as u64)
-                .sum::<u64>();
+            let total = files(dir.path()).iter().map(|file| file.1.len() as u64).sum::<u64>();
             assert!(total <= max_bytes, "{total} bytes");
         }
     }
-    assert_eq!(
-        rejected.counts(),
-        RejectedCounts {
-            written: 5000,
-            left_out: 0
-        }
-    );
-    let numbers = lines(dir.path())
-        .iter()
-        .map(|line| line["line"].as_u64().unwrap())
-        .collect::<Vec<_>>();
-    assert!(
-        numbers
-            .iter()
-            .zip(1..)
-            .all(|(number, at)| *number == 5000 - numbers.len() as u64 + at)
-    );
+    assert_eq!(rejected.counts(), RejectedCounts { written: 5000, left_out: 0 });
+    let numbers = lines(dir.path()).iter().map(|line| line["line"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert!(numbers.iter().zip(1..).all(|(number, at)| *number == 5000 - numbers.len() as u64 + at));
     assert!(numbers.len() > 300, "only {} lines are kept", numbers.len());
     assert!((4..=10).contains(&files(dir.path()).len()));
 }
@@ -180,20 +126,13 @@ fn the_newest_lines_are_kept_within_the_limit() {
 #[test]
 fn a_start_goes_on_behind_the_last_whole_line() {
     let dir = tempfile::tempdir().unwrap();
-    RejectedFiles::open(dir.path(), 1 << 20)
-        .unwrap()
-        .append(&EXAMPLE);
+    RejectedFiles::open(dir.path(), 1 << 20).unwrap().append(&EXAMPLE);
     let path = dir.path().join("rejected_00001.log");
     let torn = fs::read_to_string(&path).unwrap() + "{\"time\":\"2026";
     fs::write(&path, torn).unwrap();
-    RejectedFiles::open(dir.path(), 1 << 20)
-        .unwrap()
-        .append(&Rejected { line: 8, ..EXAMPLE });
+    RejectedFiles::open(dir.path(), 1 << 20).unwrap().append(&Rejected { line: 8, ..EXAMPLE });
     let lines = lines(dir.path());
-    assert_eq!(
-        lines.iter().map(|line| &line["line"]).collect::<Vec<_>>(),
-        [7, 8]
-    );
+    assert_eq!(lines.iter().map(|line| &line["line"]).collect::<Vec<_>>(), [7, 8]);
     assert_eq!(files(dir.path()).len(), 1);
 }
 
@@ -204,10 +143,7 @@ fn a_smaller_limit_holds_from_the_start_on() {
     (0..5000).for_each(|line| rejected.append(&Rejected { line, ..EXAMPLE }));
     drop(rejected);
     drop(RejectedFiles::open(dir.path(), 300 << 10).unwrap());
-    let total = files(dir.path())
-        .iter()
-        .map(|file| file.1.len())
-        .sum::<usize>();
+    let total = files(dir.path()).iter().map(|file| file.1.len()).sum::<usize>();
     assert!((100 << 10..=300 << 10).contains(&total), "{total} bytes");
 }
 
@@ -217,13 +153,7 @@ fn nothing_is_kept_without_room() {
     let rejected = RejectedFiles::open(dir.path(), 0).unwrap();
     rejected.append(&EXAMPLE);
     rejected.drain();
-    assert_eq!(
-        rejected.counts(),
-        RejectedCounts {
-            written: 0,
-            left_out: 1
-        }
-    );
+    assert_eq!(rejected.counts(), RejectedCounts { written: 0, left_out: 1 });
     assert!(files(dir.path()).is_empty());
 }
 
@@ -235,23 +165,11 @@ fn a_file_that_cannot_be_written_is_only_counted_until_it_can() {
     fs::create_dir(&in_the_way).unwrap();
     rejected.append(&EXAMPLE);
     rejected.drain();
-    assert_eq!(
-        rejected.counts(),
-        RejectedCounts {
-            written: 0,
-            left_out: 1
-        }
-    );
+    assert_eq!(rejected.counts(), RejectedCounts { written: 0, left_out: 1 });
     fs::remove_dir(&in_the_way).unwrap();
     rejected.append(&EXAMPLE);
     rejected.drain();
-    assert_eq!(
-        rejected.counts(),
-        RejectedCounts {
-            written: 1,
-            left_out: 1
-        }
-    );
+    assert_eq!(rejected.counts(), RejectedCounts { written: 1, left_out: 1 });
     assert_eq!(lines(dir.path()).len(), 1);
 }
 
@@ -263,12 +181,7 @@ fn a_burst_from_several_threads_is_written_or_counted() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                (0..1500).for_each(|_| {
-                    rejected.append(&Rejected {
-                        bytes: &bytes,
-                        ..EXAMPLE
-                    })
-                });
+                (0..1500).for_each(|_| rejected.append(&Rejected { bytes: &bytes, ..EXAMPLE }));
             });
         }
     });

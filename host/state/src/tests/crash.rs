@@ -11,9 +11,7 @@ use super::model::{Model, Step, steps};
 fn chances(seed: u64) -> impl FnMut() -> bool {
     let mut state = seed;
     move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 63 == 1
     }
 }

@@ -12,18 +12,8 @@ use super::{cut, message};
 fn example(dir: &Path) -> (Model, Vec<u8>) {
     let store = Store::open(dir).unwrap();
     for frame in 1..=6 {
-        cut(
-            &store,
-            "posts",
-            frame,
-            &format!("posts delta {frame} ").repeat(400).into_bytes(),
-        );
-        cut(
-            &store,
-            "users",
-            frame,
-            format!("users delta {frame} ").as_bytes(),
-        );
+        cut(&store, "posts", frame, &format!("posts delta {frame} ").repeat(400).into_bytes());
+        cut(&store, "users", frame, format!("users delta {frame} ").as_bytes());
     }
     store.commit_records(b"the committed position", 3).unwrap();
     let model = Model::of(&store).unwrap();
@@ -51,16 +41,10 @@ fn damage_is_named() {
             "posts delta 4 posts",
             "the run of cuts 4..=4 of aggregator \"posts\" does not have the bytes that were saved",
         ),
-        (
-            "users delta 2 ",
-            "the run of cuts 2..=2 of aggregator \"users\" does not have the bytes that were saved",
-        ),
+        ("users delta 2 ", "the run of cuts 2..=2 of aggregator \"users\" does not have the bytes that were saved"),
         ("meta", "the state of aggregator"),
         ("report", "does not have the bytes that were saved"),
-        (
-            "the committed position",
-            "the position of the analytics files does not have the bytes that were saved",
-        ),
+        ("the committed position", "the position of the analytics files does not have the bytes that were saved"),
     ];
     for (needle, expected) in table {
         // Old copies of a value may be left in free pages, so all of them are damaged.
@@ -75,10 +59,7 @@ fn damage_is_named() {
         assert!(found > 0, "{needle} is not in the file");
         let error = read_all(dir.path(), &bytes, false).map(drop).unwrap_err();
         let error = message(dir.path(), error);
-        assert!(
-            error.starts_with("the state store DIR/state.redb is damaged: "),
-            "{error}"
-        );
+        assert!(error.starts_with("the state store DIR/state.redb is damaged: "), "{error}");
         assert!(error.contains(expected), "{needle}: {error}");
     }
 }
@@ -87,14 +68,8 @@ fn damage_is_named() {
 fn a_missing_run_is_named() {
     let store = Store::open_in_memory().unwrap();
     cut(&store, "a", 1, b"delta");
-    let error = store
-        .run("a", &RunInfo::new(7, 9, 2, b"gone"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("the run of cuts 7..=9 of aggregator \"a\" is missing"),
-        "{error}"
-    );
+    let error = store.run("a", &RunInfo::new(7, 9, 2, b"gone")).unwrap_err().to_string();
+    assert!(error.contains("the run of cuts 7..=9 of aggregator \"a\" is missing"), "{error}");
 }
 
 /// Flips a bit at positions spread over the file: reading gives what was saved, or an error, never anything else.
@@ -115,8 +90,5 @@ fn no_flipped_bit_is_taken_for_an_answer() {
             Err(_) => refused += 1,
         }
     }
-    assert!(
-        refused > 50 && harmless > 50,
-        "{refused} refused, {harmless} harmless"
-    );
+    assert!(refused > 50 && harmless > 50, "{refused} refused, {harmless} harmless");
 }

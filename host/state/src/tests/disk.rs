@@ -52,11 +52,7 @@ impl Disk {
     /// The disk after a power failure now: each unsynced sector is old or new, as `chance` has it.
     pub(super) fn crash(&self, mut chance: impl FnMut() -> bool) -> Disk {
         let state = self.state();
-        let length = if chance() {
-            state.now.len()
-        } else {
-            state.synced.len()
-        };
+        let length = if chance() { state.now.len() } else { state.synced.len() };
         let mut bytes = state.synced.clone();
         bytes.resize(length, 0);
         for &sector in &state.dirty {
@@ -65,14 +61,8 @@ impl Disk {
                 bytes[range.clone()].copy_from_slice(&state.now[range]);
             }
         }
-        let state = State {
-            now: bytes.clone(),
-            synced: bytes,
-            ..State::default()
-        };
-        Disk {
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { now: bytes.clone(), synced: bytes, ..State::default() };
+        Disk { state: Arc::new(Mutex::new(state)) }
     }
 }
 
@@ -119,9 +109,7 @@ impl StorageBackend for Disk {
         state.operation()?;
         let end = offset as usize + data.len();
         state.now[offset as usize..end].copy_from_slice(data);
-        state
-            .dirty
-            .extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
+        state.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
         Ok(())
     }
 }

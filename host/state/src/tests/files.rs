@@ -27,29 +27,18 @@ fn what_was_committed_is_there_after_a_reopening() {
         assert_eq!(store.load("posts").unwrap(), None);
         assert_eq!(store.records_position().unwrap(), None);
         let add = [(runs[1], &b""[..]), (runs[0], &big[..])];
-        store
-            .commit(&commit("posts", b"cursor 9", &add, &[], Some((9, b"{}"))))
-            .unwrap();
+        store.commit(&commit("posts", b"cursor 9", &add, &[], Some((9, b"{}")))).unwrap();
         cut(&store, "ä", 9, b"delta");
     }
     let store = Store::open(&data).unwrap();
     assert_eq!(store.aggregators().unwrap(), ["posts", "ä"]);
-    let saved = Saved {
-        meta: b"cursor 9".to_vec(),
-        runs: runs.to_vec(),
-    };
+    let saved = Saved { meta: b"cursor 9".to_vec(), runs: runs.to_vec() };
     assert_eq!(store.load("posts").unwrap(), Some(saved));
     assert_eq!(store.run("posts", &runs[0]).unwrap(), big);
     assert_eq!(store.run("posts", &runs[1]).unwrap(), b"");
-    assert_eq!(
-        store.pending(9, "posts").unwrap().as_deref(),
-        Some(&b"{}"[..])
-    );
+    assert_eq!(store.pending(9, "posts").unwrap().as_deref(), Some(&b"{}"[..]));
     assert_eq!(store.pending(8, "posts").unwrap(), None);
-    let pendings = [
-        ("posts".to_string(), b"{}".to_vec()),
-        ("ä".to_string(), b"report".to_vec()),
-    ];
+    let pendings = [("posts".to_string(), b"{}".to_vec()), ("ä".to_string(), b"report".to_vec())];
     assert_eq!(store.pendings(9).unwrap(), pendings);
 }
 
@@ -64,16 +53,10 @@ fn records_are_committed_and_their_reports_go() {
     store.commit_records(b"after 5", 5).unwrap();
     assert_eq!(store.pending_cuts().unwrap(), [8]);
     assert_eq!(store.pendings(8).unwrap().len(), 2);
-    assert_eq!(
-        store.records_position().unwrap().as_deref(),
-        Some(&b"after 5"[..])
-    );
+    assert_eq!(store.records_position().unwrap().as_deref(), Some(&b"after 5"[..]));
     store.commit_records(b"after all", u64::MAX).unwrap();
     assert_eq!(store.pending_cuts().unwrap(), [0; 0]);
-    assert_eq!(
-        store.records_position().unwrap().as_deref(),
-        Some(&b"after all"[..])
-    );
+    assert_eq!(store.records_position().unwrap().as_deref(), Some(&b"after all"[..]));
     assert_eq!(store.load("a").unwrap().unwrap().runs.len(), 3);
 }
 
@@ -83,15 +66,7 @@ fn merging_runs_swaps_them_at_once() {
     (1..=4).for_each(|frame| cut(&store, "a", frame, &[frame as u8]));
     let merged = RunInfo::new(1, 3, 1, b"merged");
     let snapshot = store.snapshot().unwrap();
-    store
-        .commit(&commit(
-            "a",
-            b"later",
-            &[(merged, b"merged")],
-            &[(1, 1), (2, 2), (3, 3)],
-            None,
-        ))
-        .unwrap();
+    store.commit(&commit("a", b"later", &[(merged, b"merged")], &[(1, 1), (2, 2), (3, 3)], None)).unwrap();
     let now = store.load("a").unwrap().unwrap();
     assert_eq!(now.runs, [merged, RunInfo::new(4, 4, 0, &[4])]);
     assert!(store.run("a", &RunInfo::new(2, 2, 0, &[2])).is_err());
@@ -125,57 +100,19 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
     let store = Store::open_in_memory().unwrap();
     cut(&store, "a", 5, b"five");
     let before = (store.load("a").unwrap(), store.pending_cuts().unwrap());
-    let other = RunInfo {
-        hash: [0; 32],
-        ..RunInfo::new(6, 6, 0, b"six")
-    };
+    let other = RunInfo { hash: [0; 32], ..RunInfo::new(6, 6, 0, b"six") };
     let range = |first, last| RunInfo::new(first, last, 0, b"six");
     let long = "n".repeat(crate::MAX_NAME_BYTES + 1);
-    type Case<'a> = (
-        &'a str,
-        &'a [(RunInfo, &'a [u8])],
-        &'a [(u64, u64)],
-        &'a str,
-    );
+    type Case<'a> = (&'a str, &'a [(RunInfo, &'a [u8])], &'a [(u64, u64)], &'a str);
     let cases: [Case<'_>; 8] = [
-        (
-            "a",
-            &[(range(5, 5), b"six")],
-            &[],
-            "the runs of cuts 5..=5 and 5..=5 overlap",
-        ),
-        (
-            "a",
-            &[(range(4, 6), b"six")],
-            &[],
-            "the runs of cuts 4..=6 and 5..=5 overlap",
-        ),
-        (
-            "a",
-            &[(range(7, 6), b"six")],
-            &[],
-            "the run of cuts 7..=6 is no range",
-        ),
-        (
-            "a",
-            &[(other, b"six")],
-            &[],
-            "the run of cuts 6..=6 has other bytes than its hash says",
-        ),
-        (
-            "a",
-            &[(range(6, 6), b"seven")],
-            &[],
-            "the run of cuts 6..=6 has other bytes than its hash says",
-        ),
+        ("a", &[(range(5, 5), b"six")], &[], "the runs of cuts 5..=5 and 5..=5 overlap"),
+        ("a", &[(range(4, 6), b"six")], &[], "the runs of cuts 4..=6 and 5..=5 overlap"),
+        ("a", &[(range(7, 6), b"six")], &[], "the run of cuts 7..=6 is no range"),
+        ("a", &[(other, b"six")], &[], "the run of cuts 6..=6 has other bytes than its hash says"),
+        ("a", &[(range(6, 6), b"seven")], &[], "the run of cuts 6..=6 has other bytes than its hash says"),
         ("a", &[], &[(4, 5)], "it has no run of cuts 4..=5 to remove"),
         ("", &[], &[], "its name has 0 bytes, 1 to 1024 are allowed"),
-        (
-            &long,
-            &[],
-            &[],
-            "its name has 1025 bytes, 1 to 1024 are allowed",
-        ),
+        (&long, &[], &[], "its name has 1025 bytes, 1 to 1024 are allowed"),
     ];
     for (name, add, remove, expected) in cases {
         let good = commit("b", b"good", &[], &[], None);
@@ -186,10 +123,7 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
             }
             other => panic!("{expected}: {other:?}"),
         }
-        assert_eq!(
-            (store.load("a").unwrap(), store.pending_cuts().unwrap()),
-            before
-        );
+        assert_eq!((store.load("a").unwrap(), store.pending_cuts().unwrap()), before);
         assert_eq!(store.aggregators().unwrap(), ["a"]);
     }
 }
@@ -198,24 +132,15 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    for error in [
-        Store::open(dir.path()).err(),
-        Store::open_read_only(dir.path()).err(),
-    ] {
+    for error in [Store::open(dir.path()).err(), Store::open_read_only(dir.path()).err()] {
         assert_eq!(
             message(dir.path(), error.unwrap()),
             "the state store DIR/state.redb is in use by another process; stop the tally that uses this data directory, then try again"
         );
     }
     drop(store);
-    let readers = [
-        Store::open_read_only(dir.path()).unwrap(),
-        Store::open_read_only(dir.path()).unwrap(),
-    ];
-    assert!(matches!(
-        Store::open(dir.path()),
-        Err(StateError::InUse { .. })
-    ));
+    let readers = [Store::open_read_only(dir.path()).unwrap(), Store::open_read_only(dir.path()).unwrap()];
+    assert!(matches!(Store::open(dir.path()), Err(StateError::InUse { .. })));
     drop(readers);
     Store::open(dir.path()).unwrap();
 }
@@ -232,10 +157,7 @@ fn reading_only_changes_no_byte_even_after_a_crash() {
     assert_eq!(copy.load("a").unwrap(), store.load("a").unwrap());
     copy.check().unwrap();
     assert!(matches!(copy.remove("a"), Err(StateError::ReadOnly { .. })));
-    assert!(matches!(
-        copy.commit_records(b"", 1),
-        Err(StateError::ReadOnly { .. })
-    ));
+    assert!(matches!(copy.commit_records(b"", 1), Err(StateError::ReadOnly { .. })));
     drop(copy);
     assert!(fs::read(&file).unwrap() == before, "the file was changed");
     let copy = Store::open(crashed.path()).unwrap();
@@ -258,10 +180,7 @@ fn a_creation_that_was_interrupted_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("state.redb.new"), [0; 5000]).unwrap();
     cut(&Store::open(dir.path()).unwrap(), "a", 1, b"delta");
-    assert_eq!(
-        Store::open(dir.path()).unwrap().aggregators().unwrap(),
-        ["a"]
-    );
+    assert_eq!(Store::open(dir.path()).unwrap().aggregators().unwrap(), ["a"]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -271,10 +190,7 @@ fn other_files_are_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE_NAME);
         fs::write(&file, content).unwrap();
-        for error in [
-            Store::open(dir.path()).err(),
-            Store::open_read_only(dir.path()).err(),
-        ] {
+        for error in [Store::open(dir.path()).err(), Store::open_read_only(dir.path()).err()] {
             let error = message(dir.path(), error.expect("refused"));
             assert!(error.contains("DIR/state.redb"), "{error}");
         }
@@ -287,11 +203,7 @@ fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let transaction = store.database.begin_write().unwrap();
-    transaction
-        .open_table(FORMAT_TABLE)
-        .unwrap()
-        .insert("format", 2)
-        .unwrap();
+    transaction.open_table(FORMAT_TABLE).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(store);
     let error = Store::open(dir.path()).err().unwrap();
@@ -306,15 +218,8 @@ fn a_run_that_belongs_to_nobody_is_found() {
     let mut store = Store::open_in_memory().unwrap();
     cut(&store, "a", 1, b"delta");
     let transaction = store.database.begin_write().unwrap();
-    transaction
-        .open_table(RUNS)
-        .unwrap()
-        .insert(("a", 2, 2, 0), &b"stray"[..])
-        .unwrap();
+    transaction.open_table(RUNS).unwrap().insert(("a", 2, 2, 0), &b"stray"[..]).unwrap();
     transaction.commit().unwrap();
     let error = store.check().unwrap_err().to_string();
-    assert!(
-        error.contains("the run of cuts 2..=2 of \"a\" belongs to no aggregator"),
-        "{error}"
-    );
+    assert!(error.contains("the run of cuts 2..=2 of \"a\" belongs to no aggregator"), "{error}");
 }

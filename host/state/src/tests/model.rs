@@ -55,29 +55,16 @@ fn name(number: u8) -> String {
 }
 
 fn filled(frame: u64, bytes: usize) -> Vec<u8> {
-    (0..bytes)
-        .map(|at| (frame as usize + at * 7) as u8)
-        .collect()
+    (0..bytes).map(|at| (frame as usize + at * 7) as u8).collect()
 }
 
 impl Step {
     /// Does the step numbered `frame` to the model, and to the store.
-    pub(super) fn take(
-        &self,
-        frame: u64,
-        model: &mut Model,
-        store: &Store,
-    ) -> Result<(), StateError> {
+    pub(super) fn take(&self, frame: u64, model: &mut Model, store: &Store) -> Result<(), StateError> {
         match self {
-            Step::Cut {
-                name: number,
-                bytes,
-            } => model.cut(store, &[name(*number)], frame, *bytes),
+            Step::Cut { name: number, bytes } => model.cut(store, &[name(*number)], frame, *bytes),
             Step::Both { bytes } => model.cut(store, &[name(0), name(2)], frame, *bytes),
-            Step::Merge {
-                name: number,
-                count,
-            } => model.merge(store, &name(*number), *count),
+            Step::Merge { name: number, count } => model.merge(store, &name(*number), *count),
             Step::Records { behind } => {
                 let done = frame.saturating_sub(*behind);
                 model.pendings.retain(|(cut, _), _| *cut > done);
@@ -93,20 +80,12 @@ impl Step {
 }
 
 impl Model {
-    fn cut(
-        &mut self,
-        store: &Store,
-        names: &[String],
-        frame: u64,
-        bytes: usize,
-    ) -> Result<(), StateError> {
+    fn cut(&mut self, store: &Store, names: &[String], frame: u64, bytes: usize) -> Result<(), StateError> {
         let delta = filled(frame, bytes);
         let add = [(RunInfo::new(frame, frame, 0, &delta), delta.as_slice())];
         let meta = frame.to_le_bytes();
         let report = filled(frame + 1, bytes % 300);
-        let commits = names
-            .iter()
-            .map(|name| commit(name, &meta, &add, &[], Some((frame, &report))));
+        let commits = names.iter().map(|name| commit(name, &meta, &add, &[], Some((frame, &report))));
         let commits = commits.collect::<Vec<_>>();
         for name in names {
             let aggregator = self.aggregators.entry(name.clone()).or_default();
@@ -121,12 +100,7 @@ impl Model {
         let Some(aggregator) = self.aggregators.get_mut(name) else {
             return Ok(());
         };
-        let gone = aggregator
-            .runs
-            .keys()
-            .copied()
-            .take(count)
-            .collect::<Vec<_>>();
+        let gone = aggregator.runs.keys().copied().take(count).collect::<Vec<_>>();
         let mut merged = Vec::new();
         let mut level = 0;
         for key in &gone {
@@ -135,38 +109,18 @@ impl Model {
             merged.extend_from_slice(&bytes);
         }
         let run = RunInfo::new(gone[0].0, gone[gone.len() - 1].1, level, &merged);
-        aggregator
-            .runs
-            .insert((run.first, run.last), (level, merged.clone()));
-        store.commit(&commit(
-            name,
-            &aggregator.meta,
-            &[(run, &merged)],
-            &gone,
-            None,
-        ))
+        aggregator.runs.insert((run.first, run.last), (level, merged.clone()));
+        store.commit(&commit(name, &aggregator.meta, &[(run, &merged)], &gone, None))
     }
 
     /// What the store holds, read through its public face.
     pub(super) fn of(store: &Store) -> Result<Model, StateError> {
-        let mut model = Model {
-            position: store.records_position()?,
-            ..Model::default()
-        };
+        let mut model = Model { position: store.records_position()?, ..Model::default() };
         for name in store.aggregators()? {
             let saved = store.load(&name)?.expect("it was listed");
-            let runs = saved
-                .runs
-                .iter()
-                .map(|run| Ok(((run.first, run.last), (run.level, store.run(&name, run)?))));
+            let runs = saved.runs.iter().map(|run| Ok(((run.first, run.last), (run.level, store.run(&name, run)?))));
             let runs = runs.collect::<Result<_, StateError>>()?;
-            model.aggregators.insert(
-                name,
-                Aggregator {
-                    meta: saved.meta,
-                    runs,
-                },
-            );
+            model.aggregators.insert(name, Aggregator { meta: saved.meta, runs });
         }
         for cut in store.pending_cuts()? {
             for (name, report) in store.pendings(cut)? {

@@ -9,14 +9,7 @@ use crate::script::{body, options, read_all};
 fn log_of(segments: u64) -> (MemStorage, Log<MemStorage>) {
     let storage = MemStorage::new();
     let (mut log, recovered) = Log::open(storage.clone(), options(0)).expect("new");
-    assert_eq!(
-        (
-            recovered.first_frame,
-            recovered.next_frame,
-            recovered.next_sequence
-        ),
-        (1, 1, 1)
-    );
+    assert_eq!((recovered.first_frame, recovered.next_frame, recovered.next_sequence), (1, 1, 1));
     assert_eq!((recovered.last_opening, recovered.segments), (None, 0));
     for segment in 0..segments {
         log.roll(&body(segment, 20)).expect("rolls");
@@ -30,17 +23,8 @@ fn log_of(segments: u64) -> (MemStorage, Log<MemStorage>) {
 fn numbers_are_dense() {
     let (_, log) = log_of(3);
     let frames = read_all(&mut log.reader());
-    let numbers: Vec<_> = frames
-        .iter()
-        .map(|frame| {
-            (
-                frame.number,
-                frame.first_sequence,
-                frame.count,
-                frame.opening,
-            )
-        })
-        .collect();
+    let numbers: Vec<_> =
+        frames.iter().map(|frame| (frame.number, frame.first_sequence, frame.count, frame.opening)).collect();
     assert_eq!(
         numbers,
         [
@@ -68,10 +52,7 @@ fn readers_follow_the_writer() {
     log.roll(b"next").expect("rolls");
     log.roll(b"and next").expect("rolls");
     log.append(1, b"there").expect("appends");
-    let bodies: Vec<_> = read_all(&mut reader)
-        .into_iter()
-        .map(|frame| frame.body)
-        .collect();
+    let bodies: Vec<_> = read_all(&mut reader).into_iter().map(|frame| frame.body).collect();
     assert_eq!(bodies, [&b"next"[..], b"and next", b"there"]);
 }
 
@@ -95,13 +76,7 @@ fn seeking_reaches_every_frame() {
             }
         }
     }
-    assert!(matches!(
-        reader.seek(11),
-        Err(ReadError::Beyond {
-            frame: 11,
-            next: 10
-        })
-    ));
+    assert!(matches!(reader.seek(11), Err(ReadError::Beyond { frame: 11, next: 10 })));
 }
 
 #[test]
@@ -153,51 +128,24 @@ fn deleting_takes_whole_sealed_segments_from_the_front() {
 
     assert!(log.delete_before(3).expect("deletes").is_empty());
     let deleted = log.delete_before(6).expect("deletes");
-    assert_eq!(
-        (deleted.len(), &deleted[0].name[..]),
-        (1, "wal_0000000001.seg")
-    );
+    assert_eq!((deleted.len(), &deleted[0].name[..]), (1, "wal_0000000001.seg"));
     assert!(deleted[0].sealed);
     assert!(!storage.names().contains(&"wal_0000000001.seg".to_owned()));
-    assert_eq!(
-        log.segments()
-            .iter()
-            .map(|segment| segment.first_frame)
-            .collect::<Vec<_>>(),
-        [4, 7]
-    );
+    assert_eq!(log.segments().iter().map(|segment| segment.first_frame).collect::<Vec<_>>(), [4, 7]);
 
-    assert!(matches!(
-        reader.seek(3),
-        Err(ReadError::Gone {
-            frame: 3,
-            oldest: 4
-        })
-    ));
+    assert!(matches!(reader.seek(3), Err(ReadError::Gone { frame: 3, oldest: 4 })));
     reader.seek(4).expect("the oldest kept");
     assert_eq!(read_all(&mut reader).len(), 6);
     // This one stands in the middle of what was deleted: it may read on from what it holds, or say that it is gone.
     match late.next(&mut frame) {
         Ok(true) => assert_eq!(frame.number, 2),
         Ok(false) => panic!("there is more"),
-        Err(error) => assert!(
-            matches!(
-                error,
-                ReadError::Gone {
-                    frame: 2,
-                    oldest: 4
-                }
-            ),
-            "{error}"
-        ),
+        Err(error) => assert!(matches!(error, ReadError::Gone { frame: 2, oldest: 4 }), "{error}"),
     }
 
     log.delete_before(u64::MAX).expect("deletes");
     let left = log.segments();
-    assert_eq!(
-        (left.len(), left[0].first_frame, left[0].sealed),
-        (1, 7, false)
-    );
+    assert_eq!((left.len(), left[0].first_frame, left[0].sealed), (1, 7, false));
 }
 
 #[test]
@@ -230,10 +178,7 @@ fn a_body_over_the_limit_is_refused_and_harms_nothing() {
     let (_, mut log) = log_of(1);
     let limit = options(0).max_frame_bytes;
     let over = vec![1; limit + 1];
-    assert!(matches!(
-        log.append(1, &over),
-        Err(AppendError::TooLarge { .. })
-    ));
+    assert!(matches!(log.append(1, &over), Err(AppendError::TooLarge { .. })));
     assert!(matches!(log.roll(&over), Err(AppendError::TooLarge { .. })));
     log.roll(b"").expect("rolls");
     log.append(1, &over[1..]).expect("exactly the limit");
@@ -242,10 +187,7 @@ fn a_body_over_the_limit_is_refused_and_harms_nothing() {
 #[test]
 fn a_log_has_one_writer() {
     let (storage, log) = log_of(1);
-    assert!(matches!(
-        Log::open(storage.clone(), options(0)),
-        Err(OpenError::Locked { .. })
-    ));
+    assert!(matches!(Log::open(storage.clone(), options(0)), Err(OpenError::Locked { .. })));
     drop(log);
     Log::open(storage, options(0)).expect("free again");
 }
@@ -254,13 +196,7 @@ fn a_log_has_one_writer() {
 fn other_files_are_left_alone() {
     let (storage, log) = log_of(1);
     drop(log);
-    let foreign = [
-        "notes.txt",
-        "wal_1.seg",
-        "wal_00000000001.seg",
-        "wal_0000000009.seg.bak",
-        "spare_1.tmp",
-    ];
+    let foreign = ["notes.txt", "wal_1.seg", "wal_00000000001.seg", "wal_0000000009.seg.bak", "spare_1.tmp"];
     for name in foreign {
         storage.overwrite(name, b"mine".to_vec());
     }
@@ -268,11 +204,7 @@ fn other_files_are_left_alone() {
     let (_log, recovered) = Log::open(storage.clone(), options(0)).expect("opens");
     assert_eq!(recovered.segments, 1);
     for name in foreign {
-        assert_eq!(
-            storage.contents(name).as_deref(),
-            Some(&b"mine"[..]),
-            "{name}"
-        );
+        assert_eq!(storage.contents(name).as_deref(), Some(&b"mine"[..]), "{name}");
     }
     assert_eq!(storage.contents("spare_0000000004.tmp"), None);
 }

@@ -9,10 +9,7 @@ use crate::script::{End, Promises, example, options, steps};
 #[test]
 fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
     let whole = MemStorage::new();
-    assert!(matches!(
-        Promises::default().run(&whole, &example(), &options(0)),
-        End::Done
-    ));
+    assert!(matches!(Promises::default().run(&whole, &example(), &options(0)), End::Done));
     let mut reached = Reached::default();
     for operation in 1..=whole.operations() {
         for seed in 0..12 {
@@ -25,10 +22,7 @@ fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
             reached.add(&after.reached());
         }
     }
-    assert!(
-        reached.torn_sectors > 100 && reached.lost_sectors > 100 && reached.lost_names > 100,
-        "{reached:?}"
-    );
+    assert!(reached.torn_sectors > 100 && reached.lost_sectors > 100 && reached.lost_names > 100, "{reached:?}");
 }
 
 #[test]
@@ -46,9 +40,7 @@ fn a_power_loss_during_recovery_loses_nothing_either() {
                 let second = storage.crash(seed);
                 second.inject(in_recovery, Fault::PowerLoss);
                 let opened = Log::open(second.clone(), options(0)).is_ok();
-                promises
-                    .clone()
-                    .check(&second.crash(seed + in_recovery), &options(0));
+                promises.clone().check(&second.crash(seed + in_recovery), &options(0));
                 if opened {
                     break;
                 }

@@ -9,14 +9,7 @@ use crate::script::{body, options, read_all};
 /// Three segments with a few frames each.
 fn small_log() -> (MemStorage, Vec<Frame>) {
     let storage = MemStorage::new();
-    let (mut log, _) = Log::open(
-        storage.clone(),
-        Options {
-            salt: Some(5),
-            ..options(0)
-        },
-    )
-    .expect("new");
+    let (mut log, _) = Log::open(storage.clone(), Options { salt: Some(5), ..options(0) }).expect("new");
     for segment in 0..3 {
         log.roll(&body(segment, 60)).expect("rolls");
         log.append(3, &body(100 + segment, 90)).expect("appends");
@@ -66,25 +59,14 @@ fn every_flipped_byte_is_refused_or_harmless() {
                             continue;
                         }
                         // Only the very last frame can be taken for a torn one, and that is said.
-                        assert_eq!(
-                            (name, &read[..]),
-                            (last, &frames[..frames.len() - 1]),
-                            "byte {at}"
-                        );
+                        assert_eq!((name, &read[..]), (last, &frames[..frames.len() - 1]), "byte {at}");
                         assert!(recovered.torn_bytes > 0);
                         torn += 1;
                     }
                     (Err(message), opened) => {
-                        assert!(
-                            message.contains(name) || message.contains("version"),
-                            "{message}"
-                        );
+                        assert!(message.contains(name) || message.contains("version"), "{message}");
                         if opened.is_err() {
-                            assert_eq!(
-                                segments_of(&damaged),
-                                before,
-                                "a refused log is left as it was"
-                            );
+                            assert_eq!(segments_of(&damaged), before, "a refused log is left as it was");
                         }
                         refused += 1;
                     }
@@ -94,18 +76,12 @@ fn every_flipped_byte_is_refused_or_harmless() {
         }
     }
     // Header blocks alone are 3 * 4096 bytes, all of them checked; the last frame is 80 bytes.
-    assert!(
-        refused >= 2 * 3 * 4096 && harmless > 1000,
-        "{refused} {harmless}"
-    );
+    assert!(refused >= 2 * 3 * 4096 && harmless > 1000, "{refused} {harmless}");
     assert!((100..=160).contains(&torn), "{torn}");
 }
 
 fn segments_of(storage: &MemStorage) -> Vec<(String, Option<Vec<u8>>)> {
-    let files = storage
-        .names()
-        .into_iter()
-        .map(|name| (name.clone(), storage.contents(&name)));
+    let files = storage.names().into_iter().map(|name| (name.clone(), storage.contents(&name)));
     files.collect()
 }
 
@@ -172,10 +148,7 @@ fn a_missing_or_foreign_segment_is_refused() {
 
     let missing = MemStorage::new();
     missing.overwrite("wal_0000000001.seg", one.clone());
-    missing.overwrite(
-        "wal_0000000003.seg",
-        storage.contents("wal_0000000003.seg").expect("a segment"),
-    );
+    missing.overwrite("wal_0000000003.seg", storage.contents("wal_0000000003.seg").expect("a segment"));
     check_refused(
         &missing,
         expect![
@@ -194,14 +167,7 @@ fn a_missing_or_foreign_segment_is_refused() {
 
     // The same segment of another log: same numbers, other contents before it.
     let other = MemStorage::new();
-    let (mut log, _) = Log::open(
-        other.clone(),
-        Options {
-            salt: Some(6),
-            ..options(0)
-        },
-    )
-    .expect("new");
+    let (mut log, _) = Log::open(other.clone(), Options { salt: Some(6), ..options(0) }).expect("new");
     log.roll(b"another log").expect("rolls");
     log.append(5, b"5").expect("appends");
     log.append(0, b"").expect("appends");
@@ -231,27 +197,13 @@ fn a_torn_tail_is_copied_aside_and_cut() {
     let reader = Reader::open_read_only(storage.clone()).expect("opens");
     let torn = reader.torn_tail().expect("torn");
     assert_eq!((torn.offset, torn.bytes), (end as u64, 3001));
-    assert_eq!(
-        storage.contents(name).expect("a segment"),
-        bytes,
-        "reading cuts nothing"
-    );
+    assert_eq!(storage.contents(name).expect("a segment"), bytes, "reading cuts nothing");
 
     let (log, recovered) = Log::open(storage.clone(), options(0)).expect("opens");
-    assert_eq!(
-        (recovered.torn_bytes, recovered.torn_file.as_deref()),
-        (3001, Some("torn_00001.bin"))
-    );
-    assert_eq!(
-        storage.contents("torn_00001.bin").expect("a copy"),
-        bytes[end..end + 3001]
-    );
+    assert_eq!((recovered.torn_bytes, recovered.torn_file.as_deref()), (3001, Some("torn_00001.bin")));
+    assert_eq!(storage.contents("torn_00001.bin").expect("a copy"), bytes[end..end + 3001]);
     assert_eq!(read_all(&mut log.reader()), frames);
-    assert!(
-        storage.contents(name).expect("a segment")[end..]
-            .iter()
-            .all(|&byte| byte == 0)
-    );
+    assert!(storage.contents(name).expect("a segment")[end..].iter().all(|&byte| byte == 0));
 }
 
 #[test]
@@ -264,16 +216,9 @@ fn only_the_newest_torn_tails_are_kept() {
         storage.overwrite(name, bytes);
         Log::open(storage.clone(), options(0)).expect("opens");
     }
-    let torn: Vec<_> = storage
-        .names()
-        .into_iter()
-        .filter(|name| name.starts_with("torn"))
-        .collect();
+    let torn: Vec<_> = storage.names().into_iter().filter(|name| name.starts_with("torn")).collect();
     assert_eq!(torn.len(), tally_wal::TORN_KEPT);
-    assert_eq!(
-        (&torn[0][..], &torn[15][..]),
-        ("torn_00006.bin", "torn_00021.bin")
-    );
+    assert_eq!((&torn[0][..], &torn[15][..]), ("torn_00006.bin", "torn_00021.bin"));
 }
 
 #[test]
@@ -292,17 +237,8 @@ fn a_reader_names_damage_that_appears_under_it() {
     let mut frame = Frame::default();
     assert!(reader.next(&mut frame).expect("the opening is whole"));
     for _ in 0..2 {
-        let Err(ReadError::Corrupt(corruption)) = reader.next(&mut frame) else {
-            panic!("damaged")
-        };
-        assert_eq!(
-            (
-                corruption.frame,
-                corruption.first_sequence,
-                corruption.last_sequence
-            ),
-            (2, 1, Some(4))
-        );
+        let Err(ReadError::Corrupt(corruption)) = reader.next(&mut frame) else { panic!("damaged") };
+        assert_eq!((corruption.frame, corruption.first_sequence, corruption.last_sequence), (2, 1, Some(4)));
         assert_eq!(reader.position(), 2, "an error moves nothing");
     }
 }
@@ -310,32 +246,13 @@ fn a_reader_names_damage_that_appears_under_it() {
 #[test]
 fn unknown_versions_and_options_out_of_range_are_refused() {
     for bad in [
-        Options {
-            segment_bytes: 8000,
-            ..options(0)
-        },
-        Options {
-            segment_bytes: 10_001,
-            ..options(0)
-        },
-        Options {
-            max_frame_bytes: 0,
-            ..options(0)
-        },
+        Options { segment_bytes: 8000, ..options(0) },
+        Options { segment_bytes: 10_001, ..options(0) },
+        Options { max_frame_bytes: 0, ..options(0) },
     ] {
-        assert!(matches!(
-            Log::open(MemStorage::new(), bad),
-            Err(OpenError::Option { .. })
-        ));
+        assert!(matches!(Log::open(MemStorage::new(), bad), Err(OpenError::Option { .. })));
     }
     let (storage, _) = small_log();
     let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
-    assert!(matches!(
-        Log::open(newer, options(0)),
-        Err(OpenError::UnknownVersion {
-            version: 257,
-            known: 1,
-            ..
-        })
-    ));
+    assert!(matches!(Log::open(newer, options(0)), Err(OpenError::UnknownVersion { version: 257, known: 1, .. })));
 }

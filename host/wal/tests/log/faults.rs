@@ -11,10 +11,7 @@ const FAULTS: [Fault; 3] = [Fault::Broken, Fault::NoSpace, Fault::ShortWrite];
 #[test]
 fn after_a_failure_of_any_operation_everything_acknowledged_is_there() {
     let whole = MemStorage::new();
-    assert!(matches!(
-        Promises::default().run(&whole, &example(), &options(0)),
-        End::Done
-    ));
+    assert!(matches!(Promises::default().run(&whole, &example(), &options(0)), End::Done));
     let mut reached = Reached::default();
     let mut stopped = 0;
     for fault in FAULTS {
@@ -29,23 +26,12 @@ fn after_a_failure_of_any_operation_everything_acknowledged_is_there() {
 
             // The process starts again over what the kernel shows, works, and then the power fails.
             let mut after_restart = promises.clone();
-            after_restart.run(
-                &storage,
-                &[Step::Append { count: 2, len: 900 }],
-                &options(0),
-            );
+            after_restart.run(&storage, &[Step::Append { count: 2, len: 900 }], &options(0));
             after_restart.check(&storage.crash(operation), &options(0));
         }
     }
-    assert_eq!(
-        (reached.broken, reached.no_space),
-        (2 * whole.operations(), whole.operations()),
-        "every fault was met"
-    );
-    assert!(
-        reached.short_writes > 10 && reached.failed_syncs > 30,
-        "{reached:?}"
-    );
+    assert_eq!((reached.broken, reached.no_space), (2 * whole.operations(), whole.operations()), "every fault was met");
+    assert!(reached.short_writes > 10 && reached.failed_syncs > 30, "{reached:?}");
     assert!(stopped > 150, "{stopped}");
 }
 
@@ -70,11 +56,7 @@ fn a_failed_sync_is_not_forgotten_by_a_restart() {
         assert_eq!(said.len() as u64, recovered.next_frame - 1);
         let after = storage.crash(seed);
         let (log, _) = Log::open(after, options(0)).expect("opens");
-        assert_eq!(
-            read_all(&mut log.reader()),
-            said,
-            "what a recovery reports is durable"
-        );
+        assert_eq!(read_all(&mut log.reader()), said, "what a recovery reports is durable");
         survived += u64::from(said.len() == 3);
     }
     assert!(survived > 0);
@@ -85,40 +67,20 @@ fn a_full_disk_stops_nothing_but_the_roll() {
     let storage = MemStorage::new();
     let mut promises = Promises::default();
     let steps = [Step::Append { count: 1, len: 100 }];
-    assert!(matches!(
-        promises.run(&storage, &steps, &options(0)),
-        End::Done
-    ));
+    assert!(matches!(promises.run(&storage, &steps, &options(0)), End::Done));
     storage.restart();
     let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
     storage.set_capacity(Some(10_000));
     for _ in 0..3 {
-        assert!(matches!(
-            log.roll(b"second"),
-            Err(AppendError::DiskFull { .. })
-        ));
+        assert!(matches!(log.roll(b"second"), Err(AppendError::DiskFull { .. })));
     }
-    log.append(1, b"the open segment takes more")
-        .expect("appends");
+    log.append(1, b"the open segment takes more").expect("appends");
     storage.set_capacity(None);
     log.roll(b"second").expect("there is room again");
     log.append(1, b"after").expect("appends");
-    let bodies: Vec<_> = read_all(&mut log.reader())
-        .into_iter()
-        .map(|frame| frame.body)
-        .collect();
-    assert_eq!(
-        bodies[2..],
-        [&b"the open segment takes more"[..], b"second", b"after"]
-    );
-    assert!(
-        storage
-            .names()
-            .iter()
-            .all(|name| !name.starts_with("spare")),
-        "{:?}",
-        storage.names()
-    );
+    let bodies: Vec<_> = read_all(&mut log.reader()).into_iter().map(|frame| frame.body).collect();
+    assert_eq!(bodies[2..], [&b"the open segment takes more"[..], b"second", b"after"]);
+    assert!(storage.names().iter().all(|name| !name.starts_with("spare")), "{:?}", storage.names());
 }
 
 #[test]
@@ -139,10 +101,7 @@ fn a_failed_deletion_never_leaves_a_gap() {
         for seed in 0..20 {
             let (log, recovered) = Log::open(storage.crash(seed), options(0)).expect("no gap");
             assert!(recovered.first_frame <= 5);
-            assert_eq!(
-                read_all(&mut log.reader()).len() as u64,
-                7 - recovered.first_frame
-            );
+            assert_eq!(read_all(&mut log.reader()).len() as u64, 7 - recovered.first_frame);
         }
     }
 }

@@ -15,17 +15,10 @@ fn golden() -> PathBuf {
 
 fn write() -> Vec<u8> {
     let storage = MemStorage::new();
-    let (mut log, _) = Log::open(
-        storage.clone(),
-        Options {
-            salt: Some(0x1122_3344_5566_7788),
-            ..options(0)
-        },
-    )
-    .expect("new");
+    let (mut log, _) =
+        Log::open(storage.clone(), Options { salt: Some(0x1122_3344_5566_7788), ..options(0) }).expect("new");
     log.roll(b"opening").expect("rolls");
-    log.append(2, b"{\"type\":\"a\"}\n{\"type\":\"b\"}\n")
-        .expect("appends");
+    log.append(2, b"{\"type\":\"a\"}\n{\"type\":\"b\"}\n").expect("appends");
     log.append(0, b"").expect("appends");
     log.append(1, b"{\"type\":\"c\"}\n").expect("appends");
     storage.contents(NAME).expect("a segment")
@@ -39,11 +32,7 @@ fn version_1_is_written_as_ever() {
     }
     let expected = std::fs::read(golden()).expect("the golden file");
     let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
-    assert_eq!(
-        (differs, bytes.len()),
-        (None, expected.len()),
-        "format changed: it needs a new version"
-    );
+    assert_eq!((differs, bytes.len()), (None, expected.len()), "format changed: it needs a new version");
 }
 
 #[test]
@@ -71,12 +60,6 @@ fn version_1_is_read() {
     ];
     assert_eq!(
         frames,
-        expected.map(|(number, sequence, count, opening, body)| (
-            number,
-            sequence,
-            count,
-            opening,
-            body.to_owned()
-        ))
+        expected.map(|(number, sequence, count, opening, body)| (number, sequence, count, opening, body.to_owned()))
     );
 }

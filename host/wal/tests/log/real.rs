@@ -8,11 +8,7 @@ use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader, RealStorage, 
 use crate::script::{body, read_all};
 
 fn options() -> Options {
-    Options {
-        segment_bytes: 64 << 10,
-        spare_segments: 2,
-        ..Options::default()
-    }
+    Options { segment_bytes: 64 << 10, spare_segments: 2, ..Options::default() }
 }
 
 #[test]
@@ -33,10 +29,7 @@ fn a_log_survives_restarts() {
             log.append(1, &body).expect("appends");
             expected.push(body);
         }
-        let bodies: Vec<_> = read_all(&mut log.reader())
-            .into_iter()
-            .map(|frame| frame.body)
-            .collect();
+        let bodies: Vec<_> = read_all(&mut log.reader()).into_iter().map(|frame| frame.body).collect();
         assert_eq!(bodies, expected);
     }
 }
@@ -47,53 +40,30 @@ fn a_directory_has_one_writer_and_any_number_of_readers() {
     let storage = RealStorage::new(dir.path()).expect("a directory");
     let (mut log, _) = Log::open(storage.clone(), options()).expect("opens");
     log.roll(b"opening").expect("rolls");
-    assert!(matches!(
-        Log::open(storage, options()),
-        Err(OpenError::Locked { .. })
-    ));
-    let mut reader =
-        Reader::open_read_only(RealStorage::read_only(dir.path()).expect("exists")).expect("opens");
+    assert!(matches!(Log::open(storage, options()), Err(OpenError::Locked { .. })));
+    let mut reader = Reader::open_read_only(RealStorage::read_only(dir.path()).expect("exists")).expect("opens");
     assert_eq!(read_all(&mut reader).len(), 1);
-    assert!(
-        Log::open(
-            RealStorage::read_only(dir.path()).expect("exists"),
-            options()
-        )
-        .is_err()
-    );
+    assert!(Log::open(RealStorage::read_only(dir.path()).expect("exists"), options()).is_err());
     RealStorage::read_only(dir.path().join("missing")).expect_err("nothing is created");
 }
 
 #[test]
 fn a_reader_without_a_log_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (mut log, _) = Log::open(
-        RealStorage::new(dir.path()).expect("a directory"),
-        options(),
-    )
-    .expect("opens");
+    let (mut log, _) = Log::open(RealStorage::new(dir.path()).expect("a directory"), options()).expect("opens");
     log.roll(b"opening").expect("rolls");
     log.append(1, b"frame").expect("appends");
     drop(log);
     let listing = || {
-        let mut names = RealStorage::read_only(dir.path())
-            .expect("exists")
-            .list()
-            .expect("lists");
+        let mut names = RealStorage::read_only(dir.path()).expect("exists").list().expect("lists");
         names.sort();
         names
             .into_iter()
-            .map(|name| {
-                (
-                    name.clone(),
-                    fs::read(dir.path().join(name)).expect("a file"),
-                )
-            })
+            .map(|name| (name.clone(), fs::read(dir.path().join(name)).expect("a file")))
             .collect::<Vec<_>>()
     };
     let before = listing();
-    let mut reader =
-        Reader::open_read_only(RealStorage::read_only(dir.path()).expect("exists")).expect("opens");
+    let mut reader = Reader::open_read_only(RealStorage::read_only(dir.path()).expect("exists")).expect("opens");
     assert_eq!(read_all(&mut reader).len(), 2);
     assert!(listing() == before);
 }
@@ -102,18 +72,11 @@ fn a_reader_without_a_log_changes_nothing() {
 fn readers_beside_a_busy_writer_see_every_frame_once() {
     const FRAMES: u64 = 3000;
     let dir = tempfile::tempdir().expect("a directory");
-    let (mut log, _) = Log::open(
-        RealStorage::new(dir.path()).expect("a directory"),
-        options(),
-    )
-    .expect("opens");
+    let (mut log, _) = Log::open(RealStorage::new(dir.path()).expect("a directory"), options()).expect("opens");
     let readers = [log.reader(), log.reader()];
     let outside = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let following: Vec<_> = readers
-            .into_iter()
-            .map(|reader| scope.spawn(|| follow(reader, FRAMES)))
-            .collect();
+        let following: Vec<_> = readers.into_iter().map(|reader| scope.spawn(|| follow(reader, FRAMES))).collect();
         // Somebody else looks at the directory meanwhile: what it sees is never damaged.
         let looking = scope.spawn(|| {
             let mut looks = 0;
@@ -126,8 +89,7 @@ fn readers_beside_a_busy_writer_see_every_frame_once() {
             let body = body(number, (number % 90) as usize * 40);
             if log.needs_roll(body.len()) || number == 1 {
                 log.roll(&body).expect("rolls");
-                log.delete_before(number.saturating_sub(1500))
-                    .expect("deletes");
+                log.delete_before(number.saturating_sub(1500)).expect("deletes");
             } else {
                 log.append(1, &body).expect("appends");
             }
@@ -136,10 +98,7 @@ fn readers_beside_a_busy_writer_see_every_frame_once() {
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
         }
-        let last: Vec<_> = following
-            .into_iter()
-            .map(|thread| thread.join().expect("reads everything"))
-            .collect();
+        let last: Vec<_> = following.into_iter().map(|thread| thread.join().expect("reads everything")).collect();
         assert_eq!(last, [FRAMES, FRAMES]);
         outside.store(false, Ordering::Relaxed);
         assert!(looking.join().expect("sees no damage") > 0);
@@ -149,10 +108,7 @@ fn readers_beside_a_busy_writer_see_every_frame_once() {
     drop(log);
     let left = fs::read_dir(dir.path()).expect("lists").count();
     // Segments, lock, and at most twice as many spares as asked for; one may be in the making.
-    assert!(
-        left <= kept + 1 + 2 * options().spare_segments + 1,
-        "{left} files, {kept} segments, {files} before"
-    );
+    assert!(left <= kept + 1 + 2 * options().spare_segments + 1, "{left} files, {kept} segments, {files} before");
     assert!(log_is_whole(dir.path()) > 1500);
 }
 
@@ -163,10 +119,7 @@ fn follow(mut reader: Reader<RealStorage>, frames: u64) -> u64 {
         match reader.next(&mut frame) {
             Ok(true) => {
                 assert_eq!(frame.number, last + 1);
-                assert_eq!(
-                    frame.body,
-                    body(frame.number, (frame.number % 90) as usize * 40)
-                );
+                assert_eq!(frame.body, body(frame.number, (frame.number % 90) as usize * 40));
                 last = frame.number;
             }
             Ok(false) => std::thread::yield_now(),
@@ -188,10 +141,7 @@ fn look_from_outside(path: &std::path::Path) -> bool {
     let mut frame = Frame::default();
     loop {
         match reader.next(&mut frame) {
-            Ok(true) => assert_eq!(
-                frame.body,
-                body(frame.number, (frame.number % 90) as usize * 40)
-            ),
+            Ok(true) => assert_eq!(frame.body, body(frame.number, (frame.number % 90) as usize * 40)),
             Ok(false) => return true,
             Err(ReadError::Gone { .. }) => return false,
             Err(error) => panic!("{error}"),
@@ -200,8 +150,7 @@ fn look_from_outside(path: &std::path::Path) -> bool {
 }
 
 fn log_is_whole(path: &std::path::Path) -> usize {
-    let (log, recovered) =
-        Log::open(RealStorage::new(path).expect("exists"), options()).expect("opens");
+    let (log, recovered) = Log::open(RealStorage::new(path).expect("exists"), options()).expect("opens");
     assert_eq!(recovered.torn_bytes, 0);
     read_all(&mut log.reader()).len()
 }

@@ -32,12 +32,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 pub fn options(spare_segments: usize) -> Options {
-    Options {
-        segment_bytes: 8192,
-        spare_segments,
-        max_frame_bytes: 1 << 20,
-        salt: None,
-    }
+    Options { segment_bytes: 8192, spare_segments, max_frame_bytes: 1 << 20, salt: None }
 }
 
 /// What was asked of a log over its life, and what it promised.
@@ -101,12 +96,7 @@ impl Promises {
         End::Done
     }
 
-    fn append(
-        &mut self,
-        log: &mut Log<MemStorage>,
-        count: u32,
-        len: usize,
-    ) -> Result<(), AppendError> {
+    fn append(&mut self, log: &mut Log<MemStorage>, count: u32, len: usize) -> Result<(), AppendError> {
         if log.needs_roll(len) {
             self.roll(log, 30)?;
         }
@@ -129,13 +119,7 @@ impl Promises {
         assert_eq!(number, self.acknowledged + 1);
         self.frames.truncate(self.acknowledged as usize);
         let body = body(number, len);
-        self.frames.push(Frame {
-            number,
-            first_sequence: log.next_sequence(),
-            count,
-            opening,
-            body: body.clone(),
-        });
+        self.frames.push(Frame { number, first_sequence: log.next_sequence(), count, opening, body: body.clone() });
         body
     }
 
@@ -155,16 +139,10 @@ impl Promises {
             "acknowledged frames are missing: {recovered:?}, {}",
             self.acknowledged
         );
-        assert!(
-            recovered.next_frame <= self.frames.len() as u64 + 1,
-            "frames nobody wrote: {recovered:?}"
-        );
+        assert!(recovered.next_frame <= self.frames.len() as u64 + 1, "frames nobody wrote: {recovered:?}");
         self.acknowledged = recovered.next_frame - 1;
         self.frames.truncate(self.acknowledged as usize);
-        let next_sequence = self
-            .frames
-            .last()
-            .map_or(1, |frame| frame.first_sequence + u64::from(frame.count));
+        let next_sequence = self.frames.last().map_or(1, |frame| frame.first_sequence + u64::from(frame.count));
         assert_eq!(recovered.next_sequence, next_sequence);
     }
 
@@ -174,58 +152,30 @@ impl Promises {
             return;
         }
         assert!(matches!(error, AppendError::Io { .. }), "{error:?}");
-        assert!(matches!(
-            log.append(1, b"more"),
-            Err(AppendError::Poisoned { .. })
-        ));
-        assert!(matches!(
-            log.roll(b"more"),
-            Err(AppendError::Poisoned { .. })
-        ));
+        assert!(matches!(log.append(1, b"more"), Err(AppendError::Poisoned { .. })));
+        assert!(matches!(log.roll(b"more"), Err(AppendError::Poisoned { .. })));
     }
 
     /// Opens the log and checks that it holds what was promised and nothing that was not written; goes on writing to it a little.
     pub fn check(&mut self, storage: &MemStorage, options: &Options) {
         let mut reader = Reader::open_read_only(storage.clone()).expect("a crash is no corruption");
         let seen_before = read_all(&mut reader);
-        let (mut log, recovered) =
-            Log::open(storage.clone(), options.clone()).expect("a crash is no corruption");
+        let (mut log, recovered) = Log::open(storage.clone(), options.clone()).expect("a crash is no corruption");
         self.settle(&recovered);
-        assert!(
-            recovered.first_frame <= self.deletable_before.max(1),
-            "deleted too much: {recovered:?}"
-        );
+        assert!(recovered.first_frame <= self.deletable_before.max(1), "deleted too much: {recovered:?}");
         let expected = &self.frames[recovered.first_frame as usize - 1..];
         assert_eq!(read_all(&mut log.reader()), expected);
-        assert_eq!(
-            seen_before, expected,
-            "reading changes nothing and sees the same"
-        );
+        assert_eq!(seen_before, expected, "reading changes nothing and sees the same");
         let opening = expected.iter().rev().find(|frame| frame.opening);
-        assert_eq!(
-            recovered.last_opening.as_deref(),
-            opening.map(|frame| &frame.body[..])
-        );
-        assert_eq!(
-            recovered.last_opening_frame,
-            opening.map_or(0, |frame| frame.number)
-        );
+        assert_eq!(recovered.last_opening.as_deref(), opening.map(|frame| &frame.body[..]));
+        assert_eq!(recovered.last_opening_frame, opening.map_or(0, |frame| frame.number));
 
-        self.append(&mut log, 3, 100)
-            .expect("appends after recovery");
-        self.append(&mut log, 1, 700)
-            .expect("appends after recovery");
+        self.append(&mut log, 3, 100).expect("appends after recovery");
+        self.append(&mut log, 1, 700).expect("appends after recovery");
         drop(log);
         let (log, again) = Log::open(storage.clone(), options.clone()).expect("opens again");
-        assert_eq!(
-            (again.torn_bytes, again.next_frame),
-            (0, self.acknowledged + 1),
-            "a torn tail is cut once"
-        );
-        assert_eq!(
-            read_all(&mut log.reader()),
-            self.frames[again.first_frame as usize - 1..]
-        );
+        assert_eq!((again.torn_bytes, again.next_frame), (0, self.acknowledged + 1), "a torn tail is cut once");
+        assert_eq!(read_all(&mut log.reader()), self.frames[again.first_frame as usize - 1..]);
     }
 }
 
