@@ -59,6 +59,19 @@ pub struct Anchor {
     pub totals: BTreeMap<String, (Chain, String)>,
 }
 
+/// An anchor that was asked for by a barrier and is not logged yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedAnchor {
+    /// The cut.
+    pub cut: u64,
+    /// The frame that holds the cut.
+    pub frame: u64,
+    /// Sequence of the last event before it.
+    pub last_sequence: u64,
+    /// Aggregators that have to save their totals.
+    pub expected: Vec<String>,
+}
+
 /// The fold over all entries so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Control {
@@ -94,6 +107,9 @@ pub struct Control {
     /// The newest anchor.
     #[serde(default)]
     pub anchor: Option<Anchor>,
+    /// An anchor that is being made.
+    #[serde(default)]
+    pub asked_anchor: Option<AskedAnchor>,
     /// Version of the decoder of the daemon that wrote last.
     #[serde(default)]
     pub decoder: u32,
@@ -110,7 +126,7 @@ impl Control {
             Entry::Events { arrival, count, .. } => self.events(*arrival, *count),
             Entry::Producers(touched) => self.touch_producers(touched.iter().copied()),
             Entry::Counts(counts) => self.counts = counts.clone(),
-            Entry::Barrier(barrier) => self.barrier(barrier),
+            Entry::Barrier(barrier) => self.barrier(frame, barrier),
             Entry::Note(note) => self.note(frame, note),
             Entry::Opening(control) => {
                 *self = (**control).clone();
@@ -136,7 +152,15 @@ impl Control {
     }
 
     /// Folds in a barrier.
-    pub fn barrier(&mut self, barrier: &Barrier) {
+    pub fn barrier(&mut self, frame: u64, barrier: &Barrier) {
+        if barrier.anchor {
+            self.asked_anchor = Some(AskedAnchor {
+                cut: barrier.cut,
+                frame,
+                last_sequence: barrier.last_sequence,
+                expected: self.expected(),
+            });
+        }
         self.arrival = self.arrival.max(barrier.at);
         self.cut = barrier.cut;
         self.cut_at = barrier.at;
@@ -165,7 +189,10 @@ impl Control {
                 let quarantine = Quarantine { after_cut: *after_cut, reason: reason.clone() };
                 self.quarantined.insert(name.clone(), quarantine);
             }
-            Note::Anchored(anchor) => self.anchor = Some(anchor.clone()),
+            Note::Anchored(anchor) => {
+                self.anchor = Some(anchor.clone());
+                self.asked_anchor = None;
+            }
         }
     }
 
@@ -208,12 +235,12 @@ mod tests {
     #[test]
     fn quarantine_lasts_until_the_aggregator_is_attached_anew() {
         let mut control = Control::default();
-        control.barrier(&activation(1, &[("a", 1), ("b", 1)]));
+        control.barrier(9, &activation(1, &[("a", 1), ("b", 1)]));
         control.note(2, &Note::Quarantined { name: "a".into(), after_cut: 1, reason: "trap".into() });
         assert_eq!(control.expected(), ["b"]);
-        control.barrier(&activation(2, &[("a", 1), ("b", 1)]));
+        control.barrier(9, &activation(2, &[("a", 1), ("b", 1)]));
         assert_eq!(control.expected(), ["b"]);
-        control.barrier(&activation(3, &[("a", 3), ("b", 1)]));
+        control.barrier(9, &activation(3, &[("a", 3), ("b", 1)]));
         assert_eq!(control.expected(), ["a", "b"]);
     }
 

@@ -10,7 +10,7 @@ pub mod ledger;
 pub mod runs;
 
 pub use chain::Chain;
-pub use control::{Anchor, Attached, Control, Plan, Quarantine};
+pub use control::{Anchor, AskedAnchor, Attached, Control, Plan, Quarantine};
 pub use entry::{Barrier, BodyBuilder, Entries, Entry, EntryError, Flush, Note};
 pub use flush::FlushPolicy;
 pub use ledger::{AggregatorLedger, Counts, Reasons};

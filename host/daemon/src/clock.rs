@@ -25,11 +25,14 @@ impl Clock {
         u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Wall-clock time, microseconds since the Unix epoch, UTC.
+    /// Wall-clock time.
     #[expect(clippy::disallowed_methods, reason = "this is the clock that others are handed")]
-    pub fn wall_micros(&self) -> i64 {
+    pub fn wall(&self) -> SystemTime {
         SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Wall-clock time, microseconds since the Unix epoch, UTC.
+    pub fn wall_micros(&self) -> i64 {
+        self.wall().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 }

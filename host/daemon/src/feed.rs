@@ -114,7 +114,7 @@ impl Feed {
     }
 
     /// The next step; waits for it while the daemon runs.
-    pub fn next(&mut self) -> anyhow::Result<Step> {
+    pub fn step(&mut self) -> anyhow::Result<Step> {
         loop {
             let step = match &self.source {
                 Source::Between => {

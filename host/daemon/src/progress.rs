@@ -20,8 +20,8 @@ pub struct Facts {
     pub records_frame: u64,
     /// Flush records written since the start.
     pub records_written: u64,
-    /// Totals reported for an anchor: cut, then per aggregator chain and hash.
-    pub anchored: BTreeMap<u64, BTreeMap<String, (tally_aggregate::Chain, String)>>,
+    /// The newest pinned total of each aggregator: cut, chain and hash.
+    pub pinned: BTreeMap<String, (u64, tally_aggregate::Chain, String)>,
     /// Aggregators whose threads have ended.
     pub ended: BTreeSet<String>,
 }

@@ -105,7 +105,7 @@ pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
     let mut feed =
         Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new(), context.limits);
     loop {
-        let (frame, barrier) = match feed.next().context("following the log for the analytics files")? {
+        let (frame, barrier) = match feed.step().context("following the log for the analytics files")? {
             Step::End => return Ok(()),
             Step::Events { .. } => continue,
             Step::Barrier { frame, barrier } => (frame, barrier),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, Note};
+use anyhow::Context as _;
+use tally_aggregate::{Anchor, AskedAnchor, Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, Note};
 use tally_ingest::Producers;
 use tally_sink::{Rejected, RejectedFiles};
 use tally_wal::{AppendError, Log, RealStorage};
@@ -22,6 +23,8 @@ use crate::tail::{Item, LiveFrame, Tail};
 const FRAME_BYTES: usize = 4 << 20;
 /// After so long without a frame an empty one is written: it proves the last one whole.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often it is looked whether every total of an anchor is saved.
+const ANCHOR_POLL: Duration = Duration::from_millis(100);
 
 /// What others may know of the log's end.
 #[derive(Clone, Debug, Default)]
@@ -157,6 +160,7 @@ impl Sequencer {
                 Received::Ended => break,
             }
             self.flush_when_due()?;
+            self.anchor_when_ready()?;
             if self.frame.dirty {
                 self.commit()?;
             } else if !self.closed_behind && self.clock.elapsed() >= self.last_frame_at + IDLE {
@@ -175,7 +179,8 @@ impl Sequencer {
         let now = self.clock.elapsed();
         let flush = self.policy.deadline().map(Duration::from_millis);
         let idle = (!self.closed_behind).then(|| self.last_frame_at + IDLE);
-        let next = flush.into_iter().chain(idle).min();
+        let anchor = self.control.asked_anchor.is_some().then(|| now + ANCHOR_POLL);
+        let next = flush.into_iter().chain(idle).chain(anchor).min();
         next.map_or(Duration::from_secs(3600), |at| at.saturating_sub(now) + Duration::from_millis(1))
     }
 
@@ -298,7 +303,7 @@ impl Sequencer {
             anchor,
         };
         self.body.barrier(&barrier);
-        self.control.barrier(&barrier);
+        self.control.barrier(self.log.next_frame(), &barrier);
         if barrier.flush.is_some() {
             self.policy.flushed();
         }
@@ -415,9 +420,70 @@ impl Sequencer {
         Ok(())
     }
 
+    // ------------------------------------------------------------------------------------------------ retention
+
+    /// Sealed segments that may go by size or age: the first frame that has to stay, if any may go.
+    fn expendable_before(&self) -> Option<u64> {
+        let segments = self.log.segments();
+        let now = self.clock.wall();
+        let mut after: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let mut keep_from = None;
+        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+            after -= segment.bytes;
+            let age = segment.modified.and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default();
+            if !segment.sealed || (after < self.retention.bytes && age < self.retention.age) {
+                break;
+            }
+            keep_from = Some(next.first_frame);
+        }
+        keep_from
+    }
+
+    /// A flush becomes an anchor when segments could go if every total were saved as of it.
     fn wants_anchor(&self) -> bool {
-        let _ = self.retention;
-        false
+        self.control.asked_anchor.is_none() && self.expendable_before().is_some()
+    }
+
+    /// Logs the asked anchor once every total is saved and the records are written, then lets segments go.
+    fn anchor_when_ready(&mut self) -> anyhow::Result<()> {
+        let Some(asked) = self.control.asked_anchor.clone() else { return Ok(()) };
+        let mut totals = BTreeMap::new();
+        let mut needed_from = asked.frame;
+        {
+            let facts = self.progress.facts();
+            if facts.records_cut < asked.cut {
+                return Ok(());
+            }
+            for name in &asked.expected {
+                match facts.pinned.get(name) {
+                    Some((cut, chain, hash)) if *cut == asked.cut => {
+                        totals.insert(name.clone(), (*chain, hash.clone()));
+                    }
+                    _ if facts.quarantined.contains_key(name) => {}
+                    _ if !self.control.plan.aggregators.contains_key(name) => {}
+                    _ => return Ok(()),
+                }
+            }
+            // Whoever is behind the anchor still needs what it has not saved.
+            for name in self.control.plan.aggregators.keys() {
+                needed_from = needed_from.min(facts.saved.get(name).map_or(0, |meta| meta.frame));
+            }
+        }
+        let Some(expendable) = self.expendable_before() else { return Ok(()) };
+        self.open_frame()?;
+        self.frame.dirty = true;
+        let AskedAnchor { cut, frame, last_sequence, .. } = asked;
+        let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
+        self.body.note(&note);
+        self.control.note(self.log.next_frame(), &note);
+        self.commit()?;
+        let deleted =
+            self.log.delete_before(needed_from.min(expendable)).context("deleting old segments of the log")?;
+        if let (Some(first), Some(last)) = (deleted.first(), deleted.last()) {
+            tracing::info!(first = first.name, last = last.name, anchor = cut, "the log lets segments go");
+        }
+        self.publish_facts();
+        Ok(())
     }
 }
 

@@ -10,13 +10,14 @@ use serde::Serialize;
 use serde_json::Value;
 use tally_aggregate::{Attached, Barrier, Control, Entries, Entry};
 use tally_event::plan::{Limits, Subscriber};
+use tally_event::schema::Preset;
 use tally_plugin::Engine;
 use tally_sink::{Record, read_records_until};
 use tally_state::Store;
 use tally_wal::{Frame, Reader, RealStorage};
 
 use crate::aggregator::thread::presets;
-use crate::aggregator::{Apply, Meta, Total};
+use crate::aggregator::{Apply, Meta, Pinned, Total};
 use crate::feed::{Feed, Position, Step};
 use crate::plugins::Registry;
 use crate::records::{self, Cursor};
@@ -56,6 +57,8 @@ struct Scratch<'a> {
     /// What is rebuilt.
     rebuilt: Arc<Store>,
     history: History,
+    /// Records up to this cut cannot be rebuilt: the log before an anchor is gone.
+    compare_after: u64,
 }
 
 /// Verifies a data directory.
@@ -85,6 +88,7 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
         saved,
         rebuilt: Arc::new(Store::open_in_memory()?),
         history,
+        compare_after: 0,
     };
     for name in scratch.saved.aggregators()? {
         let chain = scratch.aggregator(&name, &mut report).with_context(|| format!("aggregator {name}"))?;
@@ -96,6 +100,11 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
 
 /// The decisions of the whole log.
 struct History {
+    /// Whether older segments are gone.
+    truncated: bool,
+    /// As of the beginning.
+    opening: Control,
+    /// As of the end.
     control: Control,
     barriers: Vec<(u64, Barrier)>,
 }
@@ -104,6 +113,7 @@ impl History {
     fn read(reader: &mut Reader<RealStorage>, report: &mut VerifyReport) -> anyhow::Result<Self> {
         let first = reader.first_frame();
         let mut control = Control::default();
+        let mut opening = None;
         let mut barriers = Vec::new();
         let mut frame = Frame::default();
         if reader.next_frame() > first {
@@ -127,34 +137,40 @@ impl History {
                 }
             }
             control.frame = frame.number;
+            opening.get_or_insert_with(|| control.clone());
             report.frames += 1;
             report.events += u64::from(frame.count);
         }
-        Ok(Self { control, barriers })
+        Ok(Self { truncated: first > 1, opening: opening.unwrap_or_default(), control, barriers })
     }
 
-    /// The stretches over which `name` ran without a gap in its attachment: (from, plan at that place).
-    fn attachments(&self, name: &str) -> Vec<(Position, Attached, tally_aggregate::Plan, u64)> {
-        let mut found: Vec<(Position, Attached, tally_aggregate::Plan, u64)> = Vec::new();
+    /// Where `name` was attached, and what begins there.
+    fn attachments(&self, name: &str) -> anyhow::Result<Vec<Stretch>> {
+        let mut found = Vec::new();
         for (_, barrier) in &self.barriers {
-            let Some(plan) = &barrier.plan else { continue };
-            let Some(attached) = plan.aggregators.get(name) else { continue };
+            let Some(attached) = barrier.plan.as_ref().and_then(|plan| plan.aggregators.get(name)) else { continue };
             if attached.attached_at != barrier.cut {
                 continue;
             }
             let from = self.barriers.iter().find(|(_, b)| b.cut == attached.applies_after);
-            let Some((frame, begun)) = from else { continue };
-            let position = Position { frame: *frame, cut: begun.cut };
-            let presets_then = self.plan_at(begun.cut).cloned().unwrap_or_default();
-            let plan = tally_aggregate::Plan { presets: presets_then.presets, ..plan.clone() };
-            found.push((position, attached.clone(), plan, begun.last_sequence));
+            let position = Position { frame: from.map_or(0, |(frame, _)| *frame), cut: attached.applies_after };
+            let meta = Meta::start(name, attached, position, from.map_or(0, |(_, b)| b.last_sequence));
+            found.push(Stretch { meta, attached: attached.clone(), presets: self.presets_at(position.cut)? });
         }
-        found
+        Ok(found)
     }
 
-    fn plan_at(&self, cut: u64) -> Option<&tally_aggregate::Plan> {
-        self.barriers.iter().take_while(|(_, b)| b.cut <= cut).filter_map(|(_, b)| b.plan.as_ref()).last()
+    fn presets_at(&self, cut: u64) -> anyhow::Result<Vec<Preset>> {
+        let plans = self.barriers.iter().take_while(|(_, b)| b.cut <= cut).filter_map(|(_, b)| b.plan.as_ref());
+        presets(plans.last().unwrap_or(&self.opening.plan))
     }
+}
+
+/// A stretch of the log over which an aggregator stayed attached.
+struct Stretch {
+    meta: Meta,
+    attached: Attached,
+    presets: Vec<Preset>,
 }
 
 impl Scratch<'_> {
@@ -163,23 +179,28 @@ impl Scratch<'_> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
         let meta = Meta::from_bytes(name, &saved.meta)?;
         let mut rebuilt: Option<Total> = None;
-        let attachments = self.history.attachments(name);
-        ensure!(!attachments.is_empty(), "the log does not say when it was attached");
-        for (position, attached, plan, sequence) in attachments {
-            let start = Meta::start(name, &attached, position, sequence);
+        let mut stretches = self.history.attachments(name)?;
+        if let (true, Some(pinned)) = (self.history.truncated, &meta.pinned) {
+            self.load_pinned(name, pinned, &saved.runs)?;
+            stretches.retain(|stretch| stretch.attached.attached_at > pinned.meta.cut);
+            let (meta, attached) = (pinned.meta.clone(), pinned.meta.attached.clone());
+            let presets = self.history.presets_at(meta.cut)?;
+            stretches.insert(0, Stretch { meta, attached, presets });
+        }
+        ensure!(!stretches.is_empty(), "the log does not say when it was attached");
+        for Stretch { meta: start, attached, presets } in stretches {
             let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+            let begins = start.cut;
             let mut total = Total::restore(name, configured, self.rebuilt.clone(), start)?;
-            if total.meta().cut >= meta.cut {
-                continue;
+            if total.meta().cut < meta.cut {
+                ensure!(
+                    total.meta().cut == begins,
+                    "it was attached anew behind cut {begins}, but the replay stands at cut {}",
+                    total.meta().cut
+                );
+                total.set_attached(&attached)?;
+                self.replay(name, &mut total, &attached, presets, meta.cut, report)?;
             }
-            ensure!(
-                total.meta().cut == position.cut,
-                "it was attached anew behind cut {}, but the replay stands at cut {}",
-                position.cut,
-                total.meta().cut
-            );
-            total.set_attached(&attached)?;
-            self.replay(name, &mut total, &attached, presets(&plan)?, meta.cut, report)?;
             rebuilt = Some(total);
         }
         let mut rebuilt = rebuilt.context("nothing was replayed")?;
@@ -210,6 +231,29 @@ impl Scratch<'_> {
         Ok(got.chain.to_string())
     }
 
+    /// Begins at an anchor, since the log before it is gone: the pinned total is checked against the log's word for it.
+    fn load_pinned(&mut self, name: &str, pinned: &Pinned, runs: &[tally_state::RunInfo]) -> anyhow::Result<()> {
+        let cut = pinned.meta.cut;
+        if let Some(anchor) = self.history.control.anchor.as_ref().filter(|anchor| anchor.cut == cut) {
+            let logged = anchor.totals.get(name);
+            ensure!(
+                logged == Some(&(pinned.meta.chain, pinned.hash.clone())),
+                "the anchor at cut {cut} is another in the state store than in the log"
+            );
+        }
+        let base = runs.first().filter(|run| run.last <= cut);
+        let bytes = base.map(|run| self.saved.run(name, run)).transpose()?;
+        if let Some(bytes) = &bytes {
+            let hash = blake3::hash(bytes).to_hex().to_string();
+            ensure!(hash == pinned.hash, "the total saved for the anchor at cut {cut} is not the one that was logged");
+        }
+        let meta = pinned.meta.to_bytes();
+        let add: Vec<_> = base.copied().zip(bytes.as_deref()).into_iter().collect();
+        self.rebuilt.commit(&tally_state::Commit { name, meta: &meta, add: &add, remove: &[], pending: None })?;
+        self.compare_after = self.compare_after.max(cut);
+        Ok(())
+    }
+
     /// The total as the saved runs merge to it.
     fn stored_total(&self, name: &str, attached: &Attached, runs: &[tally_state::RunInfo]) -> anyhow::Result<Vec<u8>> {
         let configured = self.registry.configured(&attached.digest, &attached.settings)?;
@@ -231,7 +275,7 @@ impl Scratch<'_> {
         name: &str,
         total: &mut Total,
         attached: &Attached,
-        presets_then: Vec<tally_event::schema::Preset>,
+        presets_then: Vec<Preset>,
         until_cut: u64,
         report: &mut VerifyReport,
     ) -> anyhow::Result<()> {
@@ -251,7 +295,7 @@ impl Scratch<'_> {
         let rows = self.options.batch_rows.unwrap_or(4096);
         let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
         while total.meta().cut < until_cut {
-            match feed.next()? {
+            match feed.step()? {
                 Step::End => break,
                 Step::Events { batch, subscriber, rows, arrival } => apply.events(&batch, subscriber, rows, arrival)?,
                 Step::Barrier { frame, barrier } => {
@@ -301,9 +345,15 @@ impl Scratch<'_> {
             if barrier.cut > cursor.log.cut {
                 break;
             }
+            if barrier.cut <= self.compare_after {
+                continue;
+            }
             let batch = flush.batch_id;
+            let before_anchor = |record: &Result<Record, _>| {
+                self.history.truncated && matches!(record, Ok(r) if r.value["batch_id"].as_u64() < Some(batch))
+            };
             let record = written
-                .next()
+                .find(|record| !before_anchor(record))
                 .with_context(|| format!("batch {batch}: its record is missing in the analytics files"))??;
             let mut parts = BTreeMap::new();
             let mut quarantined = BTreeMap::new();
@@ -324,6 +374,9 @@ impl Scratch<'_> {
                 return Err(difference(batch, &record, &serde_json::from_slice(&rebuilt)?));
             }
             report.records += 1;
+        }
+        if self.history.barriers.iter().all(|(_, b)| b.flush.is_none() || b.cut <= self.compare_after) {
+            return Ok(());
         }
         if let Some(extra) = written.next() {
             let extra = extra?;

@@ -1,3 +1,5 @@
+//! What the aggregator counts, who leads, what is refused, and the laws.
+
 use super::*;
 use proptest::prelude::*;
 use tally_sdk::testing::{Harness, check_laws};

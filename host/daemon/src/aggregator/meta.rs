@@ -28,6 +28,18 @@ pub struct Meta {
     pub complete: bool,
     /// The plugin, settings and state version that saved it.
     pub attached: Attached,
+    /// The newest cut whose whole total is saved as one run, for an anchor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Box<Pinned>>,
+}
+
+/// What was saved at an anchor's cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// As of that cut.
+    pub meta: Meta,
+    /// BLAKE3 of the saved total, in hexadecimal.
+    pub hash: String,
 }
 
 impl Meta {
@@ -44,6 +56,7 @@ impl Meta {
             watermark: None,
             complete: true,
             attached: attached.clone(),
+            pinned: None,
         }
     }
 

@@ -7,5 +7,5 @@ pub mod thread;
 pub mod total;
 
 pub use apply::{Apply, Delta};
-pub use meta::Meta;
+pub use meta::{Meta, Pinned};
 pub use total::{Failure, Total};

@@ -24,20 +24,23 @@ const WAITING_DELTAS: usize = 4;
 /// What a total thread is told.
 pub enum TotalMessage {
     /// The apply side has saved a delta.
-    Cut {
-        /// The frame that holds the cut.
-        frame: u64,
-        /// The cut.
-        barrier: Arc<Barrier>,
-        /// What was saved.
-        delta: Delta,
-        /// The version that goes on from here, when it changes.
-        swap: Option<(Configured, Attached)>,
-    },
+    Cut(Box<SavedCut>),
     /// The apply side has failed twice.
     Quarantine(String),
     /// Somebody asks.
     Ask(Question, oneshot::Sender<Result<Answer, String>>),
+}
+
+/// What the apply side hands over at a cut.
+pub struct SavedCut {
+    /// The frame that holds the cut.
+    frame: u64,
+    /// The cut.
+    barrier: Arc<Barrier>,
+    /// What was saved.
+    delta: Delta,
+    /// The version that goes on from here, when it changes.
+    swap: Option<(Configured, Attached)>,
 }
 
 /// An answer, as of the last saved cut.
@@ -187,7 +190,7 @@ impl<'a> Follower<'a> {
     }
 
     fn step(&mut self) -> Result<(), Stopped> {
-        match self.feed.next().map_err(Stopped::Fatal)? {
+        match self.feed.step().map_err(Stopped::Fatal)? {
             Step::End => Err(Stopped::Ended),
             Step::Events { batch, subscriber, rows, arrival } => {
                 Ok(self.apply.events(&batch, subscriber, rows, arrival)?)
@@ -222,7 +225,7 @@ impl<'a> Follower<'a> {
         }
         self.last = next;
         self.failed_since_cut = false;
-        let sent = self.to_total.send(TotalMessage::Cut { frame, barrier, delta, swap });
+        let sent = self.to_total.send(TotalMessage::Cut(Box::new(SavedCut { frame, barrier, delta, swap })));
         if detached || sent.is_err() {
             return Err(Stopped::Ended);
         }
@@ -265,15 +268,13 @@ fn run_total(context: &Arc<Context>, start: Start, inbox: &mpsc::Receiver<TotalM
     };
     while let Ok(message) = inbox.recv() {
         match message {
-            TotalMessage::Cut { frame, barrier, delta, swap } => {
-                match side.cut_with_retry(frame, &barrier, &delta, swap) {
-                    Ok(()) => side.publish(&barrier),
-                    Err(Failure::Fatal(error)) => return context.fatal.stop(error),
-                    Err(Failure::Call(error)) => {
-                        return quarantine(context, &name, Some(side.total.meta()), &error.to_string());
-                    }
+            TotalMessage::Cut(saved) => match side.cut_with_retry(&saved) {
+                Ok(()) => side.publish(&saved.barrier),
+                Err(Failure::Fatal(error)) => return context.fatal.stop(error),
+                Err(Failure::Call(error)) => {
+                    return quarantine(context, &name, Some(side.total.meta()), &error.to_string());
                 }
-            }
+            },
             TotalMessage::Quarantine(reason) => quarantine(context, &name, Some(side.total.meta()), &reason),
             TotalMessage::Ask(question, reply) => {
                 // Whoever asked may have hung up.
@@ -302,49 +303,43 @@ impl<'a> TotalSide<'a> {
         let side = Self { context, name: start.name, total };
         let meta = side.total.meta().clone();
         context.progress.update(|facts| facts.saved.insert(side.name.clone(), meta));
+        side.report_pinned();
         Ok(side)
     }
 
-    fn cut_with_retry(
-        &mut self,
-        frame: u64,
-        barrier: &Barrier,
-        delta: &Delta,
-        swap: Option<(Configured, Attached)>,
-    ) -> Result<(), Failure> {
-        match self.cut(frame, barrier, delta, swap.clone()) {
+    fn cut_with_retry(&mut self, saved: &SavedCut) -> Result<(), Failure> {
+        match self.cut(saved) {
             Err(Failure::Call(error)) => {
-                tracing::warn!(aggregator = self.name, %error, cut = barrier.cut, "retrying in a new store");
+                tracing::warn!(aggregator = self.name, %error, cut = saved.barrier.cut, "retrying in a new store");
                 let meta = self.total.meta().clone();
                 self.total = restore(self.context, &self.name, &meta.attached.clone(), meta)?;
-                self.cut(frame, barrier, delta, swap)
+                self.cut(saved)
             }
             done => done,
         }
     }
 
-    fn cut(
-        &mut self,
-        frame: u64,
-        barrier: &Barrier,
-        delta: &Delta,
-        swap: Option<(Configured, Attached)>,
-    ) -> Result<(), Failure> {
+    fn cut(&mut self, saved: &SavedCut) -> Result<(), Failure> {
+        let SavedCut { frame, barrier, delta, swap } = saved;
         // A retry after the cut was saved has only the rest to do.
         if self.total.meta().cut < barrier.cut {
-            self.total.cut(frame, barrier, delta)?;
+            self.total.cut(*frame, barrier, delta)?;
         }
         if barrier.anchor {
-            let hash = self.total.pin()?;
-            let chain = self.total.meta().chain;
-            self.context.progress.update(|facts| {
-                facts.anchored.entry(barrier.cut).or_default().insert(self.name.clone(), (chain, hash))
-            });
+            self.total.pin()?;
+            self.report_pinned();
         }
         if let Some((configured, attached)) = swap {
-            self.total.swap(configured, &attached)?;
+            self.total.swap(configured.clone(), attached)?;
         }
         Ok(())
+    }
+
+    fn report_pinned(&self) {
+        if let Some(pinned) = &self.total.meta().pinned {
+            let pinned = (pinned.meta.cut, pinned.meta.chain, pinned.hash.clone());
+            self.context.progress.update(|facts| facts.pinned.insert(self.name.clone(), pinned));
+        }
     }
 
     fn publish(&self, barrier: &Barrier) {

@@ -10,7 +10,7 @@ use tally_plugin::{Accumulator, CallError, Configured, Instance};
 use tally_state::{Commit, RunInfo, Store};
 
 use super::apply::Delta;
-use super::meta::Meta;
+use super::meta::{Meta, Pinned};
 
 /// Why the total side cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ impl Total {
         }
         let mut pending = None;
         if let Some(flush) = &barrier.flush {
-            if flush.expected.iter().any(|name| *name == self.name) {
+            if flush.expected.contains(&self.name) {
                 pending = Some(self.pending(&meta, flush.table_rows)?);
             }
             if let Some(window) = self.window.take() {
@@ -175,8 +175,8 @@ impl Total {
             let Some(range) = runs::to_merge(&levels) else { return Ok(()) };
             let level = levels[range.start] + 1;
             let mut merged: Option<Accumulator> = None;
-            for run in self.runs[range.clone()].to_vec() {
-                let bytes = self.store.run(&self.name, &run)?;
+            for run in &self.runs[range.clone()] {
+                let bytes = self.store.run(&self.name, run)?;
                 let loaded = self.instance.load(&self.configured.manifest.state_version, &bytes)?;
                 match &merged {
                     None => merged = Some(loaded),
@@ -205,15 +205,18 @@ impl Total {
         Ok(())
     }
 
-    /// Replaces all runs by the saved total, so that the log before this cut is no longer needed for it. Gives the hash of
-    /// the saved total. Only right after a flush.
-    pub fn pin(&mut self) -> Result<String, Failure> {
+    /// Replaces all runs by the saved total, so that the log before this cut is no longer needed for it. Only right after
+    /// a flush.
+    pub fn pin(&mut self) -> Result<(), Failure> {
         assert_eq!(self.meta.flushed_cut, self.meta.cut, "an anchor stands at a flush");
         let bytes = self.instance.save(&self.total)?;
-        if !self.runs.is_empty() {
-            self.replace_runs(0..self.runs.len(), PINNED, &bytes)?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        self.meta.pinned = None;
+        self.meta.pinned = Some(Box::new(Pinned { meta: self.meta.clone(), hash }));
+        if self.runs.is_empty() {
+            return self.save_meta(self.meta.clone());
         }
-        Ok(blake3::hash(&bytes).to_hex().to_string())
+        self.replace_runs(0..self.runs.len(), PINNED, &bytes)
     }
 
     /// Goes on with another version of the plugin that reads the same state; only right after a cut.

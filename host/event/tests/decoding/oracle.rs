@@ -189,7 +189,13 @@ fn scaled(raw: &str, scale: i64) -> Result<i64, &'static str> {
     if digits.bytes().all(|digit| digit == b'0') {
         return Ok(0);
     }
-    let point = whole.len() as i64 + exponent.parse::<i64>().map_err(|_| "exponent")? + scale;
+    // No line here has digits enough to make up for exponents like these.
+    let exponent: i64 = match exponent.parse() {
+        Ok(exponent @ -9999..=9999) => exponent,
+        _ if exponent.starts_with('-') => return Err("surplus_digits"),
+        _ => return Err("wrong_kind"),
+    };
+    let point = whole.len() as i64 + exponent + scale;
     let padded = format!("{}{digits}{}", "0".repeat((-point).max(0) as usize), "0".repeat(point.max(0) as usize));
     let (whole, surplus) = padded.split_at(point.max(0) as usize);
     if surplus.bytes().any(|digit| digit != b'0') {
