@@ -1,0 +1,7 @@
+//! End to end: the release binary, real components, real sockets, files and processes.
+
+mod counts;
+mod crash;
+mod doors;
+mod reload;
+mod verify;
