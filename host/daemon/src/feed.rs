@@ -14,6 +14,9 @@ use tally_wal::{Frame, Reader, RealStorage};
 
 use crate::tail::{Item, LiveFrame, Next, Tail};
 
+/// Lines in the log were within the limits of their day; replay must take them whatever the limits are now.
+const REPLAY_LIMITS: Limits = Limits { line_bytes: u32::MAX as usize, depth: 128, type_bytes: u32::MAX as usize };
+
 /// A place between two items: behind barrier `cut`, which stands in frame `frame`. Zeros: before everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -66,7 +69,6 @@ pub struct Feed {
     disk: Frame,
     subscriber: Option<Subscriber>,
     presets: Vec<Preset>,
-    limits: Limits,
     decoder: Option<Decoder>,
 }
 
@@ -79,7 +81,6 @@ impl Feed {
         position: Position,
         subscriber: Option<Subscriber>,
         presets: Vec<Preset>,
-        limits: Limits,
     ) -> Self {
         let mut feed = Self {
             tail,
@@ -91,7 +92,6 @@ impl Feed {
             disk: Frame::default(),
             subscriber,
             presets,
-            limits,
             decoder: None,
         };
         feed.rewind(position);
@@ -250,7 +250,7 @@ impl Feed {
                 }
                 if self.decoder.is_none() {
                     let subscribers = self.subscriber.iter().cloned().collect();
-                    let plan = Plan::new(subscribers, self.presets.clone(), self.limits)?;
+                    let plan = Plan::new(subscribers, self.presets.clone(), REPLAY_LIMITS)?;
                     self.decoder = Some(Decoder::new(Arc::new(plan)));
                 }
                 let Some(decoder) = &mut self.decoder else { unreachable!("made above") };

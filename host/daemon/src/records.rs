@@ -102,8 +102,7 @@ pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
     let mut files =
         RecordFiles::open(&context.config.data_dir, cursor.files, rotation).context("opening the analytics files")?;
     context.progress.update(|facts| (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame));
-    let mut feed =
-        Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new(), context.limits);
+    let mut feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
     loop {
         let (frame, barrier) = match feed.step().context("following the log for the analytics files")? {
             Step::End => return Ok(()),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 use tally_aggregate::{Attached, Barrier, Control, Entries, Entry};
-use tally_event::plan::{Limits, Subscriber};
+use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::Engine;
 use tally_sink::{Record, read_records_until};
@@ -69,7 +69,14 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
     saved.check()?;
     let mut report = VerifyReport::default();
     let history = History::read(&mut reader.clone(), &mut report)?;
-    let engine = Engine::new(tally_plugin::Limits::default(), None)?;
+    // What a plugin may use is not part of its results: bounds that never bite while what the log holds is replayed.
+    let limits = tally_plugin::Limits {
+        memory_bytes: 2 << 30,
+        fuel_base: u64::MAX >> 8,
+        backstop: std::time::Duration::from_secs(600),
+        ..tally_plugin::Limits::default()
+    };
+    let engine = Engine::new(limits, None)?;
     ensure!(
         history.control.engine.is_empty() || history.control.engine == engine.fingerprint(),
         "the log was written with engine {}, this is {}: verify with the version that wrote it",
@@ -283,14 +290,8 @@ impl Scratch<'_> {
         let configured = self.registry.configured(&attached.digest, &attached.settings)?;
         let subscriber = |manifest| Subscriber { name: name.into(), manifest };
         let position = total.meta().position();
-        let mut feed = Feed::new(
-            None,
-            self.reader.clone(),
-            position,
-            Some(subscriber(configured.manifest.clone())),
-            presets_then,
-            Limits::default(),
-        );
+        let mut feed =
+            Feed::new(None, self.reader.clone(), position, Some(subscriber(configured.manifest.clone())), presets_then);
         let meta = total.meta().clone();
         let rows = self.options.batch_rows.unwrap_or(4096);
         let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;

@@ -170,7 +170,6 @@ impl<'a> Follower<'a> {
             last.position,
             Some(subscriber),
             last.presets.clone(),
-            context.limits,
         );
         let rows = context.config.limits.batch_rows;
         let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows)?;
