@@ -101,6 +101,10 @@ fn start_of(
 ) -> anyhow::Result<Option<Start>> {
     let reader = &mut reader.clone();
     let current = control.plan.aggregators.get(&name);
+    // Paused so long ago that the log has let go of where it stopped: it has saved its pause long since.
+    if current.is_none() && meta.as_ref().is_some_and(|meta| meta.frame < reader.first_frame()) {
+        return Ok(None);
+    }
     let position = match (&meta, current) {
         (Some(meta), _) => meta.position(),
         // Attached, but the daemon ended before anything was saved of it: it begins at its attachment.

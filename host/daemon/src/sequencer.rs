@@ -26,6 +26,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether every total of an anchor is saved.
 const ANCHOR_POLL: Duration = Duration::from_millis(100);
 
+/// Between two tries to make a segment on a full disk.
+const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
+
 /// What others may know of the log's end.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
@@ -198,8 +201,18 @@ impl Sequencer {
                 self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
             self.body.opening(&self.control);
             self.control.producers.clear();
-            let rolled = self.log.roll(self.body.bytes());
-            let rolled = rolled.map_err(stopped)?;
+            let rolled = loop {
+                match self.log.roll(self.body.bytes()) {
+                    // Nothing was written. Sources are not read once the queue is full; work resumes by itself.
+                    Err(AppendError::DiskFull { .. }) => {
+                        tracing::error!(
+                            "the disk is full: nothing is accepted until there is room for a segment of the log"
+                        );
+                        std::thread::sleep(DISK_FULL_PAUSE);
+                    }
+                    rolled => break rolled.map_err(stopped)?,
+                }
+            };
             self.body.clear();
             self.control.frame = rolled.frame;
             self.tail.publish(LiveFrame { number: rolled.frame, bytes: 64, items: Vec::new() });

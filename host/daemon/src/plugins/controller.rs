@@ -250,6 +250,13 @@ impl Controller {
         }
         prepare(name, &version.configured, &snapshot, &saved.runs)?;
         let anew = running.is_none() || quarantined;
+        if anew && meta.frame < self.context.reader().first_frame() {
+            bail!(
+                "it stopped at event {} and the log no longer holds what came next: give it another aggregator name to \
+                 start afresh, and raise log.retain_bytes or log.retain_age for longer pauses",
+                meta.last_sequence
+            );
+        }
         let attached = if anew {
             // It catches up from where it stopped.
             Attached { attached_at: Activation::HERE, applies_after: meta.cut, ..attached }
