@@ -80,7 +80,7 @@ impl TableBuilder {
     }
 
     fn finish(self, rows: Option<usize>) -> Result<Table, String> {
-        let lengths = || self.table.columns.iter().map(|column| length(&column.column.values));
+        let lengths = || self.table.columns.iter().map(|column| column.column.values.len());
         let rows = rows.or_else(|| lengths().next()).unwrap_or(0);
         match lengths().position(|length| length != rows) {
             None => Ok(self.table),
@@ -92,12 +92,15 @@ impl TableBuilder {
     }
 }
 
-fn length(values: &Values) -> usize {
-    match values {
-        Values::Text(text) => text.codes.len(),
-        Values::Integers(values) => values.len(),
-        Values::Floats(values) => values.len(),
-        Values::Booleans(values) => values.len(),
+impl Values {
+    /// How many rows.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.codes.len(),
+            Self::Integers(values) => values.len(),
+            Self::Floats(values) => values.len(),
+            Self::Booleans(values) => values.len(),
+        }
     }
 }
 

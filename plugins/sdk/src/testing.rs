@@ -1,13 +1,53 @@
-//! Testing an aggregator natively: events come as JSON lines, no Wasm and no daemon are involved. The lines are read the
-//! plain way, by serde_json; an event that lacks a required field, or is of another type, is left out as the host would.
+//! Testing an aggregator natively: events come as JSON lines, no Wasm and no daemon are involved.
+//!
+//! ```
+//! # use tally_sdk::{Aggregator, Count, Event, NoSettings, Question, Refusal, Report, State, Text};
+//! # #[derive(Event)]
+//! # #[event(type = "signup")]
+//! # pub struct Signup<'a> { #[field("/user_id")] user: Text<'a> }
+//! # #[derive(State)]
+//! # pub struct Signups { signups: Count }
+//! # impl Aggregator for Signups {
+//! #     const NAME: &'static str = "signups";
+//! #     const VERSION: &'static str = "1";
+//! #     const SUMMARY: &'static str = "Counts sign-ups";
+//! #     const STATE_VERSION: &'static str = "1";
+//! #     const REFUSALS: &'static [&'static str] = &["bot"];
+//! #     type Settings = NoSettings;
+//! #     type Event<'a> = Signup<'a>;
+//! #     fn new(_: &NoSettings) -> Result<Self, String> { Ok(Self { signups: Count::default() }) }
+//! #     fn apply(&mut self, event: &Signup<'_>) -> Result<(), Refusal> {
+//! #         if event.user == *"bot" { return Err(Refusal("bot")); }
+//! #         self.signups.add(1);
+//! #         Ok(())
+//! #     }
+//! #     fn report(&self, _: &Question, report: &mut Report) -> Result<(), String> {
+//! #         report.summary().counter("signups", [self.signups]);
+//! #         Ok(())
+//! #     }
+//! # }
+//! use tally_sdk::testing::{Harness, check_laws};
+//!
+//! let lines = [
+//!     r#"{"type":"signup","user_id":"ada"}"#.to_owned(),
+//!     r#"{"type":"signup","user_id":"bot"}"#.to_owned(),
+//!     r#"{"type":"signup"}"#.to_owned(),
+//! ];
+//! let mut harness = Harness::<Signups>::new("{}");
+//! assert_eq!(harness.apply(&lines), [(1, "bot".to_owned()), (2, "missing:/user_id".to_owned())]);
+//! assert_eq!(harness.summary("signups"), "1");
+//! check_laws::<Signups>("{}", &lines);
+//! ```
 
-use crate::aggregator::{Aggregator, Ordering};
+mod decode;
+mod laws;
+
+use crate::aggregator::Aggregator;
 use crate::guest::Configured;
 use crate::question::Question;
-use crate::wire::tally::aggregator::columns::{Column, Text, Values};
-use crate::wire::tally::aggregator::types::{Batch, Field, Kind, Manifest, Table};
-use serde_json::Value;
-use xxhash_rust::xxh3::xxh3_64;
+use crate::wire::tally::aggregator::columns::{Column, Values};
+use crate::wire::tally::aggregator::types::Table;
+pub use laws::check_laws;
 
 /// An aggregator with its state.
 pub struct Harness<A: Aggregator> {
@@ -27,22 +67,44 @@ impl<A: Aggregator> Harness<A> {
         Self { configured, state, sequence: 1 }
     }
 
+    /// The state that was saved under this version; the error is what the host would show.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub fn load(settings: &str, state_version: &str, saved: &[u8]) -> Result<Self, String> {
+        let mut harness = Self::new(settings);
+        harness.state = harness.configured.load(state_version, saved)?;
+        Ok(harness)
+    }
+
     /// The state.
     pub fn state(&self) -> &A {
         &self.state
     }
 
-    /// Applies the lines as one batch and gives the refused rows with their reasons.
+    /// The version under which the state is saved.
+    pub fn state_version(&self) -> &str {
+        &self.configured.state_version
+    }
+
+    /// Applies the lines as one batch. Gives the index and reason of each line that was refused: by the aggregator, or on
+    /// its behalf as the host does (`missing:/user_id`). Events of other types are left out. A line's `timestamp`, if it
+    /// has one, is its time. The lines are numbered on from those applied before.
     ///
     /// # Panics
-    /// When a line is no JSON object.
-    pub fn apply<L: AsRef<str>>(&mut self, lines: &[L]) -> Vec<(u32, String)> {
+    /// When a line is no JSON object with a `type`, or its timestamp is no RFC 3339.
+    pub fn apply<L: AsRef<str>>(&mut self, lines: &[L]) -> Vec<(usize, String)> {
         let manifest = self.configured.manifest();
-        let batch = batch(&manifest, lines, self.sequence);
+        let decoded = decode::decode(&manifest, lines, self.sequence);
         self.sequence += lines.len() as u64;
-        let refused = self.configured.apply(&mut self.state, &batch);
-        let reason = |index: u32| manifest.refusals[index as usize].clone();
-        refused.into_iter().map(|refusal| (refusal.row, reason(refusal.reason))).collect()
+        let refused = self.configured.apply(&mut self.state, &decoded.batch);
+        let mut all = decoded.refused;
+        all.extend(refused.into_iter().map(|refusal| {
+            let line = decoded.batch.sequence_offsets[refusal.row as usize] as usize;
+            (line, manifest.refusals[refusal.reason as usize].clone())
+        }));
+        all.sort();
+        all
     }
 
     /// Merges the state of `later` in.
@@ -53,16 +115,6 @@ impl<A: Aggregator> Harness<A> {
     /// The saved state.
     pub fn save(&self) -> Vec<u8> {
         self.configured.save(&self.state)
-    }
-
-    /// The same aggregator with a saved state loaded; the error is what the host would show.
-    pub fn load(&self, saved: &[u8], settings: &str) -> Result<Self, String> {
-        let state = self.configured.load(&self.configured.state_version, saved)?;
-        Ok(Self { state, ..Self::new(settings) })
-    }
-
-    fn report(&self, question: &Question) -> Vec<Table> {
-        self.configured.report(&self.state, question).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A column of the summary, as text; `-` where it is absent.
@@ -83,125 +135,13 @@ impl<A: Aggregator> Harness<A> {
         let question = Question { tables: vec![name.to_owned()], skip_rows, row_limit, ..Question::default() };
         let tables = self.report(&question);
         let table = tables.iter().find(|table| table.name == name).unwrap_or_else(|| panic!("no table {name:?}"));
-        let rows = table.columns.first().map_or(0, |named| length(&named.column.values));
+        let rows = table.columns.first().map_or(0, |named| named.column.values.len());
         let row = |row| table.columns.iter().map(|named| cell(&named.column, row)).collect();
         ((0..rows).map(row).collect(), table.rows_left_out)
     }
-}
 
-/// Checks the laws that the host's promises rest on, with `lines` split in every way in two and three.
-///
-/// # Panics
-/// Naming the law and the split that break it.
-pub fn check_laws<A: Aggregator>(settings: &str, lines: &[String]) {
-    let apply = |parts: &[&[String]]| {
-        let mut harness = Harness::<A>::new(settings);
-        parts.iter().for_each(|part| drop(harness.apply(part)));
-        harness
-    };
-    let whole = apply(&[lines]).save();
-    assert_eq!(whole, apply(&[lines]).save(), "the same events twice give the same bytes");
-    let loaded = apply(&[lines]).load(&whole, settings).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(loaded.save(), whole, "what is saved, loaded and saved again is the same");
-    for split in 0..=lines.len() {
-        let (first, last) = lines.split_at(split);
-        assert_eq!(apply(&[first, last]).save(), whole, "batches split at {split} give the same state");
-        let mut merged = apply(&[first]);
-        merged.merge(&apply(&[last]));
-        assert_eq!(merged.save(), whole, "states split at {split} merge to the whole (the empty one is the identity)");
-        let saved = merged.load(&apply(&[last]).save(), settings).unwrap_or_else(|error| panic!("{error}"));
-        let mut merged = apply(&[first]);
-        merged.merge(&saved);
-        assert_eq!(merged.save(), whole, "a loaded state merges like the one that was saved, split at {split}");
-        if A::ORDERING == Ordering::Commutative {
-            let mut merged = apply(&[last]);
-            merged.merge(&apply(&[first]));
-            assert_eq!(merged.save(), whole, "merging commutes, split at {split}");
-        }
-        let (middle, end) = last.split_at(last.len() / 2);
-        let mut right = apply(&[middle]);
-        right.merge(&apply(&[end]));
-        let mut merged = apply(&[first]);
-        merged.merge(&right);
-        assert_eq!(merged.save(), whole, "merging is associative, split at {split} and {}", split + middle.len());
-    }
-}
-
-fn batch<L: AsRef<str>>(manifest: &Manifest, lines: &[L], first_sequence: u64) -> Batch {
-    let mut rows: Vec<(u32, u32, Value)> = Vec::new();
-    for (offset, line) in lines.iter().enumerate() {
-        let event: Value = serde_json::from_str(line.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", line.as_ref()));
-        let named = |name: &str| manifest.event_types.iter().position(|t| t.name == name);
-        let Some(index) = event["type"].as_str().and_then(named).or_else(|| named("*")) else { continue };
-        let has = |field: &u32| !value(&event, &manifest.fields[*field as usize]).is_null();
-        if manifest.event_types[index].required.iter().all(has) {
-            rows.push((offset as u32, index as u32, event));
-        }
-    }
-    let columns =
-        manifest.fields.iter().map(|field| column(field, rows.iter().map(|row| value(&row.2, field)))).collect();
-    Batch {
-        first_sequence,
-        sequence_offsets: rows.iter().map(|row| row.0).collect(),
-        times: rows.iter().map(|_| 0).collect(),
-        event_types: rows.iter().map(|row| row.1).collect(),
-        columns,
-    }
-}
-
-fn value(event: &Value, field: &Field) -> Value {
-    event.pointer(&field.path).cloned().unwrap_or(Value::Null)
-}
-
-fn column(field: &Field, cells: impl Iterator<Item = Value>) -> Column {
-    let cells: Vec<Value> = cells.collect();
-    let mut present: Vec<u8> = cells.iter().map(|cell| u8::from(!cell.is_null())).collect();
-    if !present.contains(&0) {
-        present.clear();
-    }
-    let values = match field.kind {
-        Kind::Text => Values::Text(text(cells.iter().map(|cell| cell.as_str().unwrap_or_default().to_owned()))),
-        Kind::Json => Values::Text(text(cells.iter().map(Value::to_string))),
-        Kind::Integer => Values::Integers(cells.iter().map(|cell| cell.as_i64().unwrap_or_default()).collect()),
-        Kind::Decimal(scale) => Values::Integers(cells.iter().map(|cell| scaled(cell, scale)).collect()),
-        Kind::Float => Values::Floats(cells.iter().map(|cell| cell.as_f64().unwrap_or_default()).collect()),
-        Kind::Boolean => Values::Booleans(cells.iter().map(|c| u8::from(c.as_bool().unwrap_or_default())).collect()),
-        // Whole seconds or microseconds are enough here: tests give times as integers of microseconds.
-        Kind::Timestamp => Values::Integers(cells.iter().map(|cell| cell.as_i64().unwrap_or_default()).collect()),
-    };
-    Column { values, present }
-}
-
-/// A decimal by its digits.
-fn scaled(cell: &Value, scale: u8) -> i64 {
-    let digits = cell.to_string();
-    let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-    let fraction = format!("{fraction:0<width$}", width = usize::from(scale));
-    format!("{whole}{}", &fraction[..usize::from(scale)]).parse().unwrap_or_default()
-}
-
-fn text(cells: impl Iterator<Item = String>) -> Text {
-    let mut text = Text { codes: Vec::new(), ends: Vec::new(), bytes: Vec::new(), hashes: Vec::new() };
-    let mut known: Vec<String> = Vec::new();
-    for cell in cells {
-        let code = known.iter().position(|entry| *entry == cell).unwrap_or_else(|| {
-            text.bytes.extend_from_slice(cell.as_bytes());
-            text.ends.push(text.bytes.len() as u32);
-            text.hashes.push(xxh3_64(cell.as_bytes()));
-            known.push(cell);
-            known.len() - 1
-        });
-        text.codes.push(code as u32);
-    }
-    text
-}
-
-fn length(values: &Values) -> usize {
-    match values {
-        Values::Text(text) => text.codes.len(),
-        Values::Integers(values) => values.len(),
-        Values::Floats(values) => values.len(),
-        Values::Booleans(values) => values.len(),
+    fn report(&self, question: &Question) -> Vec<Table> {
+        self.configured.report(&self.state, question).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
