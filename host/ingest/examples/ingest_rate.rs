@@ -1,5 +1,5 @@
 //! How fast the source is by itself: one client sends lines, one thread takes chunks and decides them at once.
-//! `cargo run --release -p tally-ingest --example throughput [LINES [BYTES_PER_WRITE]]`
+//! `cargo run --release -p tally-ingest --example ingest_rate [LINES [BYTES_PER_WRITE]]`
 
 use std::error::Error;
 use std::io::Write;

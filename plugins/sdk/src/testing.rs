@@ -107,9 +107,10 @@ impl<A: Aggregator> Harness<A> {
         all
     }
 
-    /// Merges the state of `later` in.
+    /// Merges the state of `later` in, and numbers lines on from there.
     pub fn merge(&mut self, later: &Self) {
         self.configured.merge(&mut self.state, &later.state);
+        self.sequence = self.sequence.max(later.sequence);
     }
 
     /// The saved state.

@@ -199,7 +199,7 @@ impl Aggregator for VideoActions {
         let hot = self.hot();
         report
             .summary()
-            .counter("total_events", [totals.iter().map(|count| count.0).sum::<u64>()])
+            .counter("total_events", [totals.iter().fold(0, |sum: u64, count| sum.saturating_add(count.0))])
             .counter("total_visitors", [self.visitors.len()])
             .counter("total_views", [totals[VIEW]])
             .counter("views", [self.totals.views])

@@ -12,43 +12,48 @@ use crate::question::Question;
 /// # Panics
 /// Naming the law and the split that break it.
 pub fn check_laws<A: Aggregator>(settings: &str, lines: &[String]) {
-    let whole = applied::<A>(settings, &[lines]);
+    let whole = applied::<A>(settings, 0, &[lines]);
     let saved = whole.save();
     let same = |harness: &Harness<A>, law: &str| assert_eq!(harness.save(), saved, "{law}");
 
-    same(&applied(settings, &[lines]), "the same events twice give the same bytes");
+    same(&applied(settings, 0, &[lines]), "the same events twice give the same bytes");
     let single: Vec<&[String]> = lines.chunks(1).collect();
-    same(&applied(settings, &single), "batches of one give the same state");
+    same(&applied(settings, 0, &single), "batches of one give the same state");
     same(&reloaded(settings, &whole), "what is saved, loaded and saved again is the same");
     for split in 0..=lines.len() {
-        let (first, last) = lines.split_at(split);
-        let (middle, end) = last.split_at(last.len() / 2);
-        let part = |lines: &[String]| applied::<A>(settings, &[lines]);
-        same(&applied(settings, &[first, last]), &format!("batches split at {split} give the same state"));
+        let third = split + (lines.len() - split) / 2;
+        let first = || applied::<A>(settings, 0, &[&lines[..split]]);
+        let last = || applied::<A>(settings, split, &[&lines[split..]]);
+        let middle = || applied::<A>(settings, split, &[&lines[split..third]]);
+        let end = || applied::<A>(settings, third, &[&lines[third..]]);
+        let batches = applied(settings, 0, &[&lines[..split], &lines[split..]]);
+        same(&batches, &format!("batches split at {split} give the same state"));
         let joined = |mut into: Harness<A>, later: Harness<A>| {
             into.merge(&later);
             into
         };
         let law = format!("states split at {split} merge to the whole; the empty one changes nothing");
-        same(&joined(part(first), part(last)), &law);
-        let law = format!("merging is associative, split at {split} and {}", split + middle.len());
-        same(&joined(part(first), joined(part(middle), part(end))), &law);
-        same(&joined(joined(part(first), part(middle)), part(end)), &law);
+        same(&joined(first(), last()), &law);
+        let law = format!("merging is associative, split at {split} and {third}");
+        same(&joined(first(), joined(middle(), end())), &law);
+        same(&joined(joined(first(), middle()), end()), &law);
         let law = format!("loaded states merge like those that were saved, split at {split}");
-        same(&joined(reloaded(settings, &part(first)), reloaded(settings, &part(last))), &law);
+        same(&joined(reloaded(settings, &first()), reloaded(settings, &last())), &law);
         let law = format!("a loaded state takes events like the one that was saved, split at {split}");
-        let mut resumed = reloaded(settings, &part(first));
-        resumed.apply(last);
+        let mut resumed = reloaded(settings, &first());
+        resumed.apply(&lines[split..]);
         same(&resumed, &law);
         if A::ORDERING == Ordering::Commutative {
-            same(&joined(part(last), part(first)), &format!("merging commutes, split at {split}"));
+            same(&joined(last(), first()), &format!("merging commutes, split at {split}"));
         }
     }
     check_damage(settings, &whole);
 }
 
-fn applied<A: Aggregator>(settings: &str, parts: &[&[String]]) -> Harness<A> {
+/// A state to which these parts were applied, after so many earlier lines that it has not seen.
+fn applied<A: Aggregator>(settings: &str, earlier: usize, parts: &[&[String]]) -> Harness<A> {
     let mut harness = Harness::new(settings);
+    harness.sequence += earlier as u64;
     for part in parts {
         harness.apply(part);
     }
@@ -56,8 +61,9 @@ fn applied<A: Aggregator>(settings: &str, parts: &[&[String]]) -> Harness<A> {
 }
 
 fn reloaded<A: Aggregator>(settings: &str, harness: &Harness<A>) -> Harness<A> {
-    Harness::load(settings, harness.state_version(), &harness.save())
-        .unwrap_or_else(|error| panic!("what was saved must load: {error}"))
+    let loaded = Harness::load(settings, harness.state_version(), &harness.save());
+    let loaded = loaded.unwrap_or_else(|error| panic!("what was saved must load: {error}"));
+    Harness { sequence: harness.sequence, ..loaded }
 }
 
 /// Cuts and flips what was saved. The host checks a hash before it loads, so this is the second line of defence.
