@@ -79,7 +79,11 @@ fn check_damage<A: Aggregator>(settings: &str, whole: &Harness<A>) {
             let Ok(loaded) = load(&bytes) else { continue };
             loaded.report(&Question::default());
             let again = loaded.save();
-            assert_eq!(reloaded(settings, &loaded).save(), again, "byte {at} flipped by {flip:#x}: it loads, but not twice");
+            assert_eq!(
+                reloaded(settings, &loaded).save(),
+                again,
+                "byte {at} flipped by {flip:#x}: it loads, but not twice"
+            );
         }
     }
     let longer = [saved.as_slice(), &[0]].concat();
