@@ -93,6 +93,9 @@ pub struct Flush {
     pub total: Counts,
     /// Aggregators whose part belongs into the record.
     pub expected: Vec<String>,
+    /// Attached aggregators that are in quarantine, and why.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub quarantined: std::collections::BTreeMap<String, String>,
     /// Rows of each table that go into the record.
     pub table_rows: u32,
 }

@@ -152,7 +152,7 @@ fn wait_for_parts(context: &Context, barrier: &Barrier, flush: &Flush) -> anyhow
         ended = flush.expected.iter().all(|name| context.progress.facts().ended.contains(name));
     }
     let mut parts = BTreeMap::new();
-    let mut quarantined = BTreeMap::new();
+    let mut quarantined = flush.quarantined.clone();
     for name in &flush.expected {
         match context.store.pending(barrier.cut, name)? {
             Some(bytes) => {

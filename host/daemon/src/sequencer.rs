@@ -21,6 +21,8 @@ use crate::tail::{Item, LiveFrame, Tail};
 
 /// A frame takes no further job once its body has this many bytes.
 const FRAME_BYTES: usize = 4 << 20;
+/// One job takes at most about so many flushes.
+const MOST_BARRIERS: u32 = 4096;
 /// After so long without a frame an empty one is written: it proves the last one whole.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether every total of an anchor is saved.
@@ -71,6 +73,8 @@ pub struct Sequencer {
     frame_bytes: usize,
     table_rows: u32,
     body: BodyBuilder,
+    /// The control state before the frame being filled.
+    before: Control,
     frame: OpenFrame,
     cut_millis: u64,
     last_frame_at: Duration,
@@ -128,6 +132,7 @@ impl Sequencer {
             frame_bytes: FRAME_BYTES.min(quarter),
             table_rows: config.analytics.table_rows,
             body: BodyBuilder::default(),
+            before: Control::default(),
             frame: OpenFrame::default(),
             cut_millis: 0,
             last_frame_at: context.clock.elapsed(),
@@ -137,7 +142,7 @@ impl Sequencer {
 
     /// Writes that this daemon took over the log.
     pub fn begin(&mut self, note: &Note) -> anyhow::Result<()> {
-        self.open_frame()?;
+        self.open_frame();
         self.body.note(note);
         self.control.note(self.log.next_frame(), note);
         self.frame.dirty = true;
@@ -151,7 +156,7 @@ impl Sequencer {
             let timeout = self.until_next_deadline();
             match order.receive(jobs, timeout) {
                 Received::Job(work) => {
-                    self.open_frame()?;
+                    self.open_frame();
                     self.add(work)?;
                     while self.body.bytes().len() < self.frame_bytes
                         && let Some(work) = order.try_receive(jobs)
@@ -189,34 +194,40 @@ impl Sequencer {
 
     // --------------------------------------------------------------------------------------------- filling a frame
 
-    /// Makes sure that a whole frame fits: opens the next segment first if it might not.
-    fn open_frame(&mut self) -> anyhow::Result<()> {
-        if self.frame.dirty {
+    /// Begins a frame, unless one has begun.
+    fn open_frame(&mut self) {
+        if !self.frame.dirty {
+            self.body.clear();
+            self.before = self.control.clone();
+        }
+    }
+
+    /// Opens the next segment when the frame does not fit into this one any more. The opening is the state before the frame.
+    fn make_room(&mut self) -> anyhow::Result<()> {
+        if !self.log.needs_roll(self.body.bytes().len()) {
             return Ok(());
         }
-        self.body.clear();
-        // The body of a frame goes past `frame_bytes` by at most one job and its decisions.
-        if self.log.needs_roll(2 * self.frame_bytes) {
-            self.control.producers =
-                self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
-            self.body.opening(&self.control);
-            self.control.producers.clear();
-            let rolled = loop {
-                match self.log.roll(self.body.bytes()) {
-                    // Nothing was written. Sources are not read once the queue is full; work resumes by itself.
-                    Err(AppendError::DiskFull { .. }) => {
-                        tracing::error!(
-                            "the disk is full: nothing is accepted until there is room for a segment of the log"
-                        );
-                        std::thread::sleep(DISK_FULL_PAUSE);
-                    }
-                    rolled => break rolled.map_err(stopped)?,
+        let mut before = std::mem::take(&mut self.before);
+        before.producers = self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
+        let mut opening = BodyBuilder::default();
+        opening.opening(&before);
+        let rolled = loop {
+            match self.log.roll(opening.bytes()) {
+                // Nothing was written. Sources are not read once the queue is full; work resumes by itself.
+                Err(AppendError::DiskFull { .. }) => {
+                    tracing::error!(
+                        "the disk is full: nothing is accepted until there is room for a segment of the log"
+                    );
+                    std::thread::sleep(DISK_FULL_PAUSE);
                 }
-            };
-            self.body.clear();
-            self.control.frame = rolled.frame;
-            self.tail.publish(LiveFrame { number: rolled.frame, bytes: 64, items: Vec::new() });
+                rolled => break rolled.map_err(stopped)?,
+            }
+        };
+        // What this frame decided about its own place has moved behind the opening.
+        if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
+            asked.frame += 1;
         }
+        self.tail.publish(LiveFrame { number: rolled.frame, bytes: 64, items: Vec::new() });
         Ok(())
     }
 
@@ -259,9 +270,11 @@ impl Sequencer {
         }
         let batch = Arc::new(batch);
         let mut lines = KeptLines::new(&chunks);
+        // Barriers of one job are bounded, so that a frame is: with tiny batches under load some have a few more events.
+        let least = (accepted / MOST_BARRIERS).max(1);
         let mut done = 0;
         while done < accepted {
-            let room = u32::try_from(self.policy.room()).unwrap_or(u32::MAX).max(1);
+            let room = u32::try_from(self.policy.room()).unwrap_or(u32::MAX).max(least);
             let take = room.min(accepted - done);
             self.body.events(arrival, preset, take, lines.take(take, done + take == accepted).into_iter());
             self.frame.items.push(Item::Events { batch: batch.clone(), rows: done..done + take, arrival });
@@ -283,7 +296,7 @@ impl Sequencer {
 
     fn flush_when_due(&mut self) -> anyhow::Result<()> {
         if let Some(reason) = self.policy.due(self.clock.millis()) {
-            self.open_frame()?;
+            self.open_frame();
             self.frame.dirty = true;
             self.barrier(reason, true, None);
         }
@@ -303,6 +316,7 @@ impl Sequencer {
             window: control.counts.since(&control.flushed_counts),
             total: control.counts.clone(),
             expected: control.expected(),
+            quarantined: control.quarantined.iter().map(|(name, q)| (name.clone(), q.reason.clone())).collect(),
             table_rows: self.table_rows,
         });
         let anchor = flush.is_some() && self.wants_anchor();
@@ -355,7 +369,8 @@ impl Sequencer {
         if !frame.jobs.is_empty() {
             self.body.counts(&self.control.counts);
         }
-        let appended = self.log.append(frame.events, self.body.bytes()).map_err(stopped)?;
+        self.make_room()?;
+        let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
         self.control.frame = appended.frame;
         self.last_frame_at = self.clock.elapsed();
         self.closed_behind = false;
@@ -424,7 +439,8 @@ impl Sequencer {
 
     /// An empty frame behind the last one, so that rot in that one would be noticed.
     fn close_behind(&mut self) -> anyhow::Result<()> {
-        self.open_frame()?;
+        self.open_frame();
+        self.make_room()?;
         let appended = self.log.append(0, &[]).map_err(stopped)?;
         self.control.frame = appended.frame;
         self.closed_behind = true;
@@ -483,7 +499,7 @@ impl Sequencer {
             }
         }
         let Some(expendable) = self.expendable_before() else { return Ok(()) };
-        self.open_frame()?;
+        self.open_frame();
         self.frame.dirty = true;
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;
         let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
@@ -533,7 +549,8 @@ impl<'a> KeptLines<'a> {
                 }
                 None => {
                     // A last line may lack its newline.
-                    wanted -= memchr::memchr_iter(b'\n', span).count() + usize::from(!span.ends_with(b"\n"));
+                    wanted -= memchr::memchr_iter(b'\n', span).count()
+                        + usize::from(!span.is_empty() && !span.ends_with(b"\n"));
                     taken.push(span);
                     self.next += 1;
                 }

@@ -357,7 +357,7 @@ impl Scratch<'_> {
                 .find(|record| !before_anchor(record))
                 .with_context(|| format!("batch {batch}: its record is missing in the analytics files"))??;
             let mut parts = BTreeMap::new();
-            let mut quarantined = BTreeMap::new();
+            let mut quarantined = flush.quarantined.clone();
             for name in &flush.expected {
                 match self.rebuilt.pending(barrier.cut, name)? {
                     Some(bytes) if !in_quarantine(&record, name) => {

@@ -115,6 +115,14 @@ impl Controller {
         self.context.progress.update(|facts| facts.ended.insert(name.to_owned()));
     }
 
+    /// Waits for the threads of an aggregator that was detached or has failed.
+    fn join_ended(&mut self, name: &str) {
+        if let Some(threads) = self.threads.remove(name) {
+            self.join(name, threads);
+            self.context.progress.update(|facts| facts.ended.remove(name));
+        }
+    }
+
     /// Brings what runs to what is wanted, as far as that works.
     pub fn reconcile(&mut self) -> anyhow::Result<()> {
         let wanted = self.wanted()?;
@@ -236,6 +244,10 @@ impl Controller {
         if same {
             return Ok((attached, version.configured.clone()));
         }
+        if running.is_none() || quarantined {
+            // It may still be running out: where it stopped is known when it has.
+            self.join_ended(name);
+        }
         let snapshot = self.context.store.snapshot()?;
         let Some(saved) = snapshot.load(name)? else { return Ok((attached, version.configured.clone())) };
         let meta = Meta::from_bytes(name, &saved.meta)?;
@@ -270,10 +282,7 @@ impl Controller {
         let context = self.context.clone();
         // The same name may still be running out (it was detached, or has failed): one at a time.
         for name in attach {
-            if let Some(threads) = self.threads.remove(name) {
-                self.join(name, threads);
-                context.progress.update(|facts| facts.ended.remove(name));
-            }
+            self.join_ended(name);
         }
         let presets = context.config.presets.clone();
         let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), context.limits)?;
