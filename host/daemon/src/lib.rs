@@ -17,6 +17,7 @@ pub mod plugins;
 pub mod progress;
 pub mod records;
 pub mod recovery;
+pub mod reorder;
 pub mod sequencer;
 pub mod tail;
 pub mod verify;

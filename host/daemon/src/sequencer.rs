@@ -1,7 +1,7 @@
 //! The sequencer: the one thread that decides and writes. It gives sequence numbers and arrival times, takes cuts, logs
 //! everything as frames of one group commit each, and only then acknowledges and publishes. One frame is in flight.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::context::{Activation, Context, Token};
 use crate::feed::Position;
 use crate::parse::{Decoded, DecodedChunk, Job, Work};
 use crate::progress::Progress;
+use crate::reorder::{Received, Reorder};
 use crate::tail::{Item, LiveFrame, Tail};
 
 /// A frame takes no further job once its body has this many bytes.
@@ -557,46 +558,5 @@ impl<'a> KeptLines<'a> {
             }
         }
         taken
-    }
-}
-
-enum Received {
-    Job(Work),
-    Timeout,
-    Ended,
-}
-
-/// Puts the parsers' jobs back in order. What waits here is bounded by the queue's bytes.
-#[derive(Default)]
-struct Reorder {
-    waiting: HashMap<u64, Work>,
-    taken: u64,
-}
-
-impl Reorder {
-    fn ready(&mut self) -> Option<Work> {
-        let work = self.waiting.remove(&(self.taken + 1))?;
-        self.taken += 1;
-        Some(work)
-    }
-
-    fn receive(&mut self, jobs: &mpsc::Receiver<Job>, timeout: Duration) -> Received {
-        loop {
-            if let Some(work) = self.ready() {
-                return Received::Job(work);
-            }
-            match jobs.recv_timeout(timeout) {
-                Ok(job) => self.waiting.insert(job.number, job.work),
-                Err(mpsc::RecvTimeoutError::Timeout) => return Received::Timeout,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Received::Ended,
-            };
-        }
-    }
-
-    fn try_receive(&mut self, jobs: &mpsc::Receiver<Job>) -> Option<Work> {
-        while let Ok(job) = jobs.try_recv() {
-            self.waiting.insert(job.number, job.work);
-        }
-        self.ready()
     }
 }

@@ -96,6 +96,8 @@ fn of_struct(input: &DeriveInput, data: &DataStruct) -> Result<TokenStream> {
             }
         }
     }
+    // A lone `()` is something that clippy would find in the author's crate.
+    let found = if found.is_empty() { quote!(let _ = binding;) } else { quote!((#(#found,)*)) };
     Ok(quote! {
         type Columns = (#(#columns,)*);
         const TYPES: u32 = 1;
@@ -106,8 +108,7 @@ fn of_struct(input: &DeriveInput, data: &DataStruct) -> Result<TokenStream> {
         }
 
         fn columns(binding: &#lifetime ::tally_sdk::Binding<#lifetime>) -> Self::Columns {
-            let _ = binding;
-            (#(#found,)*)
+            #found
         }
 
         #[inline]
