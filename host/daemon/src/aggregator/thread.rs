@@ -298,7 +298,13 @@ struct TotalSide<'a> {
 
 impl<'a> TotalSide<'a> {
     fn new(context: &'a Context, start: Start) -> Result<Self, Failure> {
-        let total = restore(context, &start.name, &start.attached, start.meta)?;
+        let mut total = restore(context, &start.name, &start.attached, start.meta)?;
+        // The last life may have ended between saving the cut of an anchor and pinning the total.
+        let asked = context.recovered.asked_anchor.as_ref().map(|asked| asked.cut);
+        let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
+        if asked == Some(total.meta().cut) && pinned != asked {
+            total.pin()?;
+        }
         let side = Self { context, name: start.name, total };
         let meta = side.total.meta().clone();
         context.progress.update(|facts| facts.saved.insert(side.name.clone(), meta));
