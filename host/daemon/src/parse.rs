@@ -116,7 +116,8 @@ fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {
 fn decode_chunk(decoder: &mut Decoder, chunk: Chunk) -> DecodedChunk {
     match &chunk.body {
         Body::Lines(bytes) => {
-            let Pushed { lines, received, accepted, rejects, removed } = decoder.push(chunk.preset, bytes, Mode::Admit);
+            let Pushed { lines, received, accepted, rejects, removed, ids: _ } =
+                decoder.push(chunk.preset, bytes, Mode::Admit);
             assert_eq!(lines, chunk.lines, "framing and decoding agree on what a line is");
             let rejects = rejects.into_iter().map(|r| (r.line, r.reason, r.detail, r.span)).collect();
             DecodedChunk { chunk, received, accepted, rejects, removed }
