@@ -7,7 +7,11 @@
 //! - Text is unescaped; half of a surrogate pair becomes U+FFFD. A number is not text and text is no number.
 //! - Integers are integral values within `i64`, however they are written (`1`, `-0`, `1.0`, `1e3`). Decimals are exact;
 //!   digits beyond the scale must be zeros. Floats are the nearest finite `f64`.
-//! - Times are RFC 3339 as [`crate::time`] says.
+//! - Times are RFC 3339 as [`crate::time`] says. Where the preset says so, the event's own is a number since the epoch,
+//!   plain or in quotes; digits beyond microseconds are cut off.
+//! - The parts of an event id are text, or integers without fraction and exponent, which count as their digits. An event
+//!   that lacks a part, or has an empty one, has no id.
+//! - An envelope is checked in this order: type, time, event id, what the preset requires; then aggregators are asked.
 
 pub use crate::event_id::EventId;
 pub use crate::reject::{Reject, RejectReason, UnknownReason};
