@@ -256,8 +256,15 @@ impl Inode {
                 0 => place(&mut self.durable, start, piece),
                 1 => {
                     reached.torn_sectors += 1;
-                    let kept = random.below(piece.len() as u64 + 1) as usize;
-                    place(&mut self.durable, start, &piece[..kept]);
+                    // Up to some byte, or any bytes at all: no disk is as bad, and nothing may rely on that.
+                    if random.below(2) == 0 {
+                        let kept = random.below(piece.len() as u64 + 1) as usize;
+                        place(&mut self.durable, start, &piece[..kept]);
+                    } else {
+                        for (at, byte) in piece.iter().enumerate().filter(|_| random.below(2) == 0) {
+                            place(&mut self.durable, start + at as u64, &[*byte]);
+                        }
+                    }
                 }
                 2 => reached.lost_sectors += 1,
                 // The file may have grown without its bytes having arrived.

@@ -1,5 +1,5 @@
 //! Storage in memory that keeps what was synced apart from what was not. A power loss keeps an arbitrary part of the latter,
-//! down to half a sector; any operation can be made to fail. Must not know frames or segments.
+//! down to single bytes; any operation can be made to fail. Must not know frames or segments.
 //!
 //! The model is harsher than most disks: unsynced changes survive independently of each other and of their order, names too.
 //! It trusts a disk in one thing: bytes outside the range of an unsynced write stay as they were, even within one sector.

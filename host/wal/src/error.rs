@@ -55,14 +55,14 @@ pub enum OpenError {
     },
     /// Written by a version of this program that this one does not know.
     #[error(
-        "{file} has log format version {version}, this program reads version {known}; use the program that wrote it"
+        "{file} has log format version {version}, this program reads versions up to {known}; use the program that wrote it"
     )]
     UnknownVersion {
         /// The segment.
         file: String,
         /// Its version.
         version: u32,
-        /// What this program reads.
+        /// The newest this program reads.
         known: u32,
     },
     /// Damaged in the middle; every file was left as it was.

@@ -4,9 +4,10 @@
 
 use crate::error::OpenError;
 use crate::format::BLOCK;
-use crate::log::{Active, Log, Next, Options};
-use crate::scan::{Scan, scan};
-use crate::segments::{self, Durable, Segment, Shared, numbered};
+use crate::log::{Active, Log, Next};
+use crate::options::Options;
+use crate::scan::{Scan, Tail, scan};
+use crate::segments::{self, Segment, Shared, Written, numbered};
 use crate::spares;
 use crate::storage::{Storage, StorageFile};
 
@@ -20,8 +21,10 @@ const LIVE_TRIES: usize = 5;
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// Bytes of the torn tail that was cut; 0 without one.
+    /// Bytes of the torn or unsynced tail that was cut; 0 without one.
     pub torn_bytes: u64,
+    /// Events in it, as far as headers are left that tell. In a log whose every frame is synced none of them was acknowledged.
+    pub torn_events: u64,
     /// The file in the log's directory that they were copied to.
     pub torn_file: Option<String>,
     /// Body of the last opening frame; `None` in a new log.
@@ -40,7 +43,7 @@ pub struct Recovered {
     pub segments: usize,
 }
 
-/// The end of a log that was not written to the end.
+/// The end of a log that was not written to the end, or not synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment's file, with its path where it has one.
@@ -49,6 +52,8 @@ pub struct TornTail {
     pub offset: u64,
     /// Bytes from there to the last one that is not zero.
     pub bytes: u64,
+    /// Events in them, as far as headers are left that tell.
+    pub events: u64,
 }
 
 /// A log as it was found.
@@ -73,7 +78,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
 
     let first_spare = remove_spares(&storage)?;
     let torn_file = match &found.last {
-        Some(last) if last.scan.torn > 0 => Some(copy_aside(&storage, &found, last)?),
+        Some(last) if last.scan.tail.bytes > 0 => Some(copy_aside(&storage, &found, last)?),
         _ => None,
     };
     let active = match (&found.last, found.segments.last()) {
@@ -90,7 +95,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         sequence: recovered.next_sequence,
         previous: found.last.as_ref().map_or(0, |last| last.scan.crc),
     };
-    let shared = Shared::new(found.durable());
+    let shared = Shared::new(found.written());
     let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(failed(
         &storage,
         "start the thread that prepares files for",
@@ -103,12 +108,13 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
 pub(crate) fn open_read_only<S: Storage>(storage: &S) -> Result<(Shared, Option<TornTail>), OpenError> {
     let found = look(storage, LIVE_TRIES)?;
     let torn = match (&found.last, found.segments.last()) {
-        (Some(last), Some(segment)) if last.scan.torn > 0 => {
-            Some(TornTail { file: storage.describe(&segment.name), offset: last.scan.end, bytes: last.scan.torn })
+        (Some(Last { scan: Scan { end, tail, .. }, .. }), Some(segment)) if tail.bytes > 0 => {
+            let file = storage.describe(&segment.name);
+            Some(TornTail { file, offset: *end, bytes: tail.bytes, events: tail.events })
         }
         _ => None,
     };
-    Ok((Shared::new(found.durable()), torn))
+    Ok((Shared::new(found.written()), torn))
 }
 
 /// Lists and checks. With more than one try, damage counts only if it is there each time: somebody may be writing meanwhile.
@@ -145,23 +151,25 @@ fn read_whole<S: Storage>(storage: &S, segment: &Segment) -> Result<Vec<u8>, Ope
 }
 
 impl Found {
-    fn durable(&self) -> Durable {
+    fn written(&self) -> Written {
         let (end, next_frame, next_sequence) =
             self.last.as_ref().map_or((0, 1, 1), |last| (last.scan.end, last.scan.next_frame, last.scan.next_sequence));
-        Durable { segments: self.segments.iter().cloned().collect(), end, next_frame, next_sequence }
+        Written { segments: self.segments.iter().cloned().collect(), end, next_frame, next_sequence }
     }
 
     fn recovered(&self, torn_file: Option<String>) -> Recovered {
-        let durable = self.durable();
+        let written = self.written();
+        let tail = self.last.as_ref().map_or_else(Default::default, |last| last.scan.tail);
         Recovered {
-            torn_bytes: self.last.as_ref().map_or(0, |last| last.scan.torn),
+            torn_bytes: tail.bytes,
+            torn_events: tail.events,
             torn_file,
             last_opening: self.last.as_ref().map(|last| last.bytes[last.scan.opening.clone()].to_vec()),
             last_opening_frame: self.segments.last().map_or(0, |segment| segment.header.first_frame),
-            first_frame: durable.first_frame(),
+            first_frame: written.first_frame(),
             first_sequence: self.segments.first().map_or(1, |segment| segment.header.first_sequence),
-            next_frame: durable.next_frame,
-            next_sequence: durable.next_sequence,
+            next_frame: written.next_frame,
+            next_sequence: written.next_sequence,
             segments: self.segments.len(),
         }
     }
@@ -188,12 +196,13 @@ fn copy_aside<S: Storage>(storage: &S, found: &Found, last: &Last) -> Result<Str
     let name = torn_name(kept.last().map_or(1, |last| last + 1));
     let file = storage.create(&name).map_err(failed(storage, "create", &name))?;
     let start = last.scan.end as usize;
-    let torn = &last.bytes[start..start + last.scan.torn as usize];
+    let torn = &last.bytes[start..start + last.scan.tail.bytes as usize];
     file.write_at(torn, 0).map_err(failed(storage, "write", &name))?;
     file.sync_all().map_err(failed(storage, "sync", &name))?;
     storage.sync_dir().map_err(failed(storage, "sync the directory of", &name))?;
     let segment = found.segments.last().map_or("", |segment| &segment.name);
-    tracing::warn!(segment, offset = last.scan.end, bytes = last.scan.torn, copy = name, "cut the log's torn tail");
+    let (offset, Tail { bytes, events }) = (last.scan.end, last.scan.tail);
+    tracing::warn!(segment, offset, bytes, events, copy = name, "cut the log's torn tail");
     let surplus = (kept.len() + 1).saturating_sub(TORN_KEPT);
     for old in kept.into_iter().take(surplus).map(torn_name) {
         storage.remove(&old).map_err(failed(storage, "remove", &old))?;
@@ -205,19 +214,19 @@ fn torn_name(number: u64) -> String {
     format!("torn_{number:05}.bin")
 }
 
-/// Zeroes the torn tail, writes the last frame once more, and syncs.
+/// Zeroes the torn tail, writes the frames once more that may not be durable, and syncs.
 ///
-/// The sync of that frame may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
-/// a sync alone would then report success. Earlier frames were durable before it was written.
+/// The sync of those frames may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
+/// a sync alone would then report success. Earlier frames were durable before the last one was written: it says so.
 fn make_durable<S: Storage>(storage: &S, segment: &Segment, last: &Last) -> Result<Active<S::File>, OpenError> {
     let name = &segment.name;
     let file = storage.open(name).map_err(failed(storage, "open", name))?;
-    let only_opening = last.scan.last_frame_at == BLOCK as u64;
-    let from = if only_opening { 0 } else { last.scan.last_frame_at };
     let end = last.scan.end;
+    let only_opening = last.scan.frames == 1;
+    let from = if last.scan.unsynced_at == BLOCK as u64 { 0 } else { last.scan.unsynced_at };
     file.write_at(&last.bytes[from as usize..end as usize], from).map_err(failed(storage, "write", name))?;
-    if last.scan.torn > 0 {
-        let zeros = vec![0; last.scan.torn as usize];
+    if last.scan.tail.bytes > 0 {
+        let zeros = vec![0; last.scan.tail.bytes as usize];
         file.write_at(&zeros, end).map_err(failed(storage, "write", name))?;
     }
     file.sync_all().map_err(failed(storage, "sync", name))?;

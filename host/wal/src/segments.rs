@@ -1,4 +1,4 @@
-//! Which segments there are and how far the log is durable: the one thing the writer and its readers share. Must not read frames.
+//! Which segments there are and how far they are written: the one thing the writer and its readers share. Must not read frames.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,15 +22,15 @@ pub(crate) struct Segment {
 
 /// What the writer publishes and readers look at.
 pub(crate) struct Shared {
-    /// Number of the first frame that is not durable: what readers ask first, without the lock.
+    /// Number of the first frame that is not written: what readers ask first, without the lock.
     next_frame: AtomicU64,
     // A lock because the list and the end of its last segment must be seen together; held for a few loads and stores only.
-    durable: Mutex<Durable>,
+    written: Mutex<Written>,
 }
 
-/// The durable part of the log.
+/// The written part of the log, all of it durable where every frame is synced.
 #[derive(Debug)]
-pub(crate) struct Durable {
+pub(crate) struct Written {
     /// Oldest first; the last is the one being written.
     pub segments: VecDeque<Segment>,
     /// Where the next frame goes in the last segment.
@@ -40,27 +40,27 @@ pub(crate) struct Durable {
 }
 
 impl Shared {
-    pub(crate) fn new(durable: Durable) -> Shared {
-        Shared { next_frame: AtomicU64::new(durable.next_frame), durable: Mutex::new(durable) }
+    pub(crate) fn new(written: Written) -> Shared {
+        Shared { next_frame: AtomicU64::new(written.next_frame), written: Mutex::new(written) }
     }
 
     pub(crate) fn next_frame(&self) -> u64 {
         self.next_frame.load(Ordering::Acquire)
     }
 
-    pub(crate) fn durable(&self) -> MutexGuard<'_, Durable> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is durable; readers see the change whole.
-    pub(crate) fn publish(&self, change: impl FnOnce(&mut Durable)) {
-        let mut durable = self.durable();
-        change(&mut durable);
-        self.next_frame.store(durable.next_frame, Ordering::Release);
+    /// Changes what is written; readers see the change whole.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Written)) {
+        let mut written = self.written();
+        change(&mut written);
+        self.next_frame.store(written.next_frame, Ordering::Release);
     }
 }
 
-impl Durable {
+impl Written {
     /// The oldest frame there is; of an empty log, the next one.
     pub(crate) fn first_frame(&self) -> u64 {
         self.segments.front().map_or(self.next_frame, |segment| segment.header.first_frame)

@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 mod damage;
+mod durability;
 mod faults;
 mod golden;
 mod real;
