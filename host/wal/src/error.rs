@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::storage::Storage;
+
 /// Bytes of the log that were durable once and are not valid now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corruption {
@@ -86,6 +88,18 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl OpenError {
+    /// A failure of the storage while `doing` something to the file `name`.
+    pub(crate) fn io<S: Storage>(
+        storage: &S,
+        doing: &'static str,
+        name: &str,
+    ) -> impl FnOnce(io::Error) -> OpenError + use<S> {
+        let file = storage.describe(name);
+        move |source| OpenError::Io { doing, file, source }
+    }
 }
 
 /// Why a frame was not written.

@@ -103,6 +103,7 @@
 
 mod error;
 mod format;
+mod inspect;
 mod log;
 mod options;
 mod reader;
@@ -114,6 +115,7 @@ mod spares;
 mod storage;
 
 pub use error::{AppendError, Corruption, DeleteError, OpenError, ReadError};
+pub use inspect::{Inspection, SegmentState, inspect};
 pub use log::{Appended, Log, SegmentInfo};
 pub use options::{Durability, Options};
 pub use reader::{Frame, Reader};

@@ -333,7 +333,7 @@ impl<F: StorageFile> Place<F> {
         };
         let mut bytes = vec![0; self.limit as usize];
         let read = self.file.read_full_at(&mut bytes, 0).unwrap_or(0);
-        let later = scan::later_frames(&bytes[..read], self.offset as usize, &self.segment).next();
+        let later = scan::frames_from(&bytes[..read], self.offset as usize + 8, &self.segment).next();
         later.and_then(|(_, header)| header).map_or(end, |header| header.first_sequence)
     }
 }

@@ -14,9 +14,9 @@ use crate::storage::{Storage, StorageFile};
 /// How many files with torn tails are kept; the oldest go first.
 pub const TORN_KEPT: usize = 16;
 
-const LOCK: &str = "wal.lock";
+pub(crate) const LOCK: &str = "wal.lock";
 /// How often the end of a log is looked at again, when another process may be writing it.
-const LIVE_TRIES: usize = 5;
+pub(crate) const LIVE_TRIES: usize = 5;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ struct Last {
 
 pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, Recovered), OpenError> {
     options.check()?;
-    let lock = storage.lock(LOCK).map_err(failed(&storage, "lock", LOCK))?;
+    let lock = storage.lock(LOCK).map_err(OpenError::io(&storage, "lock", LOCK))?;
     let Some(lock) = lock else {
         return Err(OpenError::Locked { file: storage.describe(LOCK) });
     };
@@ -86,7 +86,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         _ => None,
     };
     sync_sealed(&storage, &found.segments)?;
-    storage.sync_dir().map_err(failed(&storage, "sync the directory", ""))?;
+    storage.sync_dir().map_err(OpenError::io(&storage, "sync the directory", ""))?;
 
     let recovered = found.recovered(torn_file);
     let next = Next {
@@ -96,7 +96,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         previous: found.last.as_ref().map_or(0, |last| last.scan.crc),
     };
     let shared = Shared::new(found.written());
-    let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(failed(
+    let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(OpenError::io(
         &storage,
         "start the thread that prepares files for",
         "",
@@ -134,7 +134,7 @@ fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
     let last = match segments.last() {
         None => None,
         Some(segment) => {
-            let bytes = read_whole(storage, segment)?;
+            let bytes = read_whole(storage, &segment.name, segment.bytes)?;
             let scan = scan(&bytes, &segment.header, &storage.describe(&segment.name))?;
             Some(Last { bytes, scan })
         }
@@ -142,10 +142,11 @@ fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
     Ok(Found { segments, last })
 }
 
-fn read_whole<S: Storage>(storage: &S, segment: &Segment) -> Result<Vec<u8>, OpenError> {
-    let file = storage.open(&segment.name).map_err(failed(storage, "open", &segment.name))?;
-    let mut bytes = vec![0; segment.bytes as usize];
-    let read = file.read_full_at(&mut bytes, 0).map_err(failed(storage, "read", &segment.name))?;
+/// Reads the file `name`, as long as it was when it was listed.
+pub(crate) fn read_whole<S: Storage>(storage: &S, name: &str, length: u64) -> Result<Vec<u8>, OpenError> {
+    let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
+    let mut bytes = vec![0; length as usize];
+    let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(storage, "read", name))?;
     bytes.truncate(read);
     Ok(bytes)
 }
@@ -178,9 +179,9 @@ impl Found {
 /// Removes what a former process had prepared, and returns a number for the first new spare.
 fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
     let mut next = 1;
-    for name in storage.list().map_err(failed(storage, "list", ""))? {
+    for name in storage.list().map_err(OpenError::io(storage, "list", ""))? {
         if let Some(number) = numbered(&name, "spare_", 10, ".tmp") {
-            storage.remove(&name).map_err(failed(storage, "remove", &name))?;
+            storage.remove(&name).map_err(OpenError::io(storage, "remove", &name))?;
             next = next.max(number + 1);
         }
     }
@@ -190,22 +191,22 @@ fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
 
 /// Copies the torn tail to a file of its own, durably, and returns its name.
 fn copy_aside<S: Storage>(storage: &S, found: &Found, last: &Last) -> Result<String, OpenError> {
-    let names = storage.list().map_err(failed(storage, "list", ""))?;
+    let names = storage.list().map_err(OpenError::io(storage, "list", ""))?;
     let mut kept: Vec<u64> = names.iter().filter_map(|name| numbered(name, "torn_", 5, ".bin")).collect();
     kept.sort_unstable();
     let name = torn_name(kept.last().map_or(1, |last| last + 1));
-    let file = storage.create(&name).map_err(failed(storage, "create", &name))?;
+    let file = storage.create(&name).map_err(OpenError::io(storage, "create", &name))?;
     let start = last.scan.end as usize;
     let torn = &last.bytes[start..start + last.scan.tail.bytes as usize];
-    file.write_at(torn, 0).map_err(failed(storage, "write", &name))?;
-    file.sync_all().map_err(failed(storage, "sync", &name))?;
-    storage.sync_dir().map_err(failed(storage, "sync the directory of", &name))?;
+    file.write_at(torn, 0).map_err(OpenError::io(storage, "write", &name))?;
+    file.sync_all().map_err(OpenError::io(storage, "sync", &name))?;
+    storage.sync_dir().map_err(OpenError::io(storage, "sync the directory of", &name))?;
     let segment = found.segments.last().map_or("", |segment| &segment.name);
     let (offset, Tail { bytes, events }) = (last.scan.end, last.scan.tail);
     tracing::warn!(segment, offset, bytes, events, copy = name, "cut the log's torn tail");
     let surplus = (kept.len() + 1).saturating_sub(TORN_KEPT);
     for old in kept.into_iter().take(surplus).map(torn_name) {
-        storage.remove(&old).map_err(failed(storage, "remove", &old))?;
+        storage.remove(&old).map_err(OpenError::io(storage, "remove", &old))?;
     }
     Ok(name)
 }
@@ -220,16 +221,16 @@ fn torn_name(number: u64) -> String {
 /// a sync alone would then report success. Earlier frames were durable before the last one was written: it says so.
 fn make_durable<S: Storage>(storage: &S, segment: &Segment, last: &Last) -> Result<Active<S::File>, OpenError> {
     let name = &segment.name;
-    let file = storage.open(name).map_err(failed(storage, "open", name))?;
+    let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
     let end = last.scan.end;
     let only_opening = last.scan.frames == 1;
     let from = if last.scan.unsynced_at == BLOCK as u64 { 0 } else { last.scan.unsynced_at };
-    file.write_at(&last.bytes[from as usize..end as usize], from).map_err(failed(storage, "write", name))?;
+    file.write_at(&last.bytes[from as usize..end as usize], from).map_err(OpenError::io(storage, "write", name))?;
     if last.scan.tail.bytes > 0 {
         let zeros = vec![0; last.scan.tail.bytes as usize];
-        file.write_at(&zeros, end).map_err(failed(storage, "write", name))?;
+        file.write_at(&zeros, end).map_err(OpenError::io(storage, "write", name))?;
     }
-    file.sync_all().map_err(failed(storage, "sync", name))?;
+    file.sync_all().map_err(OpenError::io(storage, "sync", name))?;
     Ok(Active { file, name: name.clone(), header: segment.header, end, bytes: segment.bytes, only_opening })
 }
 
@@ -238,17 +239,8 @@ fn sync_sealed<S: Storage>(storage: &S, segments: &[Segment]) -> Result<(), Open
     let sealed = segments.len().saturating_sub(1);
     for segment in &segments[..sealed] {
         let name = &segment.name;
-        let file = storage.open(name).map_err(failed(storage, "open", name))?;
-        file.sync_all().map_err(failed(storage, "sync", name))?;
+        let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
+        file.sync_all().map_err(OpenError::io(storage, "sync", name))?;
     }
     Ok(())
-}
-
-fn failed<S: Storage>(
-    storage: &S,
-    doing: &'static str,
-    name: &str,
-) -> impl FnOnce(std::io::Error) -> OpenError + use<S> {
-    let file = storage.describe(name);
-    move |source| OpenError::Io { doing, file, source }
 }

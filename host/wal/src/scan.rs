@@ -22,6 +22,16 @@ pub(crate) struct Walk {
     pub stop: Option<Stop>,
 }
 
+impl Stop {
+    /// In words.
+    pub(crate) fn what(&self) -> &str {
+        match self {
+            Stop::Invalid(bad) => bad.what(),
+            Stop::Disorder(problem) => problem,
+        }
+    }
+}
+
 /// Why bytes are not the next frame.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -126,29 +136,28 @@ pub(crate) fn judge(walk: &Walk, bytes: &[u8], segment: &SegmentHeader, file: &s
     };
     let bad = match &walk.stop {
         None => return Ok(Tail::default()),
-        Some(Stop::Disorder(problem)) => return Err(corruption(problem.clone(), None)),
-        Some(Stop::Invalid(BadFrame::Flags)) => return Err(corruption(BadFrame::Flags.what().to_owned(), None)),
+        Some(stop @ (Stop::Disorder(_) | Stop::Invalid(BadFrame::Flags))) => {
+            return Err(corruption(stop.what().to_owned(), None));
+        }
         Some(Stop::Invalid(bad)) => *bad,
     };
     let mut first_later = None;
-    let mut next_sequence = next_after(written, at, segment).unwrap_or(expected.sequence);
-    for (offset, header) in later_frames(written, at, segment) {
+    for (offset, header) in frames_from(written, at + 8, segment) {
         let (first_offset, first_header) = *first_later.get_or_insert((offset, header));
-        let last_sequence = first_header.map(|header: FrameHeader| header.first_sequence.saturating_sub(1));
         if header.is_none_or(|header| header.durable_before() >= expected.number) {
             let mut what = format!("{}, and a later frame stands at byte {first_offset}", bad.what());
             if offset != first_offset {
                 what = format!("{what}; that at byte {offset} was written when this one was durable");
             }
-            return Err(corruption(what, last_sequence));
+            return Err(corruption(what, first_header.map(|header| header.first_sequence.saturating_sub(1))));
         }
-        next_sequence = next_sequence.max(header.map_or(0, |header| Expected::after(&header, 0).sequence));
     }
     // A segment appears with its opening frame in it, so an invalid one is never a crash's doing.
     if walk.offsets.is_empty() {
         return Err(corruption(bad.what().to_owned(), None));
     }
-    Ok(Tail { bytes: written.len().saturating_sub(at) as u64, events: next_sequence.saturating_sub(expected.sequence) })
+    let (_, next_sequence) = next_named(walk, written, segment);
+    Ok(Tail { bytes: written.len().saturating_sub(at) as u64, events: next_sequence - expected.sequence })
 }
 
 fn frame_at(bytes: &[u8], at: usize, segment: &SegmentHeader) -> Result<(FrameHeader, u32), BadFrame> {
@@ -158,19 +167,22 @@ fn frame_at(bytes: &[u8], at: usize, segment: &SegmentHeader) -> Result<(FrameHe
     Ok((header, crc))
 }
 
-/// The sequence after the frame at `at`, by its header alone.
-fn next_after(bytes: &[u8], at: usize, segment: &SegmentHeader) -> Option<u64> {
-    let header = format::decode_header(bytes.get(at..)?, segment, at as u64).ok()?;
-    Some(Expected::after(&header, 0).sequence)
+/// The frame number and the sequence behind everything that the frames of a walk, and the headers after it, name.
+pub(crate) fn next_named(walk: &Walk, bytes: &[u8], segment: &SegmentHeader) -> (u64, u64) {
+    let headers = frames_from(bytes, walk.end as usize, segment).filter_map(|(_, header)| header);
+    let named = headers.map(|header| Expected::after(&header, 0));
+    named.fold((walk.expected.number, walk.expected.sequence), |(number, sequence), next| {
+        (number.max(next.number), sequence.max(next.sequence))
+    })
 }
 
-/// The frames after `at`, found by their headers alone: writing them began. `None` for one of which no more can be told.
-pub(crate) fn later_frames<'a>(
+/// The frames from `from` on, found by their headers alone: writing them began. `None` for one of which no more can be told.
+pub(crate) fn frames_from<'a>(
     bytes: &'a [u8],
-    at: usize,
+    from: usize,
     segment: &'a SegmentHeader,
 ) -> impl Iterator<Item = (usize, Option<FrameHeader>)> + 'a {
-    (at + 8..bytes.len()).step_by(8).filter_map(move |offset| {
+    (from..bytes.len()).step_by(8).filter_map(move |offset| {
         if !format::looks_like_frame(&bytes[offset..]) {
             return None;
         }

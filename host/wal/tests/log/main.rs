@@ -6,5 +6,6 @@ mod damage;
 mod durability;
 mod faults;
 mod golden;
+mod inspect;
 mod real;
 mod script;
