@@ -187,3 +187,21 @@ pub enum ReadError {
         source: io::Error,
     },
 }
+
+/// Why a log was not repaired, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// It cannot be looked at, is locked, or was written by a later version of this program; nothing was changed.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The storage failed. No bytes are lost: each is where it was or in the quarantine. The same call goes on from here.
+    #[error("repairing the log: could not {doing} {file}; no bytes are lost, repair again once the disk is well")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file or directory.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+}

@@ -8,4 +8,5 @@ mod faults;
 mod golden;
 mod inspect;
 mod real;
+mod repair;
 mod script;
