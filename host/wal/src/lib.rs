@@ -123,5 +123,5 @@ pub use options::{Durability, Options};
 pub use reader::{Frame, Reader};
 pub use real::{RealFile, RealStorage};
 pub use recover::{Recovered, TORN_KEPT, TornTail};
-pub use repair::{Cut, Repair, repair};
+pub use repair::{Cut, Keep, Repair, repair};
 pub use storage::{Storage, StorageFile};
