@@ -6,6 +6,7 @@
 //! Must not know: JSON events, the log, plugins, the daemon. A line here is bytes up to a newline, and "durable" is what the caller says it is.
 
 pub mod counters;
+pub mod encoding;
 pub mod framer;
 pub mod producers;
 pub mod protocol;

@@ -1,5 +1,6 @@
 //! The ingest crate's tests: pure parts by properties and tables, the source over real sockets.
 
+mod encoding;
 mod framer;
 mod harness;
 mod producers;
