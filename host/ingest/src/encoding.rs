@@ -10,6 +10,8 @@ use chrono::{DateTime, Datelike, SecondsFormat};
 use rmp::Marker;
 use serde_json::Value;
 
+use crate::framer::Refusal;
+
 /// The extension type of a timestamp.
 const TIMESTAMP: i8 = -1;
 
@@ -19,36 +21,29 @@ pub struct EncodingLimits {
     /// The longest JSON text, in bytes, without its newline.
     pub line_bytes: usize,
     /// Deepest nesting; the outermost map or array is depth 1.
-    pub depth: usize,
+    pub depth: u32,
 }
 
 /// Why a value has no JSON.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodingError {
-    /// The name of the reason: `invalid_encoding`, `invalid_utf8`, `too_deep` or `line_too_long`.
-    pub reason: &'static str,
-    /// Why exactly, and where; of bounded length.
-    pub detail: String,
+    /// What is wrong, and where; of bounded length.
+    pub refusal: Refusal,
     /// Where the value ends, if it has an end.
     pub consumed: Option<usize>,
 }
 
-/// Appends the JSON text of the first value of `bytes` and a newline to `out`, and gives how many bytes the value has. After an error `out` is
-/// as it was.
+/// Appends the JSON text of the first value of `bytes`, without a newline, to `out`, and gives how many bytes the value has. After an error
+/// `out` is as it was.
 pub fn msgpack_to_line(bytes: &[u8], limits: EncodingLimits, out: &mut Vec<u8>) -> Result<usize, EncodingError> {
     let begin = out.len();
     let mut transcoder = Transcoder { reader: Reader { bytes, at: 0 }, limits, begin, out, open: Vec::new() };
     match transcoder.value() {
-        Ok(()) => {
-            let consumed = transcoder.reader.at;
-            out.push(b'\n');
-            Ok(consumed)
-        }
-        Err(Fault { reason, at, what }) => {
-            let detail = format!("byte {}{}: {what}", at + 1, transcoder.place());
+        Ok(()) => Ok(transcoder.reader.at),
+        Err(fault) => {
+            let refusal = transcoder.refusal(fault);
             out.truncate(begin);
-            Err(EncodingError { reason, detail, consumed: length(bytes) })
+            Err(EncodingError { refusal, consumed: length(bytes) })
         }
     }
 }
@@ -78,10 +73,11 @@ fn length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// What is wrong with a value.
-struct Fault {
-    reason: &'static str,
-    at: usize,
-    what: String,
+enum Fault {
+    /// At this byte.
+    Wrong(usize, String),
+    /// Its text is too long.
+    TooLong,
 }
 
 /// A value, or the beginning of an array or a map.
@@ -99,11 +95,36 @@ enum Token<'a> {
     Map(u32),
 }
 
+impl Token<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Token::Nil => "nil",
+            Token::Bool(_) => "a boolean",
+            Token::Unsigned(_) | Token::Signed(_) => "an integer",
+            Token::Single(_) | Token::Double(_) => "a float",
+            Token::Text(_) => "text",
+            Token::Binary => "binary data",
+            Token::Extension(..) => "an extension",
+            Token::Array(_) => "an array",
+            Token::Map(_) => "a map",
+        }
+    }
+}
+
 /// Why there is no token.
 #[derive(Debug)]
 enum NoToken {
     CutOff,
     Reserved,
+}
+
+impl NoToken {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::CutOff => "the data ends within a value",
+            Self::Reserved => "0xc1 begins no MessagePack value",
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -210,24 +231,16 @@ impl<'a> Transcoder<'a, '_> {
     fn value(&mut self) -> Result<(), Fault> {
         loop {
             let at = self.reader.at;
-            let fault = |reason, what| Fault { reason, at, what };
-            let token = self.reader.token().map_err(|error| match error {
-                NoToken::CutOff => fault("invalid_encoding", "the data ends within a value".into()),
-                NoToken::Reserved => fault("invalid_encoding", "0xc1 begins no MessagePack value".into()),
-            })?;
+            let token = self.reader.token().map_err(|error| Fault::Wrong(at, error.what().into()))?;
             let wants_key = self.open.last().is_some_and(|open| open.is_map && open.done % 2 == 0);
-            if wants_key {
-                self.key(&token).map_err(|(reason, what)| fault(reason, what))?;
-            } else {
-                self.write(&token).map_err(|(reason, what)| fault(reason, what))?;
-            }
+            let written = if wants_key { self.key(&token) } else { self.write(&token) };
+            written.map_err(|what| Fault::Wrong(at, what))?;
             if !matches!(token, Token::Array(_) | Token::Map(_)) {
                 self.count_value();
             }
             self.close_finished();
             if self.out.len() - self.begin > self.limits.line_bytes {
-                let what = format!("as JSON it has more than {} bytes", self.limits.line_bytes);
-                return Err(fault("line_too_long", what));
+                return Err(Fault::TooLong);
             }
             match self.open.last() {
                 None => return Ok(()),
@@ -240,9 +253,9 @@ impl<'a> Transcoder<'a, '_> {
         }
     }
 
-    fn key(&mut self, token: &Token<'a>) -> Result<(), (&'static str, String)> {
+    fn key(&mut self, token: &Token<'a>) -> Result<(), String> {
         let Token::Text(key) = token else {
-            return Err(("invalid_encoding", format!("a key must be text, not {}", kind(token))));
+            return Err(format!("a key must be text, not {}", token.kind()));
         };
         if let Some(open) = self.open.last_mut() {
             open.key = Some(key);
@@ -250,27 +263,21 @@ impl<'a> Transcoder<'a, '_> {
         self.text(key)
     }
 
-    fn write(&mut self, token: &Token<'a>) -> Result<(), (&'static str, String)> {
+    fn write(&mut self, token: &Token<'a>) -> Result<(), String> {
         match token {
             Token::Nil => self.out.extend_from_slice(b"null"),
             Token::Bool(value) => self.push(value),
             Token::Unsigned(value) => self.push(value),
             Token::Signed(value) => self.push(value),
             // The shortest text that reads back as the same number, of its own width.
-            Token::Single(value) if value.is_finite() => self.out.extend_from_slice(format!("{value:?}").as_bytes()),
-            Token::Double(value) if value.is_finite() => self.out.extend_from_slice(format!("{value:?}").as_bytes()),
-            Token::Single(_) | Token::Double(_) => {
-                return Err(("invalid_encoding", "JSON has no NaN and no infinity".into()));
-            }
+            Token::Single(value) if value.is_finite() => self.push(&format_args!("{value:?}")),
+            Token::Double(value) if value.is_finite() => self.push(&format_args!("{value:?}")),
+            Token::Single(_) | Token::Double(_) => return Err("JSON has no NaN and no infinity".into()),
             Token::Text(text) => return self.text(text),
-            Token::Binary => {
-                let what = "JSON has no binary data; send text instead, for example base64";
-                return Err(("invalid_encoding", what.into()));
-            }
+            Token::Binary => return Err("JSON has no binary data; send text instead, for example base64".into()),
             Token::Extension(TIMESTAMP, data) => self.timestamp(data)?,
             Token::Extension(kind, _) => {
-                let what = format!("JSON has nothing for extension type {kind}; only the timestamp (-1) is read");
-                return Err(("invalid_encoding", what));
+                return Err(format!("JSON has nothing for extension type {kind}; only the timestamp (-1) is read"));
             }
             Token::Array(elements) => self.begin(u64::from(*elements), false)?,
             Token::Map(entries) => self.begin(2 * u64::from(*entries), true)?,
@@ -278,10 +285,10 @@ impl<'a> Transcoder<'a, '_> {
         Ok(())
     }
 
-    fn begin(&mut self, left: u64, is_map: bool) -> Result<(), (&'static str, String)> {
+    fn begin(&mut self, left: u64, is_map: bool) -> Result<(), String> {
         let depth = self.limits.depth;
-        if self.open.len() >= depth {
-            return Err(("too_deep", format!("nested more than {depth} deep")));
+        if self.open.len() >= depth as usize {
+            return Err(format!("nested more than {depth} deep"));
         }
         self.open.push(Open { left, done: 0, key: None, is_map });
         self.out.push(if is_map { b'{' } else { b'[' });
@@ -308,21 +315,25 @@ impl<'a> Transcoder<'a, '_> {
         self.out.extend_from_slice(value.to_string().as_bytes());
     }
 
-    fn text(&mut self, text: &[u8]) -> Result<(), (&'static str, String)> {
-        let text = std::str::from_utf8(text).map_err(|_| ("invalid_utf8", "the text is not UTF-8".to_owned()))?;
-        serde_json::to_writer(&mut *self.out, text).map_err(|error| ("invalid_encoding", error.to_string()))
+    fn text(&mut self, text: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(text).map_err(|_| "the text is not UTF-8")?;
+        serde_json::to_writer(&mut *self.out, text).map_err(|error| error.to_string())
     }
 
-    fn timestamp(&mut self, data: &[u8]) -> Result<(), (&'static str, String)> {
-        let (seconds, nanos) = instant(data).ok_or_else(|| {
-            ("invalid_encoding", format!("a timestamp of {} bytes is none of the three forms", data.len()))
-        })?;
+    fn timestamp(&mut self, data: &[u8]) -> Result<(), String> {
+        let (seconds, nanos) =
+            instant(data).ok_or_else(|| format!("a timestamp of {} bytes is none of the three forms", data.len()))?;
         let time = DateTime::from_timestamp(seconds, nanos).filter(|time| (1..=9999).contains(&time.year()));
-        let time =
-            time.ok_or_else(|| ("invalid_encoding", "the timestamp lies outside of the years 1 to 9999".to_owned()))?;
-        let text = time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        self.out.extend(format!("\"{text}\"").bytes());
+        let time = time.ok_or("the timestamp lies outside of the years 1 to 9999")?;
+        self.push(&format_args!("\"{}\"", time.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
         Ok(())
+    }
+
+    fn refusal(&self, fault: Fault) -> Refusal {
+        match fault {
+            Fault::Wrong(at, what) => Refusal::Encoding { detail: format!("byte {}{}: {what}", at + 1, self.place()) },
+            Fault::TooLong => Refusal::TooLong { length: (self.out.len() - self.begin) as u64 },
+        }
     }
 
     /// Where the reader is, as a JSON pointer of bounded length.
@@ -360,18 +371,4 @@ fn instant(data: &[u8]) -> Option<(i64, u32)> {
     }
     let (nanos, seconds) = data.split_at_checked(4)?;
     Some((i64::from_be_bytes(seconds.try_into().ok()?), u32::from_be_bytes(nanos.try_into().ok()?)))
-}
-
-fn kind(token: &Token<'_>) -> &'static str {
-    match token {
-        Token::Nil => "nil",
-        Token::Bool(_) => "a boolean",
-        Token::Unsigned(_) | Token::Signed(_) => "an integer",
-        Token::Single(_) | Token::Double(_) => "a float",
-        Token::Text(_) => "text",
-        Token::Binary => "binary data",
-        Token::Extension(..) => "an extension",
-        Token::Array(_) => "an array",
-        Token::Map(_) => "a map",
-    }
 }
