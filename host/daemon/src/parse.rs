@@ -131,6 +131,7 @@ fn decode_chunk(decoder: &mut Decoder, chunk: Chunk) -> DecodedChunk {
             let (reason, detail) = match refusal {
                 Refusal::TooLong { length } => (RejectReason::LineTooLong, format!("the line has {length} bytes")),
                 Refusal::Encoding { detail } => (RejectReason::InvalidEncoding, detail.clone()),
+                Refusal::Malformed { detail } => (RejectReason::InvalidJson, detail.clone()),
             };
             let rejects = vec![Reject { line: 0, reason, field: None, detail, span: 0..prefix.len() }];
             DecodedChunk {
