@@ -125,7 +125,7 @@ fn every_line_is_acknowledged_and_rejects_are_told_by_line() {
     "#]]
     .assert_eq(&summary.text());
     expect![[r#"
-        {"complete":true,"connections":1,"durable":4,"lines":4,"rate":2000,"rejected":2,"rejected_by_reason":{"invalid_json":2},"resumed":0,"seconds":0.002,"sequence":4}
+        {"complete":true,"connections":1,"duplicates":0,"durable":4,"lines":4,"rate":2000,"rejected":2,"rejected_by_reason":{"invalid_json":2},"resumed":0,"seconds":0.002,"sequence":4}
     "#]].assert_eq(&summary.json());
 }
 
