@@ -78,7 +78,12 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { file, settings, output } => {
             let facts = tally_daemon::plugins::check::check(&file, &settings)
                 .with_context(|| format!("{} would not be taken", file.display()))?;
-            print(&answer(&serde_json::to_value(facts)?, output, Paint::stdout()))?;
+            let mut value = serde_json::to_value(facts)?;
+            if output == Output::Table {
+                // A schema is for programs; taken apart it would fill the screen.
+                value["settings_schema"] = value["settings_schema"].to_string().into();
+            }
+            print(&answer(&value, output, Paint::stdout()))?;
         }
         Command::Reload(asked) => {
             let value = asked.target.post("/v1/plugins/reload")?;

@@ -207,6 +207,9 @@ pub fn table(rows: &[Value], wanted: Option<&[&str]>, paint: Paint) -> String {
         false => Cell::new(column),
     });
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    if paint.0 {
+        table.enforce_styling();
+    }
     for row in &rows {
         table.add_row(columns.iter().map(|column| painted(row.get(*column), column, paint)));
     }

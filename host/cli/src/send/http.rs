@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use hyper::Method;
 use hyper::body::Bytes;
@@ -98,13 +98,12 @@ pub(super) async fn post(
             let first = plan.from_line + summary.lines;
             let lines = source::count_lines(batch);
             summary.lines += lines;
-            let answer = insist(client, plan, body(plan, batch, first)?, meter).await.with_context(|| {
-                format!(
-                    "lines before {first} are {}; line {first} is the first that is not known to be",
-                    summary.level()
-                )
-            })?;
-            take(&answer, first, lines, summary)?;
+            let body = body(plan, batch, first)?;
+            let taken = match insist(client, plan, body, meter).await {
+                Ok(answer) => take(&answer, first, lines, summary),
+                Err(error) => Err(error),
+            };
+            taken.map_err(|error| where_it_stopped(error, plan, first, summary))?;
             rest = after;
         }
         let sent = summary.durable;
@@ -113,6 +112,13 @@ pub(super) async fn post(
         });
     }
     Ok(())
+}
+
+fn where_it_stopped(error: anyhow::Error, plan: &Plan, first: u64, summary: &Summary) -> anyhow::Error {
+    match first == plan.from_line {
+        true => error,
+        false => error.context(format!("lines before {first} are {}, from there on it is not known", summary.level())),
+    }
 }
 
 fn body(plan: &Plan, batch: &[u8], first_line: u64) -> anyhow::Result<Bytes> {
