@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tally_aggregate::{Anchor, AskedAnchor, Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, Note};
-use tally_ingest::Producers;
+use tally_ingest::{Decision, Producers, RejectedLine};
 use tally_sink::{Rejected, RejectedFiles};
 use tally_wal::{AppendError, Log, RealStorage};
 use tokio::sync::oneshot;
@@ -402,8 +402,15 @@ impl Sequencer {
 
     fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
         for chunk in chunks {
-            let rejects: Vec<(u32, &'static str)> = chunk.rejects.iter().map(|r| (r.0, r.1.as_str())).collect();
-            chunk.chunk.stream.decided(chunk.chunk.lines, last_sequence, &rejects);
+            let lines = chunk.rejects.iter().map(|(line, reason, detail, _)| RejectedLine {
+                line: *line,
+                reason: reason.as_str(),
+                field: None,
+                detail: detail.clone(),
+            });
+            let rejects: Vec<RejectedLine> = lines.collect();
+            let lines = chunk.chunk.lines;
+            chunk.chunk.stream.decided(&Decision { lines, duplicates: 0, last_sequence, rejects: &rejects });
             for (line, reason, detail, span) in &chunk.rejects {
                 let bytes = &chunk.bytes()[span.clone()];
                 self.rejected.append(&Rejected {

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
-use tally_ingest::{Counters, Popped, Producers, Queue, UnixConfig, UnixSource};
+use tally_ingest::{Counters, Decision, Popped, Producers, Queue, UnixConfig, UnixSource};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -73,7 +73,8 @@ fn take_all(queue: &Queue<()>) -> u64 {
             Popped::Chunks(chunks) => {
                 for chunk in chunks {
                     lines += u64::from(chunk.lines);
-                    chunk.stream.decided(chunk.lines, lines, &[]);
+                    let decision = Decision { lines: chunk.lines, duplicates: 0, last_sequence: lines, rejects: &[] };
+                    chunk.stream.decided(&decision);
                 }
             }
         }

@@ -16,6 +16,6 @@ pub mod unix;
 pub use counters::{Counters, CountersSnapshot, EndReason};
 pub use framer::{Body, Framed, Framer, FramerLimits};
 pub use producers::{AdmitError, Lease, Producers, Superseded};
-pub use queue::{Chunk, Closed, Depth, Permit, Popped, Queue};
-pub use stream::Stream;
+pub use queue::{Chunk, Closed, Depth, Permit, Popped, Queue, ReserveError};
+pub use stream::{Decision, RejectedLine, Stream, Verdict};
 pub use unix::{SourceError, UnixConfig, UnixSource, serve_unix};

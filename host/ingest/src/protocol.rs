@@ -5,6 +5,7 @@
 //! - `{"durable":N,"sequence":S,"rejected":R,"rejects":[[line,"reason"],...]}` as things go: N lines of this connection (blank ones count, the
 //!   handshake does not) are decided and durable, S is the last sequence number given out by then, R of the N were rejected; `rejects` names
 //!   those since the answer before, lines counted from 1, at most [`MAX_REJECTS`], and `"rejects_left_out":K` says how many more there were;
+//!   `"duplicates":D`, when there are any, says how many of the N were seen before;
 //! - last, where the daemon ends the connection: `{"closing":"shutdown"}` or `{"error":"CODE","message":"..."}`.
 //!
 //! Must not know: sockets, queues.
@@ -139,6 +140,8 @@ pub struct Progress {
     pub sequence: u64,
     /// How many of the lines were rejected.
     pub rejected: u64,
+    /// How many of the lines were seen before; named only when there are any.
+    pub duplicates: u64,
     /// Line (from 1) and reason of those rejected since the answer before.
     pub rejects: Vec<(u64, &'static str)>,
     /// How many more were rejected since.
@@ -157,6 +160,9 @@ impl Progress {
         to.push(']');
         if self.left_out > 0 {
             push(to, format_args!(",\"rejects_left_out\":{}", self.left_out));
+        }
+        if self.duplicates > 0 {
+            push(to, format_args!(",\"duplicates\":{}", self.duplicates));
         }
         to.push_str("}\n");
     }

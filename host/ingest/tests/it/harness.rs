@@ -10,7 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
-use tally_ingest::{Body, Chunk, Counters, CountersSnapshot, Popped, Producers, Queue, Stream, UnixConfig, UnixSource};
+use tally_ingest::{
+    Body, Chunk, Counters, CountersSnapshot, Decision, Popped, Producers, Queue, RejectedLine, Stream, UnixConfig,
+    UnixSource,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -196,22 +199,23 @@ impl Sequencer {
         let rejects = match &chunk.body {
             Body::TooLong { prefix, .. } => {
                 self.note(chunk, 0, prefix);
-                vec![(0, "line_too_long")]
+                vec![rejected(0, "line_too_long")]
             }
             Body::Lines(bytes) => self.decide_lines(chunk, bytes),
         };
         if let (Some(id), Some(lines)) = (chunk.stream.producer(), chunk.producer_lines) {
             self.producers.durable(id, lines);
         }
-        chunk.stream.decided(chunk.lines, self.sequence, &rejects);
+        let (lines, last_sequence) = (chunk.lines, self.sequence);
+        chunk.stream.decided(&Decision { lines, duplicates: 0, last_sequence, rejects: &rejects });
     }
 
-    fn decide_lines(&mut self, chunk: &Chunk, bytes: &[u8]) -> Vec<(u32, &'static str)> {
+    fn decide_lines(&mut self, chunk: &Chunk, bytes: &[u8]) -> Vec<RejectedLine> {
         let mut rejects = Vec::new();
         for (index, line) in bytes.split_terminator_newline().enumerate() {
             self.note(chunk, index as u64, line);
             if line.starts_with(b"bad") {
-                rejects.push((index as u32, "invalid_json"));
+                rejects.push(rejected(index as u32, "invalid_json"));
             } else if !line.is_empty() {
                 self.sequence += 1;
             }
@@ -346,4 +350,8 @@ impl Client {
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
     }
+}
+
+fn rejected(line: u32, reason: &'static str) -> RejectedLine {
+    RejectedLine { line, reason, field: None, detail: String::new() }
 }

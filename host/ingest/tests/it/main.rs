@@ -5,6 +5,7 @@ mod harness;
 mod producers;
 mod protocol;
 mod queue;
+mod stream;
 mod unix_flow;
 mod unix_limits;
 mod unix_producers;

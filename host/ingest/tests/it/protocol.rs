@@ -143,12 +143,15 @@ fn answers() {
     progress.write(&mut text);
     progress.left_out = 5;
     progress.write(&mut text);
+    progress.duplicates = 4;
+    progress.write(&mut text);
     text.push_str(&error_line("superseded", "a \"newer\" connection"));
     expect![[r#"
         {"resume":17}
         {"durable":10,"sequence":8,"rejected":0,"rejects":[]}
         {"durable":10,"sequence":8,"rejected":2,"rejects":[[3,"invalid_json"],[9,"missing_type"]]}
         {"durable":10,"sequence":8,"rejected":2,"rejects":[[3,"invalid_json"],[9,"missing_type"]],"rejects_left_out":5}
+        {"durable":10,"sequence":8,"rejected":2,"rejects":[[3,"invalid_json"],[9,"missing_type"]],"rejects_left_out":5,"duplicates":4}
         {"error":"superseded","message":"a \"newer\" connection"}
     "#]]
     .assert_eq(&text);
