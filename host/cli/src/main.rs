@@ -19,6 +19,7 @@ mod render;
 mod run;
 mod send;
 mod status;
+mod top;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ enum Command {
     Generate(generate::Args),
     Query(query::Args),
     Status(status::Args),
+    Top(top::Args),
     #[command(subcommand)]
     Batch(batch::Command),
     Rejected(rejected::Args),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Query(args) => query::run(args),
         Command::Status(args) => status::run(args),
+        Command::Top(args) => top::run(args),
         Command::Batch(command) => batch::run(command),
         Command::Rejected(args) => rejected::run(args),
         Command::Plugin(command) => plugin::run(command),

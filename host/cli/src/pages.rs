@@ -144,6 +144,7 @@ mod tests {
             tally-run
             tally-send
             tally-status
+            tally-top
             tally-verify"#]]
         .assert_eq(&names.join("\n"));
         let folder = tempfile::tempdir().unwrap();

@@ -393,8 +393,8 @@ mod tests {
         let text = answer(&value, Output::Table, Paint(true));
         expect![[r#"
             ESC[1mpluginsESC[0m
-            name  state
-            a     failed
+            ESC[1mname ESC[0mESC[1m state  ESC[0m
+            a    ESC[38;5;9m failed ESC[39m
         "#]]
         .assert_eq(&text.replace('\x1b', "ESC"));
     }
