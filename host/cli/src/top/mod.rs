@@ -87,6 +87,7 @@ fn text(screen: &Screen, width: u16, height: u16) -> anyhow::Result<String> {
 
 fn watch(terminal: &mut DefaultTerminal, poll: &Poll) -> anyhow::Result<()> {
     let mut screen = Screen::new(poll.address());
+    screen.keys = true;
     let mut changed = true;
     loop {
         loop {

@@ -31,7 +31,6 @@ pub struct Sample {
     pub queue_max: u64,
     /// The log on disk and its newest part in memory, bytes.
     pub log: u64,
-    pub segments: u64,
     pub tail: u64,
     /// Flushes, records not written yet, events since the last cut.
     pub flushes: u64,
@@ -99,7 +98,6 @@ impl Sample {
             queue: number(&status["queue"]["bytes"]),
             queue_max: number(&status["queue"]["max_bytes"]),
             log: number(&log["bytes"]),
-            segments: number(&log["segments"]),
             tail: number(&log["tail_bytes"]),
             flushes: number(&status["flush_count"]),
             records_behind: number(&status["records_behind"]),

@@ -13,6 +13,8 @@ const HISTORY: usize = 240;
 pub struct Screen {
     /// Whom it is about.
     pub address: String,
+    /// Somebody can press them.
+    pub keys: bool,
     /// What is shown.
     pub shown: Option<Shown>,
     /// Why there is no newer sample, and for how many rounds.

@@ -10,14 +10,18 @@ use ratatui::widgets::{Paragraph, Row, Sparkline, Table, TableState, Wrap};
 use super::sample::{Aggregator, Sample};
 use super::screen::{Rates, Screen, Shown};
 
+/// Blocks of the bar that a queue fills.
+const BLOCKS: u64 = 8;
 /// Rows of the overview.
 const OVERVIEW: u16 = 4;
 /// Rows about the chosen aggregator.
 const DETAIL: u16 = 2;
 /// Narrower than this, the overview is one column.
 const TWO_COLUMNS: u16 = 80;
+/// Columns of a count with its rate and its total.
+const EVENTS: usize = 39;
 /// Columns left of the second one.
-const FIRST_COLUMN: u16 = 40;
+const FIRST_COLUMN: u16 = 41;
 
 const ALARM: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
@@ -34,12 +38,11 @@ pub fn height(screen: &Screen) -> u16 {
 
 /// Draws the screen into the frame, whatever its size.
 pub fn draw(frame: &mut Frame, screen: &Screen) {
+    let foot = frame.area().height.saturating_sub(1).min(1);
     let [head, rest, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(foot)]).areas(frame.area());
     frame.render_widget(Paragraph::new(headline(screen)), head);
-    if frame.area().height > 1 {
-        frame.render_widget(Paragraph::new(footline(screen)), foot);
-    }
+    frame.render_widget(Paragraph::new(footline(screen)), foot);
     let Some(shown) = &screen.shown else { return };
     // A blank line before each list, then its header.
     let sources = match shown.sample.sources.len() {
@@ -50,7 +53,7 @@ pub fn draw(frame: &mut Frame, screen: &Screen) {
         Constraint::Length(OVERVIEW.min(rest.height)),
         Constraint::Length(sources.min(rest.height.saturating_sub(OVERVIEW + 3))),
         Constraint::Min(0),
-        Constraint::Length(if rest.height > OVERVIEW + sources + 4 + DETAIL { DETAIL } else { 0 }),
+        Constraint::Length(if rest.height >= OVERVIEW + sources + 3 + DETAIL { DETAIL } else { 0 }),
     ])
     .areas(rest);
     overview(frame, overview_area, screen, shown);
@@ -83,34 +86,36 @@ fn headline(screen: &Screen) -> Line<'_> {
 }
 
 fn footline(screen: &Screen) -> Line<'_> {
-    Line::styled(format!("q quit  p pause  up/down choose  {}", screen.address), DIM)
+    let keys = if screen.keys { "q quit  p pause  up/down choose  " } else { "" };
+    Line::styled(format!("{keys}{}", screen.address), DIM)
 }
 
 fn overview(frame: &mut Frame, area: Rect, screen: &Screen, shown: &Shown) {
     if area.width < TWO_COLUMNS {
         let [left, right] = Layout::vertical([Constraint::Length(3), Constraint::Min(0)]).areas(area);
-        frame.render_widget(Paragraph::new(events(shown)), left);
+        frame.render_widget(Paragraph::new(events(shown, left.width)), left);
         frame.render_widget(Paragraph::new(state(&shown.sample)), right);
         return;
     }
-    let state_columns = 44.min(area.width - FIRST_COLUMN);
+    let state_columns = 42.min(area.width - FIRST_COLUMN);
     let [left, middle, right] =
         Layout::horizontal([Constraint::Length(FIRST_COLUMN), Constraint::Length(state_columns), Constraint::Min(0)])
             .areas(area);
-    frame.render_widget(Paragraph::new(events(shown)), left);
+    frame.render_widget(Paragraph::new(events(shown, left.width)), left);
     frame.render_widget(Paragraph::new(state(&shown.sample)), middle);
     if right.width >= 8 {
         curve(frame, right, screen);
     }
 }
 
-fn events(shown: &Shown) -> Vec<Line<'static>> {
+fn events(shown: &Shown, width: u16) -> Vec<Line<'static>> {
     let Shown { sample, rates } = shown;
     let unknown = Rates::default();
     let now = rates.as_ref().unwrap_or(&unknown);
     let line = |name: &str, rate: u64, total: u64, style: Style| {
         let rate = if rates.is_some() { format!("{}/s", grouped(rate)) } else { "-".to_string() };
-        Line::styled(format!("{name:<11}{rate:>13}  {:>13}", grouped(total)), style)
+        let total = if usize::from(width) < EVENTS { String::new() } else { format!("  {:>13}", grouped(total)) };
+        Line::styled(format!("{name:<11}{rate:>13}{total}"), style)
     };
     let alarm = |bad: bool| if bad { ALARM } else { Style::new() };
     let read = match now.bytes.filter(|_| rates.is_some()) {
@@ -132,26 +137,22 @@ fn events(shown: &Shown) -> Vec<Line<'static>> {
 fn state(sample: &Sample) -> Vec<Line<'static>> {
     let fill = match sample.queue_max {
         0 => 0,
-        most => sample.queue.min(most) * 10 / most,
+        most => sample.queue.min(most) * BLOCKS / most,
     };
     let full = usize::try_from(fill).unwrap_or(0);
+    let empty = usize::try_from(BLOCKS - fill).unwrap_or(0);
     let queue =
-        format!("{}{} {} of {}", "█".repeat(full), "░".repeat(10 - full), size(sample.queue), size(sample.queue_max));
-    let style = if fill >= 8 { ALARM } else { Style::new() };
+        format!("{}{} {} of {}", "█".repeat(full), "░".repeat(empty), size(sample.queue), size(sample.queue_max));
+    let style = if fill * 5 >= BLOCKS * 4 { ALARM } else { Style::new() };
     let behind = match sample.records_behind {
         0 => String::new(),
         behind => format!(", {} records to write", grouped(behind)),
     };
     vec![
         Line::from(vec![Span::raw("queue    "), Span::styled(queue, style)]),
-        Line::raw(format!(
-            "log      {} in {} segments, {} hot",
-            size(sample.log),
-            grouped(sample.segments),
-            size(sample.tail)
-        )),
+        Line::raw(format!("log      {}, {} in memory", size(sample.log), size(sample.tail))),
         Line::raw(format!("flushes  {}{behind}", grouped(sample.flushes))),
-        Line::raw(format!("open     {} events since the last cut", grouped(sample.open_events))),
+        Line::raw(format!("open     {} events since a cut", grouped(sample.open_events))),
     ]
 }
 
@@ -164,53 +165,75 @@ fn curve(frame: &mut Frame, area: Rect, screen: &Screen) {
 }
 
 fn source_list(frame: &mut Frame, area: Rect, shown: &Shown) {
+    let columns = [("source", 16), ("lines", 13), ("bytes", 14), ("connections", 12), ("refused", 10)];
     let rows = shown.sample.sources.iter().map(|(name, source)| {
         let rate = shown.rates.as_ref().and_then(|rates| rates.sources.get(name));
         let (lines, bytes) = match rate {
             Some((lines, bytes)) => (format!("{}/s", grouped(*lines)), format!("{}/s", size(*bytes))),
             None => ("-".to_string(), "-".to_string()),
         };
-        let cells = [
-            name.clone(),
-            right(&grouped(source.connections), 11),
-            right(&lines, 13),
-            right(&bytes, 14),
-            right(&grouped(source.refused), 8),
-        ];
-        Row::new(cells).style(if source.refused > 0 { ALARM } else { Style::new() })
+        let cells = vec![name.clone(), lines, bytes, grouped(source.connections), grouped(source.refused)];
+        (cells, if source.refused > 0 { ALARM } else { Style::new() })
     });
-    let header =
-        ["source".to_string(), right("connections", 11), right("lines", 13), right("bytes", 14), right("refused", 8)];
-    let widths = [16, 11, 13, 14, 8].map(Constraint::Length);
-    frame.render_widget(Table::new(rows, widths).header(Row::new(header).style(HEAD)), below_a_blank(area));
+    list(frame, area, &columns, rows.collect(), None);
 }
 
 fn aggregator_list(frame: &mut Frame, area: Rect, screen: &Screen, sample: &Sample) {
+    let columns = [
+        ("aggregator", 22),
+        ("state", 12),
+        ("behind", 14),
+        ("refused", 12),
+        ("age", 10),
+        ("memory", 11),
+        ("version", 12),
+    ];
     let rows = sample.aggregators.iter().map(|(name, aggregator)| {
-        let cells = [
+        let cells = vec![
             name.clone(),
             state_of(aggregator).to_string(),
-            right(&grouped(aggregator.lag), 13),
-            right(&aggregator.age.map_or("-".to_string(), |age| format!("{age:.1} s")), 9),
-            right(&grouped(aggregator.refusals()), 11),
-            right(&aggregator.memory.map_or("-".to_string(), size), 10),
-            format!(" {}", aggregator.version),
+            grouped(aggregator.lag),
+            grouped(aggregator.refusals()),
+            aggregator.age.map_or("-".to_string(), |age| format!("{age:.1} s")),
+            aggregator.memory.map_or("-".to_string(), size),
+            aggregator.version.clone(),
         ];
-        Row::new(cells).style(if is_well(aggregator) { Style::new() } else { ALARM })
+        (cells, if is_well(aggregator) { Style::new() } else { ALARM })
     });
-    let header = [
-        "aggregator".to_string(),
-        "state".to_string(),
-        right("behind", 13),
-        right("age", 9),
-        right("refused", 11),
-        right("memory", 10),
-        " version".to_string(),
-    ];
-    let widths = [24, 11, 13, 9, 11, 10, 12].map(Constraint::Length);
-    let table = Table::new(rows, widths).header(Row::new(header).style(HEAD)).row_highlight_style(CHOSEN);
-    let mut chosen = TableState::default().with_selected(Some(screen.chosen));
-    frame.render_stateful_widget(table, below_a_blank(area), &mut chosen);
+    list(frame, area, &columns, rows.collect(), Some(screen.chosen));
+}
+
+/// A table below a blank line. The first column takes what is left and may be cut off; of the others, at the right of
+/// theirs, as many are shown as fit whole, since half a number is a wrong one.
+fn list(
+    frame: &mut Frame,
+    area: Rect,
+    columns: &[(&str, u16)],
+    rows: Vec<(Vec<String>, Style)>,
+    chosen: Option<usize>,
+) {
+    let mut left = area.width;
+    let fitting = columns.iter().take_while(|(_, width)| {
+        let fits = left >= *width;
+        left = left.saturating_sub(*width);
+        fits
+    });
+    let shown = fitting.count().max(1);
+    let widths = columns[..shown].iter().enumerate().map(|(index, (_, width))| match index {
+        0 => Constraint::Length((*width).min(area.width)),
+        _ => Constraint::Length(*width),
+    });
+    let align = |cells: Vec<String>| {
+        let aligned = cells.into_iter().zip(columns).take(shown).enumerate();
+        Row::new(aligned.map(|(index, (cell, (_, width)))| match index {
+            0 => cell,
+            _ => format!("{cell:>width$}", width = usize::from(*width)),
+        }))
+    };
+    let header = align(columns.iter().map(|(name, _)| (*name).to_string()).collect()).style(HEAD);
+    let rows = rows.into_iter().map(|(cells, style)| align(cells).style(style));
+    let table = Table::new(rows, widths).header(header).column_spacing(0).row_highlight_style(CHOSEN);
+    frame.render_stateful_widget(table, below_a_blank(area), &mut TableState::default().with_selected(chosen));
 }
 
 fn below_a_blank(area: Rect) -> Rect {
@@ -242,10 +265,6 @@ fn detail(screen: &Screen, sample: &Sample) -> Line<'static> {
     }
     said.extend(aggregator.reason.clone());
     Line::styled(said.join(", "), if aggregator.reason.is_some() { ALARM } else { DIM })
-}
-
-fn right(text: &str, width: usize) -> String {
-    format!("{text:>width$}")
 }
 
 /// 1234567 as `1,234,567`.
