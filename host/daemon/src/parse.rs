@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, Mode, Pushed, RejectReason};
 use tally_event::plan::Plan;
-use tally_ingest::{Body, Chunk, Popped, Queue};
+use tally_ingest::{Body, Chunk, Popped, Queue, Refusal};
 
 use crate::context::Token;
 
@@ -116,14 +116,18 @@ fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {
 fn decode_chunk(decoder: &mut Decoder, chunk: Chunk) -> DecodedChunk {
     match &chunk.body {
         Body::Lines(bytes) => {
-            let Pushed { lines, received, accepted, rejects, removed } = decoder.push(chunk.preset, bytes, Mode::Admit);
+            let Pushed { lines, received, accepted, rejects, removed, ids: _ } =
+                decoder.push(chunk.preset, bytes, Mode::Admit);
             assert_eq!(lines, chunk.lines, "framing and decoding agree on what a line is");
             let rejects = rejects.into_iter().map(|r| (r.line, r.reason, r.detail, r.span)).collect();
             DecodedChunk { chunk, received, accepted, rejects, removed }
         }
-        Body::TooLong { prefix, length } => {
-            let detail = format!("the line has {length} bytes");
-            let rejects = vec![(0, RejectReason::LineTooLong, detail, 0..prefix.len())];
+        Body::Refused { refusal, prefix } => {
+            let (reason, detail) = match refusal {
+                Refusal::TooLong { length } => (RejectReason::LineTooLong, format!("the line has {length} bytes")),
+                Refusal::Encoding { detail } => (RejectReason::InvalidEncoding, detail.clone()),
+            };
+            let rejects = vec![(0, reason, detail, 0..prefix.len())];
             DecodedChunk { chunk, received: 1, accepted: 0, rejects, removed: Vec::new() }
         }
     }
@@ -134,7 +138,7 @@ impl DecodedChunk {
     pub fn bytes(&self) -> &[u8] {
         match &self.chunk.body {
             Body::Lines(bytes) => bytes,
-            Body::TooLong { prefix, .. } => prefix,
+            Body::Refused { prefix, .. } => prefix,
         }
     }
 
@@ -142,7 +146,7 @@ impl DecodedChunk {
     pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
         let bytes: &[u8] = match &self.chunk.body {
             Body::Lines(bytes) => bytes,
-            Body::TooLong { .. } => &[],
+            Body::Refused { .. } => &[],
         };
         let ends = self.removed.iter().map(|r| r.start).chain([bytes.len()]);
         let starts = [0].into_iter().chain(self.removed.iter().map(|r| r.end));

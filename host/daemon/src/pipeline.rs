@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tally_aggregate::Note;
-use tally_ingest::{Counters, Producers, Queue, UnixConfig, UnixSource};
+use tally_ingest::{Counters, Producers, Queue, SocketLimits, SocketSource};
+use tally_net::Listener;
 use tally_plugin::{Engine, Limits};
 use tally_sink::RejectedFiles;
 use tally_state::Store;
@@ -142,15 +143,15 @@ async fn live(config: Config) -> anyhow::Result<()> {
         // An error means that the sender is gone: stop as well.
         let _ = no_more_questions.wait_for(|stop| *stop).await;
     }));
-    let unix = UnixConfig {
-        mode: config.unix.mode,
-        preset: config.unix.preset,
-        max_connections: config.limits.connections,
+    let limits = SocketLimits {
+        connections: config.limits.connections,
         line_bytes: config.limits.line_bytes,
-        grace: config.shutdown.grace,
-        ..UnixConfig::new(&config.unix.path)
+        ..SocketLimits::default()
     };
-    let source = UnixSource::bind(unix).await?;
+    let (_limits, watched) = watch::channel(limits);
+    let listener = Listener::unix(&config.unix.path, config.unix.mode).await?;
+    let mut source = SocketSource::new("unix", listener, watched);
+    (source.preset, source.grace) = (config.unix.preset, config.shutdown.grace);
     let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
     println!(

@@ -9,6 +9,7 @@
 //!   digits beyond the scale must be zeros. Floats are the nearest finite `f64`.
 //! - Times are RFC 3339 as [`crate::time`] says.
 
+pub use crate::event_id::EventId;
 pub use crate::reject::{Reject, RejectReason, UnknownReason};
 
 use crate::assemble::Assembly;
@@ -43,6 +44,8 @@ pub struct Pushed {
     /// Byte ranges of the pushed bytes that must not be logged: rejected and blank lines with their newlines;
     /// ascending, adjacent ones joined.
     pub removed: Vec<Range<usize>>,
+    /// Ids of the accepted events that have one, in order.
+    pub ids: Vec<EventId>,
 }
 
 /// Decodes lines into batches. One per parser thread; scratch memory is reused.
@@ -209,7 +212,7 @@ impl Push<'_> {
 
     #[cold]
     fn reject(&mut self, start: usize, end: usize, reason: RejectReason, detail: String) -> usize {
-        self.pushed.rejects.push(Reject { line: self.pushed.lines, reason, detail, span: start..end });
+        self.pushed.rejects.push(Reject { line: self.pushed.lines, reason, field: None, detail, span: start..end });
         self.pushed.lines += 1;
         self.pushed.received += 1;
         self.remove(start, end)

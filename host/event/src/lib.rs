@@ -7,6 +7,7 @@ mod build;
 pub mod columns;
 pub mod decode;
 mod dictionary;
+mod event_id;
 mod json;
 pub mod manifest;
 mod number;

@@ -20,11 +20,13 @@ pub struct Limits {
     pub depth: u32,
     /// Longest event type in bytes, after unescaping.
     pub type_bytes: usize,
+    /// Longest part of an event id in bytes, after unescaping.
+    pub event_id_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { line_bytes: 1 << 20, depth: 64, type_bytes: 256 }
+        Self { line_bytes: 1 << 20, depth: 64, type_bytes: 256, event_id_bytes: 256 }
     }
 }
 

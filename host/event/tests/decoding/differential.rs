@@ -11,7 +11,7 @@ use tally_event::plan::{Limits, Plan};
 
 /// Limits that the lines of the generator reach.
 fn limits(depth: u32) -> Limits {
-    Limits { line_bytes: 2000, depth, type_bytes: 16 }
+    Limits { line_bytes: 2000, depth, type_bytes: 16, event_id_bytes: 256 }
 }
 
 const FIRST: u64 = 1000;
