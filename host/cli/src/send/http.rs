@@ -117,7 +117,7 @@ pub(super) async fn post(
 fn where_it_stopped(error: anyhow::Error, plan: &Plan, first: u64, summary: &Summary) -> anyhow::Error {
     match first == plan.from_line {
         true => error,
-        false => error.context(format!("lines before {first} are {}, from there on it is not known", summary.level())),
+        false => error.context(format!("stopped at line {first}, those before are {}", summary.level())),
     }
 }
 

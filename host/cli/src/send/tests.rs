@@ -10,6 +10,8 @@ use expect_test::expect;
 
 use super::*;
 
+mod doors;
+
 /// What one connection is cut after: so many bytes read, and then with or without acknowledging what was decided.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -55,23 +57,26 @@ impl StandIn {
 
     /// Sends `text` with the flags; the summary and what went wrong.
     fn send(&self, text: &str, flags: &str) -> (Summary, Option<String>) {
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: Args,
-        }
-        let file = self.file(text);
-        let to = format!("unix:{}", self.socket.display());
-        let words = ["send", file.as_str(), "--to", to.as_str()];
-        let args = Line::parse_from(words.into_iter().chain(flags.split_whitespace())).args;
-        let (summary, outcome) = send(args).unwrap();
-        assert_eq!(summary.complete, outcome.is_ok());
-        (summary, outcome.err().map(|error| format!("{error:#}")))
+        send_to(&format!("unix:{}", self.socket.display()), &self.file(text), flags)
     }
 
     fn decided(&self) -> Vec<String> {
         self.decided.lock().unwrap().clone()
     }
+}
+
+/// Sends a file with the flags; the summary and what went wrong.
+fn send_to(to: &str, file: &str, flags: &str) -> (Summary, Option<String>) {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+    let words = ["send", file, "--to", to];
+    let args = Line::parse_from(words.into_iter().chain(flags.split_whitespace())).args;
+    let (summary, outcome) = send(args).unwrap();
+    assert_eq!(summary.complete, outcome.is_ok());
+    (summary, outcome.err().map(|error| format!("{error:#}")))
 }
 
 fn serve(stream: UnixStream, decided: &Mutex<Vec<String>>, cut: Option<Cut>) {
