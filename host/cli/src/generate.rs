@@ -23,7 +23,7 @@ use workload::{Mix, Workload};
 /// Output is handed over in pieces of about this size.
 const PIECE: usize = 256 * 1024;
 
-/// Print a reproducible stream of events, one JSON object a line.
+/// Prints a reproducible stream of events, one JSON object a line.
 ///
 /// Lines are 1 ms apart, starting at 2026-01-27T10:00:00Z. Users follow Zipf's law with exponent 1.0 over a million,
 /// posts with 1.1 over ten thousand. Shares are parts of all lines; each line is of one kind.

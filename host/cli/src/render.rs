@@ -144,11 +144,11 @@ struct Found {
 }
 
 impl Found {
-    /// Flattens nested objects into dotted names. Several objects under names of their own are a table.
+    /// Flattens nested objects into dotted names. Objects of one kind under names of their own are a table.
     fn collect(&mut self, name: &str, value: &Value) {
         match value {
-            Value::Object(map) if !name.is_empty() && !map.is_empty() && map.values().all(Value::is_object) => {
-                self.tables.push((name.to_string(), map.iter().map(|(name, value)| named(name, value)).collect()));
+            Value::Object(map) if !name.is_empty() && are_alike(map) => {
+                self.tables.push((name.to_string(), side_by_side(map)));
             }
             Value::Object(map) => {
                 for (key, value) in map {
@@ -164,11 +164,38 @@ impl Found {
     }
 }
 
-/// A row that begins with its name; what is nested in it gets dotted names.
-fn named(name: &str, value: &Value) -> Value {
-    let mut row = Map::from_iter([("name".to_string(), Value::from(name))]);
-    flatten("", value, &mut row);
-    Value::Object(row)
+/// Objects with the same keys and no tables in them.
+fn are_alike(map: &Map<String, Value>) -> bool {
+    let mut inner = map.values().map(Value::as_object);
+    let Some(Some(first)) = inner.next() else { return false };
+    let flat = |object: &Map<String, Value>| {
+        !object.values().any(|value| value.as_array().is_some_and(|a| a.iter().any(Value::is_object)))
+    };
+    flat(first) && inner.all(|other| other.is_some_and(|other| flat(other) && other.keys().eq(first.keys())))
+}
+
+/// A column for each object, a row for each of their keys; what is nested in them gets dotted names.
+fn side_by_side(map: &Map<String, Value>) -> Vec<Value> {
+    let columns: Vec<(&String, Map<String, Value>)> = map
+        .iter()
+        .map(|(name, value)| {
+            let mut column = Map::new();
+            flatten("", value, &mut column);
+            (name, column)
+        })
+        .collect();
+    let mut keys: Vec<&String> = Vec::new();
+    for key in columns.iter().flat_map(|(_, column)| column.keys()) {
+        if let Err(place) = keys.binary_search(&key) {
+            keys.insert(place, key);
+        }
+    }
+    let row = |key: &String| {
+        let cells =
+            columns.iter().map(|(name, column)| ((*name).clone(), column.get(key).cloned().unwrap_or_default()));
+        Value::Object(std::iter::once((String::new(), Value::from(key.as_str()))).chain(cells).collect())
+    };
+    keys.into_iter().map(row).collect()
 }
 
 fn flatten(name: &str, value: &Value, row: &mut Map<String, Value>) {
@@ -249,7 +276,7 @@ fn columns<'r>(rows: &[&'r Map<String, Value>]) -> Vec<&'r str> {
         }
     }
     let is_text = |name: &str| rows.iter().any(|row| row.get(name).is_some_and(Value::is_string));
-    columns.sort_by_key(|name| (*name != "name", !is_text(name)));
+    columns.sort_by_key(|name| (!matches!(*name, "" | "name"), !is_text(name)));
     columns
 }
 
@@ -354,16 +381,20 @@ mod tests {
     }
 
     #[test]
-    fn objects_under_names_of_their_own_are_a_table() {
-        let value =
-            json!({"sequence": 1, "aggregators": {"b": {"lag": 0, "ledger": {"applied": 1}}, "a": {"lag": 10}}});
+    fn objects_of_one_kind_stand_side_by_side() {
+        let value = json!({"sequence": 1, "aggregators": {
+            "b": {"lag": 0, "ledger": {"applied": 1, "refused": {"r": 2}}}, "a": {"lag": 10, "ledger": {"applied": 2}}},
+            "totals": {"a": {"n": 1}, "b": {"m": 2}}});
         expect![[r#"
-            sequence  1
+            sequence    1
+            totals.a.n  1
+            totals.b.m  2
 
             aggregators
-            name  lag  ledger.applied
-            a      10
-            b       0               1
+                               a  b
+            lag               10  0
+            ledger.applied     2  1
+            ledger.refused.r   -  2
         "#]]
         .assert_eq(&answer(&value, Output::Table, Paint::PLAIN));
     }
