@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use clap::builder::Resettable;
 
 use crate::outcome::{Usage, print};
 
@@ -96,12 +97,30 @@ fn pages(mut command: clap::Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     while let Some(command) = rest.pop() {
         rest.extend(command.get_subcommands().cloned());
         let name = command.get_display_name().unwrap_or("tally").to_string();
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let mut page = Vec::new();
+        let command = command.after_help(Resettable::Reset);
         clap_mangen::Man::new(command).title(name.to_uppercase()).render(&mut page)?;
+        page.extend(example_section(&examples).into_bytes());
         pages.push((name, page));
     }
     pages.sort();
     Ok(pages)
+}
+
+/// Examples keep their lines.
+fn example_section(text: &str) -> String {
+    let lines: String = text.trim_end().lines().map(|line| format!("{}\n", verbatim(line))).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!(".SH EXAMPLES\n.nf\n{lines}.fi\n"),
+    }
+}
+
+/// Nothing in it is a command of troff, and a hyphen can be copied as one.
+fn verbatim(line: &str) -> String {
+    let escaped = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped }
 }
 
 #[cfg(test)]
@@ -120,6 +139,20 @@ mod tests {
             }
             assert!(script.contains("retry-for"), "{shell:?}");
         }
+    }
+
+    #[test]
+    fn examples_keep_their_lines_in_a_page() {
+        expect![[r#"
+            .SH EXAMPLES
+            .nf
+            Example:
+              a \e \(aqb\(aq \-\-c
+            \&.d
+            .fi
+        "#]]
+        .assert_eq(&example_section("Example:\n  a \\ 'b' --c\n.d\n"));
+        assert_eq!(example_section(""), "");
     }
 
     #[test]
