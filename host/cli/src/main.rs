@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 asked wrongly (flags or configuration).
 
 mod client;
+mod config;
 mod generate;
 mod logs;
 mod outcome;
@@ -11,6 +12,7 @@ mod query;
 mod render;
 mod run;
 mod send;
+mod settings;
 mod status;
 mod verify;
 
@@ -41,6 +43,8 @@ enum Command {
     Status(status::Args),
     #[command(subcommand)]
     Plugin(plugin::Command),
+    #[command(subcommand)]
+    Config(config::Command),
     Verify(verify::Args),
 }
 
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Query(args) => query::run(args),
         Command::Status(args) => status::run(args),
         Command::Plugin(command) => plugin::run(command),
+        Command::Config(command) => config::run(command),
         Command::Verify(args) => verify::run(args),
     };
     outcome::exit_code(outcome)
