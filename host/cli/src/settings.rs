@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use tally_daemon::config::keys::Default;
 use tally_daemon::config::{Flag, KEYS, Key, Kind, Sources};
 
 /// The file and the flags.
@@ -44,7 +45,11 @@ fn argument((key, name): (&'static Key, &'static str)) -> Arg {
         Kind::Word if name == "log-level" => "LEVEL",
         _ => "VALUE",
     };
-    let help = format!("{} [default: {}] [env: {}]", key.help, key.default, key.variable());
+    let default = match key.default {
+        Default::Unset(_) => String::new(),
+        default => format!(" [default: {default}]"),
+    };
+    let help = format!("{}{default} [env: {}]", key.help, key.variable());
     let argument = Arg::new(name).long(name).value_name(value).help(help);
     match name {
         "query-socket" => argument.visible_alias("query"),

@@ -172,11 +172,8 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the configuration again and looking at the plugins directory");
-                if let Some((new, changes)) = reload.read(&in_force) {
-                    if changes.has_live("logs.level") {
-                        reload.set_log_level(&new.logs.level);
-                    }
-                    in_force = new;
+                if reload.read(&mut in_force).is_some_and(|changes| changes.has_live("logs.level")) {
+                    reload.set_log_level(&in_force.logs.level);
                 }
                 to_controller.send(Request::Reconcile(None)).context("the controller is gone")?;
             }

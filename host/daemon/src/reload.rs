@@ -15,9 +15,9 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// The configuration as it is now, and what differs from the one in force. None, with the reasons logged, if it is
-    /// wrong: then the one in force stays.
-    pub fn read(&self, in_force: &Config) -> Option<(Config, Changes)> {
+    /// Reads the configuration as it is now and takes on into `in_force` what a running daemon can; gives what differed. None,
+    /// with the reasons logged, if it is wrong: then the one in force stays.
+    pub fn read(&self, in_force: &mut Config) -> Option<Changes> {
         let Loaded { config, warnings } = match self.sources.load() {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -29,14 +29,14 @@ impl Reload {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let changes = Config::changes(in_force, &config);
+        let changes = in_force.take_live(config);
         for change in &changes.live {
             tracing::info!(key = change.key, old = change.old, new = change.new, "changed");
         }
         for change in &changes.restart {
             tracing::warn!(key = change.key, old = change.old, new = change.new, "needs a restart");
         }
-        Some((config, changes))
+        Some(changes)
     }
 
     /// Logs from this level on, or says why not.

@@ -1,9 +1,12 @@
 //! What differs between two configurations, and what of it a running daemon can take on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{Config, KEYS};
+use tally_event::schema::Preset;
+
+use super::check::{flush, least_for_a_line, length, limits, logs};
+use super::{Aggregator, Config, KEYS, Key};
 
 /// What differs, by what it takes to apply it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,38 +57,70 @@ impl Config {
             };
             let (was, is) = (text(old), text(new));
             if was != is {
-                let list = if key.reloadable { &mut changes.live } else { &mut changes.restart };
+                let list = if is_live(key, old, new) { &mut changes.live } else { &mut changes.restart };
                 list.push(Change { key: key.name.to_string(), old: was, new: is });
             }
         }
-        changes.live.extend(named(
-            "preset",
-            &old.presets.iter().map(|p| (p.name.as_str(), p)).collect::<Vec<_>>(),
-            &new.presets.iter().map(|p| (p.name.as_str(), p)).collect::<Vec<_>>(),
-        ));
-        changes.live.extend(named(
-            "aggregator",
-            &old.aggregators.iter().map(|a| (a.name.as_str(), a)).collect::<Vec<_>>(),
-            &new.aggregators.iter().map(|a| (a.name.as_str(), a)).collect::<Vec<_>>(),
-        ));
+        changes.live.extend(named(&old.own_presets(), &new.own_presets()));
+        changes.live.extend(named(&old.named_aggregators(), &new.named_aggregators()));
         changes
+    }
+
+    /// Takes on what a reload can apply of `new`; everything else stays. A preset keeps its index, also one that is gone:
+    /// sources and lines under way go on naming it.
+    pub fn take_live(&mut self, new: Config) -> Changes {
+        let changes = Config::changes(self, &new);
+        for change in &changes.live {
+            self.settings.copy(&change.key, &new.settings);
+        }
+        self.flush = flush(&self.settings);
+        self.limits = limits(&self.settings);
+        self.logs = logs(&self.settings);
+        self.query.max_staleness = self.settings.time("query.max_staleness");
+        self.query.max_rows = length(self.settings.number("query.max_rows"));
+        for preset in new.presets {
+            match self.preset(&preset.name) {
+                Some(index) => self.presets[index] = preset,
+                None => self.presets.push(preset),
+            }
+        }
+        self.aggregators = new.aggregators;
+        self.defined = new.defined;
+        changes
+    }
+
+    /// The presets of the file; those that come with Tally never change.
+    fn own_presets(&self) -> BTreeMap<String, &Preset> {
+        let keyed = self.presets.iter().map(|preset| (format!("preset.{}", preset.name), preset));
+        keyed.filter(|(key, _)| self.defined.contains_key(key)).collect()
+    }
+
+    fn named_aggregators(&self) -> BTreeMap<String, &Aggregator> {
+        self.aggregators.iter().map(|aggregator| (format!("aggregator.{}", aggregator.name), aggregator)).collect()
     }
 }
 
+/// A longer line needs a queue and segments that hold it, which are as they were at the start.
+fn is_live(key: &Key, old: &Config, new: &Config) -> bool {
+    let fits = || {
+        let line = new.settings.number("limits.line_bytes");
+        least_for_a_line(line).into_iter().all(|(key, least)| old.settings.number(key) >= least)
+    };
+    key.reloadable && (key.name != "limits.line_bytes" || fits())
+}
+
 /// What came, went or is different by its name.
-fn named<T: PartialEq>(what: &str, old: &[(&str, &T)], new: &[(&str, &T)]) -> Vec<Change> {
-    let find = |list: &[(&str, &T)], name: &str| list.iter().position(|(n, _)| *n == name);
-    let names: BTreeSet<&str> = old.iter().chain(new).map(|(name, _)| *name).collect();
-    let word = |change: &str| change.to_string();
-    (names.into_iter())
-        .filter_map(|name| {
-            let (was, is) = match (find(old, name), find(new, name)) {
-                (Some(was), Some(is)) if old[was].1 == new[is].1 => return None,
-                (Some(_), Some(_)) => ("defined", "defined otherwise"),
-                (Some(_), None) => ("defined", "gone"),
-                (None, _) => ("unknown", "defined"),
-            };
-            Some(Change { key: format!("{what}.{name}"), old: word(was), new: word(is) })
-        })
-        .collect()
+fn named<T: PartialEq>(old: &BTreeMap<String, &T>, new: &BTreeMap<String, &T>) -> Vec<Change> {
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let difference = |key: &String| match (old.get(key), new.get(key)) {
+        (Some(was), Some(is)) if was == is => None,
+        (Some(_), Some(_)) => Some(("defined", "defined otherwise")),
+        (Some(_), None) => Some(("defined", "gone")),
+        (None, _) => Some(("not there", "defined")),
+    };
+    let change = |key: &String| {
+        let (old, new) = difference(key)?;
+        Some(Change { key: key.clone(), old: old.to_string(), new: new.to_string() })
+    };
+    keys.into_iter().filter_map(change).collect()
 }

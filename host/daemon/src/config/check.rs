@@ -51,9 +51,9 @@ pub(super) fn check(
     check.doors_are_different();
     check.unused(&defined);
     if !findings.problems.is_empty() {
-        findings.problems.sort();
-        findings.problems.dedup();
-        return Err(ConfigError::Invalid(findings.problems));
+        let Findings { mut problems, warnings } = findings;
+        problems.sort();
+        return Err(ConfigError::Invalid { problems, warnings });
     }
     let config = Config {
         data_dir,
@@ -66,7 +66,7 @@ pub(super) fn check(
         admin,
         queue: Queue { max_bytes: length(settings.number("queue.max_bytes")) },
         log: log(&settings),
-        flush: Flush { events: settings.number("flush.events"), interval: settings.time("flush.interval") },
+        flush: flush(&settings),
         dedupe: Dedupe { window: settings.time("dedupe.window"), ids: length(settings.number("dedupe.ids")) },
         analytics: Analytics {
             max_bytes: settings.number("analytics.max_bytes"),
@@ -82,7 +82,7 @@ pub(super) fn check(
         },
         shutdown: Shutdown { grace: settings.time("shutdown.grace") },
         workers: workers(&settings),
-        logs: Logs { level: settings.word("logs.level").to_string(), format: log_format(&settings) },
+        logs: logs(&settings),
         aggregators,
         presets,
         settings,
@@ -91,8 +91,14 @@ pub(super) fn check(
     Ok(Loaded { config, warnings: findings.warnings })
 }
 
+/// What must be so large at least that lines of this length get through.
+pub(super) fn least_for_a_line(line_bytes: u64) -> [(&'static str, u64); 2] {
+    // A frame is at least one chunk: what is read at once, or one longest line.
+    [("queue.max_bytes", READ_BYTES + line_bytes), ("log.segment_bytes", 2 * (READ_BYTES + line_bytes))]
+}
+
 /// What is used as a length in memory; the key table's bounds are below what a machine of 64 bits can address.
-fn length(number: u64) -> usize {
+pub(super) fn length(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
@@ -110,7 +116,11 @@ fn log(settings: &Settings) -> Log {
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
+pub(super) fn flush(settings: &Settings) -> Flush {
+    Flush { events: settings.number("flush.events"), interval: settings.time("flush.interval") }
+}
+
+pub(super) fn limits(settings: &Settings) -> Limits {
     Limits {
         line_bytes: length(settings.number("limits.line_bytes")),
         depth: settings.number("limits.depth") as u32,
@@ -125,11 +135,12 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-fn log_format(settings: &Settings) -> LogFormat {
-    match settings.word("logs.format") {
+pub(super) fn logs(settings: &Settings) -> Logs {
+    let format = match settings.word("logs.format") {
         "json" => LogFormat::Json,
         _ => LogFormat::Text,
-    }
+    };
+    Logs { level: settings.word("logs.level").to_string(), format }
 }
 
 fn workers(settings: &Settings) -> Workers {
@@ -155,7 +166,7 @@ impl Check<'_> {
             let key = super::key(name);
             let (flag, variable) = (key.and_then(|key| key.flag).unwrap_or(name), key.map(super::Key::variable));
             let variable = variable.unwrap_or_default();
-            self.problem(name, format!("is missing; give {flag} DIR, {variable}, or {name} in the configuration file"));
+            self.problem(name, format!("missing; give {flag} DIR, {variable}, or {name} in the configuration file"));
         }
         path.unwrap_or_default()
     }
@@ -179,18 +190,20 @@ impl Check<'_> {
     /// What must hold at least a longest line, or one read.
     fn sizes(&mut self) {
         let line = self.settings.number("limits.line_bytes");
-        // A frame is at least one chunk: what is read at once, or one longest line.
-        for (key, least) in [("queue.max_bytes", READ_BYTES + line), ("log.segment_bytes", 2 * (READ_BYTES + line))] {
+        for (key, least) in least_for_a_line(line) {
             let bytes = self.settings.number(key);
             if bytes >= least {
                 continue;
             }
             let (bytes, line, least) = (Value::Size(bytes), Value::Size(line), Value::Size(least));
-            self.problem(key, format!("is {bytes}; with limits.line_bytes = {line} it must be at least {least}"));
+            self.problem(
+                key,
+                format!("{bytes} is too little; with limits.line_bytes = {line} it must be at least {least}"),
+            );
         }
         let segment = self.settings.number("log.segment_bytes");
         if !segment.is_multiple_of(8) {
-            self.problem("log.segment_bytes", format!("is {segment}; it must be a multiple of 8"));
+            self.problem("log.segment_bytes", format!("{segment} is no multiple of 8"));
         }
     }
 
@@ -272,7 +285,7 @@ impl Check<'_> {
         let listen = self.settings.address(&name("listen"));
         match listen.filter(|listen| !listen.ip().is_loopback()) {
             Some(listen) if !missing.is_empty() => {
-                let (loopback, missing) = (loopback(listen), missing.join(" and "));
+                let (loopback, missing) = (loopback(listen), enumerated(&missing));
                 let text = format!(
                     "{listen} can be reached from other machines, which takes TLS and a token: set {missing}, or listen on {loopback}"
                 );
@@ -341,6 +354,14 @@ impl Check<'_> {
                 self.findings.warnings.push(format!("{origin}: preset.{name} is not used; name it in {keys}"));
             }
         }
+    }
+}
+
+/// `a, b and c`.
+fn enumerated(names: &[String]) -> String {
+    match names {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -41,6 +41,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Problem { origin, key, text } = self;
         match origin {
+            Origin::Default if key.is_empty() => f.write_str(text),
             Origin::Default => write!(f, "{key}: {text}"),
             Origin::File(..) if key.is_empty() => write!(f, "{origin}: {text}"),
             Origin::File(..) => write!(f, "{origin}: {key}: {text}"),
@@ -62,17 +63,23 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Everything that is wrong with what was read; at least one thing.
-    #[error("{}", listed(.0))]
-    Invalid(Vec<Problem>),
+    #[error("{}", listed(problems, warnings))]
+    Invalid {
+        /// Why it is not taken, file first.
+        problems: Vec<Problem>,
+        /// What is odd besides; it may be the reason.
+        warnings: Vec<String>,
+    },
 }
 
 /// A single problem by itself, several under a line that says how many.
-fn listed(problems: &[Problem]) -> String {
-    match problems {
+fn listed(problems: &[Problem], warnings: &[String]) -> String {
+    let lines: String = match problems {
         [problem] => problem.to_string(),
         _ => {
             let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
             format!("{} mistakes in the configuration:{lines}", problems.len())
         }
-    }
+    };
+    lines + &warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect::<String>()
 }

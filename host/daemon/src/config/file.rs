@@ -85,7 +85,8 @@ impl<'f> File<'f> {
                 findings.problem(self.at(name.span().start), section, text);
             }
             value if is_section => {
-                let text = format!("is a section, not {}; write [{section}] on a line of its own", described(value));
+                let text =
+                    format!("found {}; write [{section}] on a line of its own, and its keys below", described(value));
                 findings.problem(self.at(name.span().start), section, text);
             }
             _ => self.setting(section, name, &value, settings, findings),
@@ -121,7 +122,7 @@ impl<'f> File<'f> {
     fn presets(&self, value: Spanned<DeValue<'f>>, lists: &mut Lists<'f>, findings: &mut Findings) {
         let origin = self.at(value.span().start);
         let DeValue::Table(presets) = value.into_inner() else {
-            return findings.problem(origin, "preset", "is a section; write [preset.NAME] on a line of its own");
+            return findings.problem(origin, "preset", "write [preset.NAME] on a line of its own, and its keys below");
         };
         for (name, value) in presets {
             let origin = self.at(name.span().start);
@@ -129,7 +130,10 @@ impl<'f> File<'f> {
                 DeValue::Table(table) => lists.presets.push((name.get_ref().to_string(), Entry { origin, table })),
                 other => {
                     let name = name.get_ref();
-                    let text = format!("is {}; write [preset.{name}] on a line of its own", described(&other));
+                    let text = format!(
+                        "found {}; write [preset.{name}] on a line of its own, and its keys below",
+                        described(&other)
+                    );
                     findings.problem(origin, format!("preset.{name}"), text);
                 }
             }
@@ -139,14 +143,19 @@ impl<'f> File<'f> {
     fn aggregators(&self, value: Spanned<DeValue<'f>>, lists: &mut Lists<'f>, findings: &mut Findings) {
         let origin = self.at(value.span().start);
         let DeValue::Array(array) = value.into_inner() else {
-            return findings.problem(origin, "aggregator", "is a list; write [[aggregator]], with two brackets");
+            return findings.problem(
+                origin,
+                "aggregator",
+                "write [[aggregator]], with two brackets, on a line of its own",
+            );
         };
         for entry in DeArray::into_iter(array) {
             let origin = self.at(entry.span().start);
             match entry.into_inner() {
                 DeValue::Table(table) => lists.aggregators.push(Entry { origin, table }),
                 other => {
-                    let text = format!("has an item that is {}; write [[aggregator]]", described(&other));
+                    let text =
+                        format!("found {} in the list; write [[aggregator]] on a line of its own", described(&other));
                     findings.problem(origin, "aggregator", text);
                 }
             }

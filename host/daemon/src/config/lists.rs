@@ -47,7 +47,7 @@ impl<'f> Reader<'_, 'f> {
         match self.take(key)? {
             (origin, DeValue::String(text)) => Some((origin, text.into_owned())),
             (origin, other) => {
-                self.problem(origin, key, format!("is {}; write text in quotes", described(&other)));
+                self.problem(origin, key, format!("found {}; write text in quotes", described(&other)));
                 None
             }
         }
@@ -81,13 +81,17 @@ impl<'f> Reader<'_, 'f> {
                 match array.iter().map(text).collect::<Option<Vec<String>>>() {
                     Some(items) => items,
                     None => {
-                        self.problem(origin, key, "has an item that is not text; write a list of JSON pointers");
+                        self.problem(
+                            origin,
+                            key,
+                            "found something other than text in the list; write JSON pointers in quotes",
+                        );
                         return None;
                     }
                 }
             }
             other => {
-                let text = format!("is {}; write a JSON pointer in quotes, or a list of them", described(&other));
+                let text = format!("found {}; write a JSON pointer in quotes, or a list of them", described(&other));
                 self.problem(origin, key, text);
                 return None;
             }
@@ -126,7 +130,7 @@ pub(super) fn presets(
         let key = format!("preset.{name}");
         let origin = entry.origin.clone();
         if shipped.contains(&name) {
-            let text = "comes with Tally and cannot be changed; define a preset with a name of its own";
+            let text = "this preset comes with Tally and cannot be changed; define one with a name of its own";
             findings.problem(origin, key, text);
             continue;
         }
@@ -147,11 +151,15 @@ fn preset(name: String, mut reader: Reader) -> Preset {
     let has_type_path = reader.entry.table.contains_key("type_path");
     if let Some((origin, text)) = reader.text("type") {
         if has_type_path {
-            let text = "gives every event one type, so `type_path` means nothing; remove one of them";
+            let text = "every event gets this type, so type_path means nothing; remove one of them";
             reader.problem(origin.clone(), "type", text);
         }
         if !(1..=TYPE_BYTES).contains(&text.len()) {
-            reader.problem(origin, "type", format!("must have 1 to {TYPE_BYTES} bytes"));
+            reader.problem(
+                origin,
+                "type",
+                format!("the type has {} bytes; it must have 1 to {TYPE_BYTES}", text.len()),
+            );
         }
         preset.constant_type = Some(text);
     }
@@ -178,7 +186,7 @@ fn rename(reader: &mut Reader) -> Option<Vec<(String, String)>> {
     const KEY: &str = "rename";
     let (origin, value) = reader.take(KEY)?;
     let DeValue::Table(table) = value else {
-        let text = format!("is {}; write {{ \"/wanted\" = \"/where/it/is\" }}", described(&value));
+        let text = format!("found {}; write {{ \"/wanted\" = \"/where/it/is\" }}", described(&value));
         reader.problem(origin, KEY, text);
         return None;
     };
@@ -234,12 +242,12 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
             reader.problem(
                 origin,
                 &format!("settings{path}"),
-                "is not a finite number below 2^63; JSON has no such value",
+                "not a finite number below 2^63; JSON has no such value",
             );
             String::new()
         }),
         Some((origin, other)) => {
-            reader.problem(origin, "settings", format!("is {}; write {{ key = value }}", described(&other)));
+            reader.problem(origin, "settings", format!("found {}; write {{ key = value }}", described(&other)));
             String::new()
         }
     };
@@ -247,7 +255,7 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
         let Some((origin, text)) = value else { continue };
         match text.strip_suffix(".wasm") {
             Some(stem) if key == "plugin" => {
-                let text = format!("is a file name; write it without .wasm: \"{stem}\"");
+                let text = format!("\"{text}\" is a file name; write it without .wasm: \"{stem}\"");
                 reader.problem(origin.clone(), key, text);
             }
             _ => {
@@ -262,7 +270,7 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
         plugin.is_none() && !reader.findings.problems.iter().any(|p| p.key == format!("{}.plugin", reader.name));
     if no_plugin {
         let origin = reader.entry.origin.clone();
-        reader.problem(origin, "plugin", "is missing; write the plugin's file name without .wasm");
+        reader.problem(origin, "plugin", "missing; write the plugin's file name without .wasm");
     }
     reader.end(&known);
     let plugin = plugin?.1;

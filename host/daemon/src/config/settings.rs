@@ -83,7 +83,9 @@ impl Settings {
             let (Some(value), Some(key)) = (get(alias.variable), key(alias.key)) else { continue };
             let variable = key.variable();
             if get(&variable).is_some() {
-                findings.warnings.push(format!("{} is passed over: {variable} sets {} too", alias.variable, key.name));
+                findings
+                    .warnings
+                    .push(format!("{} is passed over: {variable} sets {} too, and wins", alias.variable, key.name));
                 continue;
             }
             let number = value.trim();
@@ -121,6 +123,14 @@ impl Settings {
     pub(super) fn derive(&mut self, name: &str, value: Value) {
         if let Some(key) = key(name) {
             self.values.entry(key.name).or_insert((value, Origin::Default));
+        }
+    }
+
+    /// Takes a key's value and origin from other settings.
+    pub(super) fn copy(&mut self, name: &str, other: &Settings) {
+        match (key(name), other.values.get(name)) {
+            (Some(key), Some(value)) => drop(self.values.insert(key.name, value.clone())),
+            _ => drop(self.values.remove(name)),
         }
     }
 

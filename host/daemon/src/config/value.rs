@@ -94,12 +94,12 @@ impl Kind {
     pub(super) fn read_text(&self, text: &str) -> Result<Value, String> {
         let text = text.trim();
         match self {
-            Kind::Path if text.is_empty() => Err("is empty; it must be a path".to_string()),
+            Kind::Path if text.is_empty() => Err("the path is empty".to_string()),
             Kind::Path => Ok(Value::Path(PathBuf::from(text))),
             Kind::Address => text.parse().map(Value::Address).map_err(|_| {
                 format!("\"{text}\" is no address; write an IP address and a port, e.g. 127.0.0.1:7070 or [::1]:7070")
             }),
-            Kind::Word if text.is_empty() => Err("is empty; give a value or leave the key out".to_string()),
+            Kind::Word if text.is_empty() => Err("the value is empty; leave the key out instead".to_string()),
             Kind::Word => Ok(Value::Word(text.to_string())),
             Kind::OneOf(words) if words.contains(&text) => Ok(Value::Word(text.to_string())),
             Kind::OneOf(words) => Err(format!("\"{text}\" is none of {}", words.join(", "))),
@@ -128,9 +128,9 @@ impl Kind {
             }
             (Kind::Words, DeValue::Array(array)) => words(array).map(Value::Words),
             (Kind::Ids, DeValue::Array(array)) => ids(array).map(Value::Ids),
-            (Kind::Words | Kind::Ids, _) => Err(format!("is no list; write {}", self.example())),
+            (Kind::Words | Kind::Ids, value) => Err(format!("found {}; write {}", described(value), self.example())),
             (_, DeValue::String(text)) => self.read_text(text),
-            (_, other) => Err(format!("is {}; write {}", described(other), self.example())),
+            (_, other) => Err(format!("found {}; write {}", described(other), self.example())),
         }
     }
 
@@ -149,8 +149,8 @@ impl Kind {
         };
         match (inside, least) {
             (true, _) => Ok(value),
-            (false, true) => Err(format!("is {value}; it must be at least {}", bounds.0)),
-            (false, false) => Err(format!("is {value}; it must be between {} and {}", bounds.0, bounds.1)),
+            (false, true) => Err(format!("{value} is too little; it must be at least {}", bounds.0)),
+            (false, false) => Err(format!("{value} is not between {} and {}", bounds.0, bounds.1)),
         }
     }
 
@@ -180,14 +180,13 @@ fn read_id(text: &str) -> Result<u32, String> {
 }
 
 fn unsigned(number: &toml::de::DeInteger) -> Result<u64, String> {
-    u64::from_str_radix(number.as_str(), number.radix())
-        .map_err(|_| format!("is {number}; it must be a whole number, not negative and below 2^64"))
+    u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| format!("{number} is not between 0 and 2^64"))
 }
 
 fn words(array: &DeArray) -> Result<Vec<String>, String> {
     let word = |item: &DeValue| match item {
         DeValue::String(text) => Ok(text.to_string()),
-        other => Err(format!("has an item that is {}; write {}", described(other), Kind::Words.example())),
+        other => Err(format!("found {} in the list; write {}", described(other), Kind::Words.example())),
     };
     array.iter().map(|item| word(item.get_ref())).collect()
 }
@@ -195,7 +194,7 @@ fn words(array: &DeArray) -> Result<Vec<String>, String> {
 fn ids(array: &DeArray) -> Result<Vec<u32>, String> {
     let id = |item: &DeValue| match item {
         DeValue::Integer(number) if number.radix() == 10 => read_id(number.as_str()),
-        other => Err(format!("has an item that is {}; write {}", described(other), Kind::Ids.example())),
+        other => Err(format!("found {} in the list; write {}", described(other), Kind::Ids.example())),
     };
     array.iter().map(|item| id(item.get_ref())).collect()
 }
