@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tally_aggregate::Note;
-use tally_ingest::{Counters, Producers, Queue, UnixConfig, UnixSource};
+use tally_ingest::{Counters, Producers, Queue, SocketLimits, SocketSource};
+use tally_net::Listener;
 use tally_plugin::{Engine, Limits};
 use tally_sink::RejectedFiles;
 use tally_state::Store;
@@ -101,7 +102,8 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits)?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
-    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected);
+    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, 1_000_000, 600_000_000)?;
+    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.begin(&Note::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         decoder: DECODER_VERSION,
@@ -144,15 +146,15 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
         let _ = no_more_questions.wait_for(|stop| *stop).await;
     }));
     let door = config.unix.as_ref().context("unix.path is not set")?;
-    let unix = UnixConfig {
-        mode: door.mode,
-        preset: door.preset,
-        max_connections: config.limits.connections,
+    let limits = SocketLimits {
+        connections: config.limits.connections,
         line_bytes: config.limits.line_bytes,
-        grace: config.shutdown.grace,
-        ..UnixConfig::new(&door.path)
+        ..SocketLimits::default()
     };
-    let source = UnixSource::bind(unix).await?;
+    let (_limits, watched) = watch::channel(limits);
+    let listener = Listener::unix(&door.path, door.mode).await?;
+    let mut source = SocketSource::new("unix", listener, watched);
+    (source.preset, source.grace) = (door.preset, config.shutdown.grace);
     let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
     println!(

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::framer::Body;
 use crate::stream::Stream;
@@ -64,6 +64,17 @@ impl Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is closed: the daemon is stopping")]
 pub struct Closed;
+
+/// Why [`Queue::try_reserve`] gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// The budget is used up.
+    #[error("the queue is full")]
+    Full,
+    /// The queue was closed.
+    #[error("the queue is closed: the daemon is stopping")]
+    Closed,
+}
 
 /// What [`Queue::pop`] gives.
 #[derive(Debug)]
@@ -125,6 +136,15 @@ impl<C: Send> Queue<C> {
         let wanted = u32::try_from(bytes.min(self.max_bytes)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.budget).acquire_many_owned(wanted).await;
         permit.map(Permit).map_err(|_| Closed)
+    }
+
+    /// Reserves like [`reserve`](Self::reserve), but fails instead of waiting.
+    pub fn try_reserve(&self, bytes: usize) -> Result<Permit, ReserveError> {
+        let wanted = u32::try_from(bytes.min(self.max_bytes)).unwrap_or(u32::MAX);
+        Arc::clone(&self.budget).try_acquire_many_owned(wanted).map(Permit).map_err(|error| match error {
+            TryAcquireError::Closed => ReserveError::Closed,
+            TryAcquireError::NoPermits => ReserveError::Full,
+        })
     }
 
     /// True when a reservation of `bytes` would wait now.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tally_event::presets::shipped;
 use tally_event::schema::{Preset, TimestampFormat};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -123,7 +124,7 @@ pub(super) fn presets(
     findings: &mut Findings,
     defined: &mut BTreeMap<String, Origin>,
 ) -> Vec<Preset> {
-    let mut presets = vec![Preset::default()];
+    let mut presets = shipped().to_vec();
     let shipped: Vec<String> = presets.iter().map(|preset| preset.name.clone()).collect();
     let mut own = BTreeMap::new();
     for (name, entry) in entries {
