@@ -95,7 +95,7 @@ impl Unpacking {
     fn write(&mut self, data: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Plain(to) => to.append(data),
-            Self::Gzip(decoder) => decoder.write_all(data).map_err(|error| failed(decoder, &error)),
+            Self::Gzip(decoder) => decoder.write_all(data).map_err(|_| failed(decoder)),
         }
     }
 
@@ -104,16 +104,16 @@ impl Unpacking {
             Self::Plain(to) => Ok(to),
             Self::Gzip(mut decoder) => {
                 // Its end may bring the rest of the data, or show that there is none.
-                decoder.try_finish().map_err(|error| failed(&mut decoder, &error))?;
-                decoder.finish().map_err(|error| not_gzip(&error))
+                decoder.try_finish().map_err(|_| failed(&mut decoder))?;
+                decoder.finish().map_err(|_| not_gzip())
             }
         }
     }
 }
 
 /// Why unpacking failed: for want of room, or for what was packed.
-fn failed(decoder: &mut MultiGzDecoder<Unpacked>, error: &io::Error) -> Failure {
-    decoder.get_mut().failure.take().unwrap_or_else(|| not_gzip(error))
+fn failed(decoder: &mut MultiGzDecoder<Unpacked>) -> Failure {
+    decoder.get_mut().failure.take().unwrap_or_else(not_gzip)
 }
 
 /// Whether the body is gzip.
@@ -129,8 +129,9 @@ fn packed(headers: &HeaderMap) -> Result<bool, Failure> {
     }
 }
 
-fn not_gzip(error: &io::Error) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, "invalid_gzip", format!("the body is not whole and valid gzip: {error}"))
+fn not_gzip() -> Failure {
+    let detail = "the body is no gzip, or not whole, or damaged; Content-Encoding says that it is gzip";
+    Failure::new(StatusCode::BAD_REQUEST, "invalid_gzip", detail)
 }
 
 fn too_large(most: usize) -> Failure {

@@ -146,7 +146,6 @@ impl Lines {
 
     /// Instead of everything so far: one event that is refused, since the text is no JSON from event `index` on.
     pub fn malformed(&mut self, index: u64, error: &serde_json::Error, body: &[u8]) {
-        *self = Self { first_index: index, ..Self::new(&self.limits, 0) };
         let line_start = match error.line() {
             0 | 1 => 0,
             line => memchr::memchr_iter(b'\n', body).nth(line - 2).map_or(0, |newline| newline + 1),
@@ -154,6 +153,14 @@ impl Lines {
         let text = error.to_string();
         let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
         let detail = format!("byte {}: {what}; none of the body's events is taken", line_start + error.column());
+        self.unexpected(&detail, body);
+        self.first_index = index;
+    }
+
+    /// Instead of everything so far: one event that is refused, since the text is none of what it should be.
+    pub fn unexpected(&mut self, detail: &str, body: &[u8]) {
+        *self = Self::new(&self.limits, 0);
+        let detail = detail.to_owned();
         self.refuse(Refusal::Malformed { detail }, body[..body.len().min(PREFIX_BYTES)].to_vec());
     }
 

@@ -200,7 +200,7 @@ impl<C: Send> Shared<C> {
             return Ok(Answer::queued(lines, route.style()));
         }
         let verdict = stream.verdict(lines).await;
-        if wait == Wait::Applied && verdict.accepted > 0 {
+        if wait == Wait::Applied && verdict.accepted + verdict.duplicates > 0 {
             door.hooks.applied(verdict.last_sequence).await;
         }
         Ok(Answer::decided(verdict, first_index, route.style()))

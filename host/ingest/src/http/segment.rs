@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 
 use super::lines::{Lines, each_element};
 
+const EXPECTED: &str = "the body must be an object with an array \"batch\" of events, and each member once";
+
 #[derive(Deserialize)]
 struct Batch<'a> {
     #[serde(borrow)]
@@ -32,11 +34,13 @@ struct Event<'a> {
 pub(super) fn push(body: &[u8], lines: &mut Lines) {
     let batch: Batch<'_> = match serde_json::from_slice(body) {
         Ok(batch) => batch,
+        Err(error) if error.is_data() => return lines.unexpected(EXPECTED, body),
         Err(error) => return lines.malformed(0, &error, body),
     };
     let events = each_element(batch.batch.get().as_bytes(), |event| batch.push(event.get(), lines));
-    if let Err((index, error)) = events {
-        lines.malformed(index, &error, body);
+    // Its JSON has been read once already.
+    if events.is_err() {
+        lines.unexpected(EXPECTED, body);
     }
 }
 

@@ -39,7 +39,8 @@ async fn what_grows_on_the_way_is_bounded_too() {
     let context = json!({"text": "x".repeat(9_000)});
     let batch = json!({"batch": vec![json!({}); 1000], "context": context}).to_string();
     assert!(batch.len() < 20_000);
-    expect!["413 body_too_large: as lines of JSON the body has more than 2098176 bytes; send fewer events at a time"].assert_eq(&door.post("/v1/batch", "application/json", batch).await.shown());
+    expect!["413 body_too_large: as lines of JSON the body has more than 2098176 bytes; send fewer events at a time"]
+        .assert_eq(&door.post("/v1/batch", "application/json", batch).await.shown());
     assert!(door.seen().is_empty(), "none of it was queued");
 }
 
@@ -64,7 +65,10 @@ async fn large_bodies_are_queued_in_several_chunks_and_numbered_through() {
     let counts = door.counts();
     assert_eq!((counts.requests, counts.lines), (2, 18_000));
     assert!(counts.chunks > 4, "{} chunks", counts.chunks);
-    assert_eq!(door.queue.depth().bytes, 0, "everything was given back");
+    // The decider drops a chunk after it has decided it.
+    while door.queue.depth().bytes > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +76,10 @@ async fn a_full_queue_turns_requests_away() {
     let door = Door::undecided(2000);
     let held = door.queue.reserve(1800).await.expect("open");
     let refused = door.post("/v1/events?wait=accepted", NDJSON, "{}").await;
-    expect!["429 (later) queue_full: the queue is full: events come in faster than they can be written; send again later"].assert_eq(&refused.shown());
+    expect![
+        "429 (later) queue_full: the queue is full: events come in faster than they can be written; send again later"
+    ]
+    .assert_eq(&refused.shown());
     let activity = door.post("/activity?wait=accepted", "application/json", "{}").await;
     assert_eq!((activity.status, activity.retry_after), (StatusCode::INTERNAL_SERVER_ERROR, Some("1".into())));
     assert_eq!((door.counts().turned_away, door.counts().queue_waits), (2, 2));
@@ -90,7 +97,8 @@ async fn a_full_queue_turns_requests_away() {
 async fn a_closed_queue_means_stopping() {
     let door = Door::undecided(10_000);
     door.queue.close();
-    expect!["503 (later) stopping: the daemon is stopping; send again once it is back"].assert_eq(&door.post("/v1/events", NDJSON, "{}").await.shown());
+    expect!["503 (later) stopping: the daemon is stopping; send again once it is back"]
+        .assert_eq(&door.post("/v1/events", NDJSON, "{}").await.shown());
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +125,8 @@ async fn bodies_under_way_have_a_budget() {
         waiting.push((sender, response));
     }
     let refused = door.post("/v1/events", NDJSON, format!("{:9000}", "{}")).await;
-    expect!["429 (later) too_many_bodies: the requests under way hold as much memory as they may; send again later"].assert_eq(&refused.shown());
+    expect!["429 (later) too_many_bodies: the requests under way hold as much memory as they may; send again later"]
+        .assert_eq(&refused.shown());
     assert_eq!(door.counts().turned_away, 1);
     // Those that are under way go on.
     let (mut sender, response) = waiting.pop().expect("one");

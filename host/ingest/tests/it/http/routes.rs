@@ -96,13 +96,13 @@ async fn a_segment_batch_says_things_once() {
         200 {"success":true,"accepted":1,"rejected":0,"duplicates":0,"last_sequence":11,"rejects":[],"rejects_left_out":0}
           segment: {"type":"a"}
         200 {"success":true,"accepted":0,"rejected":0,"duplicates":0,"last_sequence":0,"rejects":[],"rejects_left_out":0}
-        400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"byte 13: missing field `batch`; none of the body's events is taken"}],"rejects_left_out":0}
+        400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"the body must be an object with an array \"batch\" of events, and each member once"}],"rejects_left_out":0}
           segment: refused, 13 bytes kept
-        400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"byte 0: invalid type: map, expected an array of events; none of the body's events is taken"}],"rejects_left_out":0}
+        400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"the body must be an object with an array \"batch\" of events, and each member once"}],"rejects_left_out":0}
           segment: refused, 26 bytes kept
         400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"byte 26: EOF while parsing an object; none of the body's events is taken"}],"rejects_left_out":0}
           segment: refused, 26 bytes kept
-        400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"byte 3: invalid length 1, expected struct Batch with 4 elements; none of the body's events is taken"}],"rejects_left_out":0}
+        400 {"success":false,"accepted":0,"rejected":1,"duplicates":0,"last_sequence":11,"rejects":[{"index":0,"reason":"invalid_json","detail":"the body must be an object with an array \"batch\" of events, and each member once"}],"rejects_left_out":0}
           segment: refused, 3 bytes kept
     "#]].assert_eq(&shown);
 }
@@ -179,5 +179,6 @@ async fn nothing_is_taken_while_the_daemon_refuses() {
     assert_eq!(door.post("/v1/events", "application/json", "{}").await.status, StatusCode::OK);
     expect![[r#"
         503 (later) disk_full: there is no room for the log
-    "#]].assert_eq(&shown);
+    "#]]
+    .assert_eq(&shown);
 }
