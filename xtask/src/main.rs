@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "time limits and pauses; nothing here decides about events")]
 
 mod build;
+mod clients;
 mod components;
 mod demo;
 mod dependencies;
