@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: a work folder, a daemon as a real process, the command line, the independent count.
 //! Knows the product only from outside: its command line, sockets and files.
 
+pub mod clients;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -112,7 +114,7 @@ impl Work {
         output.read_line(&mut line).expect("its output");
         assert!(line.starts_with("tally is ready"), "not ready: {line:?}\n{}", self.log());
         let sequence = line.trim().rsplit_once("sequence=").and_then(|(_, n)| n.parse().ok()).expect("a sequence");
-        Daemon { child, sequence }
+        Daemon { child, sequence, ready: line.trim().to_owned() }
     }
 
     /// What the daemons of this folder logged.
@@ -177,12 +179,20 @@ pub struct Daemon {
     child: Child,
     /// The last sequence when it became ready.
     pub sequence: u64,
+    /// The line that it said so with.
+    pub ready: String,
 }
 
 impl Daemon {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where a door is, such as `http`: a path, or an address with its real port.
+    pub fn door(&self, name: &str) -> &str {
+        let place = self.ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        place.unwrap_or_else(|| panic!("no door {name}: {}", self.ready))
     }
 
     /// SIGKILL.
