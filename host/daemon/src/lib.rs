@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod feed;
+pub mod metrics;
 pub mod parse;
 pub mod pipeline;
 pub mod plugins;

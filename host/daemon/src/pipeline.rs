@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,7 +11,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tally_aggregate::Note;
 use tally_ingest::{Counters, Producers, Queue, UnixConfig, UnixSource};
+use tally_net::http::{self, Server};
+use tally_net::{AllowList, Listener};
 use tally_plugin::{Engine, Limits};
+use tally_query::Door;
 use tally_sink::RejectedFiles;
 use tally_state::Store;
 use tally_wal::{Log, Options, RealStorage};
@@ -24,9 +27,18 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, Fatal, Token};
 use crate::plugins::{Controller, Registry, Request, folder};
+use crate::progress::Phase;
 use crate::sequencer::{Published, Sequencer};
 use crate::tail::Tail;
 use crate::{DECODER_VERSION, LOG_FOLDER, parse, records, recovery};
+
+/// Who may use the sockets for questions: the owner and the group.
+const QUESTION_MODE: u32 = 0o660;
+/// What those who ask may hold.
+const QUESTION_LIMITS: http::Limits =
+    http::Limits { connections: 256, header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(600) };
+/// How long questions under way may take to be answered at shutdown.
+const QUESTION_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -130,18 +142,20 @@ async fn live(config: Config) -> anyhow::Result<()> {
     // The doors.
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
-    let answers = Answers {
+    let (query, admin) = (Arc::new(tally_net::Counters::default()), Arc::new(tally_net::Counters::default()));
+    let answers = Arc::new(Answers {
         context: context.clone(),
         controller: to_controller.clone(),
         statuses: statuses.clone(),
-        sources: counters.clone(),
-    };
-    let listener = tally_query::bind(&config.query.socket)?;
-    let mut no_more_questions = stopped.clone();
-    let questions = tokio::spawn(tally_query::serve(listener, Arc::new(answers), async move {
-        // An error means that the sender is gone: stop as well.
-        let _ = no_more_questions.wait_for(|stop| *stop).await;
-    }));
+        sources: vec![("unix", counters.clone())],
+        doors: vec![("query", query.clone()), ("admin", admin.clone())],
+    });
+    let admin_socket = admin_socket(config);
+    let read_only = Door::Query { admin: admin_socket.display().to_string() };
+    let questions = [
+        question_door(&config.query.socket, &answers, read_only, query, &stopped).await?,
+        question_door(&admin_socket, &answers, Door::Admin, admin, &stopped).await?,
+    ];
     let unix = UnixConfig {
         mode: config.unix.mode,
         preset: config.unix.preset,
@@ -153,10 +167,12 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let source = UnixSource::bind(unix).await?;
     let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
+    context.progress.update(|facts| facts.phase = Phase::Accepting);
     println!(
-        "tally is ready: unix={} query={} aggregators={running} sequence={}",
+        "tally is ready: unix={} query={} admin={} aggregators={running} sequence={}",
         config.unix.path.display(),
         config.query.socket.display(),
+        admin_socket.display(),
         context.published().last_sequence,
     );
 
@@ -175,6 +191,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     }
 
     // Drain: sources first, then one last cut, then everybody behind it.
+    context.progress.update(|facts| facts.phase = Phase::Stopping);
     tracing::info!(grace = ?config.shutdown.grace, "stopping; a second signal ends at once");
     let drained = async {
         stop.send(true).context("the sources are gone")?;
@@ -186,7 +203,9 @@ async fn live(config: Config) -> anyhow::Result<()> {
         to_controller.send(Request::Stop).context("the controller is gone")?;
         let threads = parsers.into_iter().chain([sequencer, controller, writer]);
         tokio::task::spawn_blocking(move || threads.for_each(|t| drop(t.join()))).await.context("the threads")?;
-        questions.await.context("the query socket")??;
+        for door in questions {
+            door.await.context("a door for questions")?;
+        }
         anyhow::Ok(())
     };
     tokio::select! {
@@ -205,6 +224,34 @@ async fn live(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => end_at_once(),
         _ = interrupt.recv() => end_at_once(),
     }
+}
+
+/// Where changes are taken: beside the socket for events.
+fn admin_socket(config: &Config) -> PathBuf {
+    let mut path = config.unix.path.clone().into_os_string();
+    path.push(".admin");
+    path.into()
+}
+
+/// Opens a Unix socket for questions and answers on it until told to stop.
+async fn question_door(
+    path: &Path,
+    answers: &Arc<Answers>,
+    door: Door,
+    counters: Arc<tally_net::Counters>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let server = Server {
+        listener: Listener::unix(path, QUESTION_MODE).await?,
+        router: tally_query::router(answers.clone(), door),
+        limits: watch::channel(QUESTION_LIMITS).1,
+        allow: AllowList::default(),
+        token: None,
+        open_paths: &[],
+        hosts: None,
+        counters,
+    };
+    Ok(tokio::spawn(http::serve(server, stopped.clone(), QUESTION_GRACE)))
 }
 
 fn end_at_once() -> ! {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tally_aggregate::{Anchor, AskedAnchor, Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, Note};
 use tally_ingest::{Decision, Producers, RejectedLine};
-use tally_sink::{Rejected, RejectedFiles};
+use tally_sink::{Rejected, RejectedCounts, RejectedFiles};
 use tally_wal::{AppendError, Log, RealStorage};
 use tokio::sync::oneshot;
 
@@ -57,6 +57,10 @@ pub struct Published {
     pub segments: u64,
     /// Events in the open batch.
     pub open_events: u64,
+    /// Flushes decided since the start, by reason.
+    pub flushes: BTreeMap<String, u64>,
+    /// What became of rejected lines since the start.
+    pub rejected_lines: RejectedCounts,
 }
 
 /// See the module.
@@ -78,6 +82,7 @@ pub struct Sequencer {
     before: Control,
     frame: OpenFrame,
     cut_millis: u64,
+    flushes: BTreeMap<String, u64>,
     last_frame_at: Duration,
     closed_behind: bool,
 }
@@ -136,6 +141,7 @@ impl Sequencer {
             before: Control::default(),
             frame: OpenFrame::default(),
             cut_millis: 0,
+            flushes: BTreeMap::new(),
             last_frame_at: context.clock.elapsed(),
             closed_behind: true,
         }
@@ -219,11 +225,13 @@ impl Sequencer {
                     tracing::error!(
                         "the disk is full: nothing is accepted until there is room for a segment of the log"
                     );
+                    self.progress.update(|facts| facts.disk_full = true);
                     std::thread::sleep(DISK_FULL_PAUSE);
                 }
                 rolled => break rolled.map_err(stopped)?,
             }
         };
+        self.progress.update(|facts| facts.disk_full = false);
         // What this frame decided about its own place has moved behind the opening.
         if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
             asked.frame += 1;
@@ -333,6 +341,7 @@ impl Sequencer {
         self.body.barrier(&barrier);
         self.control.barrier(self.log.next_frame(), &barrier);
         if barrier.flush.is_some() {
+            *self.flushes.entry(barrier.reason.clone()).or_default() += 1;
             self.policy.flushed();
         }
         self.cut_millis = self.clock.millis();
@@ -440,6 +449,8 @@ impl Sequencer {
             log_bytes: segments.iter().map(|segment| segment.bytes).sum(),
             segments: segments.len() as u64,
             open_events: self.policy.open_events(),
+            flushes: self.flushes.clone(),
+            rejected_lines: self.rejected.counts(),
         });
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published.clone();
         published

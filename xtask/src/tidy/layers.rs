@@ -14,7 +14,11 @@ const KEPT_TO: [(&str, &[&str], &str); 6] = [
     ("axum", &["tally-net", "tally-ingest", "tally-query"], "only doors speak HTTP"),
     ("notify", &["tally-daemon"], "only the daemon watches folders"),
     ("clap", &["tally-cli", "xtask"], "only programs have a command line"),
-    ("tokio", &["tally-net", "tally-ingest", "tally-query", "tally-daemon", "tally-cli", "tally-tests"], "the rest is synchronous"),
+    (
+        "tokio",
+        &["tally-net", "tally-ingest", "tally-query", "tally-daemon", "tally-cli", "tally-tests"],
+        "the rest is synchronous",
+    ),
 ];
 
 /// Every dependency that points the wrong way.
