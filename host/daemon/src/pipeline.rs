@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tally_aggregate::Note;
-use tally_ingest::{Counters, Producers, Queue, UnixConfig, UnixSource};
+use tally_ingest::{Counters, Producers, Queue, SocketLimits, SocketSource};
 use tally_net::http::{self, Server};
 use tally_net::{AllowList, Listener};
 use tally_plugin::{Engine, Limits};
@@ -112,7 +112,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits)?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
-    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected);
+    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, 1_000_000, 600_000_000)?;
+    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.begin(&Note::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         decoder: DECODER_VERSION,
@@ -156,15 +157,15 @@ async fn live(config: Config) -> anyhow::Result<()> {
         question_door(&config.query.socket, &answers, read_only, query, &stopped).await?,
         question_door(&admin_socket, &answers, Door::Admin, admin, &stopped).await?,
     ];
-    let unix = UnixConfig {
-        mode: config.unix.mode,
-        preset: config.unix.preset,
-        max_connections: config.limits.connections,
+    let limits = SocketLimits {
+        connections: config.limits.connections,
         line_bytes: config.limits.line_bytes,
-        grace: config.shutdown.grace,
-        ..UnixConfig::new(&config.unix.path)
+        ..SocketLimits::default()
     };
-    let source = UnixSource::bind(unix).await?;
+    let (_limits, watched) = watch::channel(limits);
+    let listener = Listener::unix(&config.unix.path, config.unix.mode).await?;
+    let mut source = SocketSource::new("unix", listener, watched);
+    (source.preset, source.grace) = (config.unix.preset, config.shutdown.grace);
     let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
     context.progress.update(|facts| facts.phase = Phase::Accepting);

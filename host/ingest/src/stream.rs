@@ -218,7 +218,8 @@ impl Stream {
         Ok(())
     }
 
-    fn enqueue<C: Send>(
+    /// Counts the lines and enqueues them with room that was reserved for them.
+    pub(crate) fn enqueue<C: Send>(
         self: &Arc<Self>,
         framed: Framed,
         preset: usize,

@@ -273,6 +273,7 @@ impl Checks<'_> {
             constant_type: raw.constant_type,
             type_path: self.pointer(&key("type_path"), raw.type_path, default.type_path)?,
             timestamp_path: self.pointer(&key("timestamp"), raw.timestamp, default.timestamp_path)?,
+            ..default
         })
     }
 

@@ -86,6 +86,12 @@ fn defaults() {
                     constant_type: None,
                     type_path: "/type",
                     timestamp_path: "/timestamp",
+                    timestamp_format: Rfc3339,
+                    event_id: [
+                        "/event_id",
+                    ],
+                    rename: [],
+                    required: [],
                 },
             ],
         }
@@ -218,6 +224,12 @@ fn every_key_is_read() {
                     constant_type: None,
                     type_path: "/event/~1kind",
                     timestamp_path: "/timestamp",
+                    timestamp_format: Rfc3339,
+                    event_id: [
+                        "/event_id",
+                    ],
+                    rename: [],
+                    required: [],
                 },
                 Preset {
                     name: "wikipedia",
@@ -226,6 +238,12 @@ fn every_key_is_read() {
                     ),
                     type_path: "/type",
                     timestamp_path: "/time",
+                    timestamp_format: Rfc3339,
+                    event_id: [
+                        "/event_id",
+                    ],
+                    rename: [],
+                    required: [],
                 },
             ],
         }

@@ -131,7 +131,8 @@ fn everything_as_text() {
         tally_aggregator_state_bytes{aggregator="a \"quoted\"\\\nname"} 512
         tally_aggregator_complete{aggregator="a \"quoted\"\\\nname"} 1
         tally_aggregator_quarantined{aggregator="a \"quoted\"\\\nname"} 0
-    "#]].assert_eq(&(values.join("\n") + "\n"));
+    "#]]
+    .assert_eq(&(values.join("\n") + "\n"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The ingest crate's tests: pure parts by properties and tables, the source over real sockets.
 
+mod doors;
+mod encoding;
 mod framer;
 mod harness;
 mod producers;
@@ -9,4 +11,3 @@ mod stream;
 mod unix_flow;
 mod unix_limits;
 mod unix_producers;
-mod unix_socket;

@@ -18,7 +18,7 @@ async fn chunk(queue: &Queue<&'static str>, text: &str, preset: usize) -> Chunk 
 fn text(popped: Popped<&'static str>) -> String {
     let body = |chunk: &Chunk| match &chunk.body {
         Body::Lines(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Body::TooLong { .. } => "too long".into(),
+        Body::Refused { .. } => "too long".into(),
     };
     match popped {
         Popped::Chunks(chunks) => {
