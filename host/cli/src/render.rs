@@ -30,9 +30,18 @@ impl Paint {
 
     /// Colours where stdout is a terminal that has them and NO_COLOR (<https://no-color.org>) is not set.
     pub fn stdout() -> Paint {
+        Paint::on(std::io::stdout().is_terminal())
+    }
+
+    /// The same for stderr.
+    pub fn stderr() -> Paint {
+        Paint::on(std::io::stderr().is_terminal())
+    }
+
+    fn on(terminal: bool) -> Paint {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Paint(std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb)
+        Paint(terminal && !set("NO_COLOR") && !dumb)
     }
 
     /// A heading.
