@@ -10,6 +10,7 @@ pub mod answers;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod duplicates;
 pub mod feed;
 pub mod parse;
 pub mod pipeline;

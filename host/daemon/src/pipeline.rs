@@ -101,7 +101,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits)?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
-    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected);
+    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, 1_000_000, 600_000_000)?;
+    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.begin(&Note::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         decoder: DECODER_VERSION,

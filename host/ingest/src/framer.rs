@@ -58,6 +58,11 @@ pub enum Refusal {
         /// What is wrong, and where.
         detail: String,
     },
+    /// It came in a text of several events that is no JSON, so that it has no end.
+    Malformed {
+        /// What is wrong, and where.
+        detail: String,
+    },
 }
 
 impl Body {

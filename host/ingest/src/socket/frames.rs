@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::encoding::{EncodingError, EncodingLimits, msgpack_to_line};
+use crate::encoding::{EncodingLimits, msgpack_to_line};
 use crate::framer::{Body, Framed, PREFIX_BYTES, Refusal};
 
 /// Bytes of a frame's length.
@@ -108,7 +108,7 @@ impl Frames {
                 let detail = format!("{} bytes follow the map in its frame", length - used);
                 Err(Framed::refused(Refusal::Encoding { detail }, beginning(frame)))
             }
-            Err(error) => Err(refused(&error, frame)),
+            Err(error) => Err(Framed::refused(error.refusal, beginning(frame))),
         };
         self.taken += HEAD + length;
         Some(encoded)
@@ -127,14 +127,6 @@ impl Frames {
         let LongFrame { prefix, length, .. } = self.long.take()?;
         Some(Framed::refused(Refusal::TooLong { length: length as u64 }, prefix))
     }
-}
-
-fn refused(error: &EncodingError, frame: &[u8]) -> Framed {
-    let refusal = match error {
-        EncodingError::TooLong => Refusal::TooLong { length: frame.len() as u64 },
-        error => Refusal::Encoding { detail: error.to_string() },
-    };
-    Framed::refused(refusal, beginning(frame))
 }
 
 fn beginning(frame: &[u8]) -> Vec<u8> {
@@ -170,7 +162,7 @@ mod tests {
                         assert_eq!(prefix.len(), length.min(PREFIX_BYTES as u64) as usize);
                         out.push(format!("!{length}"));
                     }
-                    Body::Refused { refusal: Refusal::Encoding { .. }, .. } => out.push("!encoding".into()),
+                    Body::Refused { .. } => out.push("!encoding".into()),
                 }
             }
         }

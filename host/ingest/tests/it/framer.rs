@@ -26,7 +26,7 @@ fn by_hand(bytes: &[u8], limit: usize, tail_counts: bool) -> Vec<Line> {
 fn lines_of(framed: Framed) -> Vec<Line> {
     let lines = match framed.body {
         Body::Refused { refusal: Refusal::TooLong { length }, prefix } => vec![Line::TooLong(prefix, length)],
-        Body::Refused { refusal: Refusal::Encoding { detail }, .. } => panic!("lines have no encoding: {detail}"),
+        Body::Refused { refusal, .. } => panic!("lines are refused for their length alone, not for {refusal:?}"),
         Body::Lines(bytes) => {
             assert_eq!(bytes.last(), Some(&b'\n'), "a body ends with a newline");
             by_hand(&bytes, usize::MAX, false)

@@ -1,6 +1,7 @@
 //! The ingest crate's tests: pure parts by properties and tables, the source over real sockets.
 
 mod doors;
+mod encoding;
 mod framer;
 mod harness;
 mod producers;
