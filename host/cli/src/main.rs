@@ -5,6 +5,7 @@
 mod address;
 mod batch;
 mod client;
+mod config;
 mod connect;
 mod generate;
 mod http;
@@ -18,6 +19,7 @@ mod rejected;
 mod render;
 mod run;
 mod send;
+mod settings;
 mod status;
 mod top;
 mod verify;
@@ -56,6 +58,8 @@ enum Command {
     Rejected(rejected::Args),
     #[command(subcommand)]
     Plugin(plugin::Command),
+    #[command(subcommand)]
+    Config(config::Command),
     Verify(verify::Args),
     Completions(pages::Completions),
     Man(pages::Man),
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Batch(command) => batch::run(command),
         Command::Rejected(args) => rejected::run(args),
         Command::Plugin(command) => plugin::run(command),
+        Command::Config(command) => config::run(command),
         Command::Verify(args) => verify::run(args),
         Command::Completions(args) => pages::completions(args, Cli::command()),
         Command::Man(args) => pages::man(args, Cli::command()),
