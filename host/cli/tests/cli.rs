@@ -80,13 +80,10 @@ fn mistakes_in_the_configuration_are_usage_errors() {
     );
     check(
         &[],
-        "run --log-level tally=loud",
+        "run --unix t --data-dir d --plugins-dir p --log-level tally=loud",
         expect![[r#"
             exit 2
-            error: 3 mistakes in the configuration:
-              no source of events: give --unix PATH, or unix.path, tcp.listen, udp.listen or http.listen in the configuration file
-              data_dir: missing; give --data-dir DIR, TALLY_DATA_DIR, or data_dir in the configuration file
-              plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
+            error: --log-level: "tally=loud" cannot be read (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
         "#]],
     );
 }
