@@ -165,6 +165,7 @@ async fn cloudevents_come_structured_in_batches_and_in_binary_mode() {
             .header("ce-source", "/caf%C3%A9%20%22x%22")
             .header("ce-id", "17")
             .header("CE-Time", "2026-01-27T10:00:00Z")
+            .header("ce-latin", [0xe9].as_slice())
             .body(HttpBody::from(body))
             .expect("a request")
     };
