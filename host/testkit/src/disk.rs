@@ -150,6 +150,17 @@ impl Disk {
         }
     }
 
+    /// Makes the pending changes of names durable that touch one `concerned`, in their order, and leaves the others pending.
+    pub(crate) fn settle_names(&mut self, concerned: impl Fn(&str) -> bool) {
+        for change in std::mem::take(&mut self.pending_names) {
+            if change.names().any(&concerned) {
+                change.apply(&mut self.durable_names);
+            } else {
+                self.pending_names.push(change);
+            }
+        }
+    }
+
     pub(crate) fn surviving_names(&self, random: &mut Random, reached: &mut Reached) -> BTreeMap<String, usize> {
         let mut names = self.durable_names.clone();
         for change in &self.pending_names {
@@ -178,6 +189,14 @@ impl Disk {
 }
 
 impl NameChange {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let (one, other) = match self {
+            NameChange::Move { from, to, .. } => (from, Some(to)),
+            NameChange::Set { name, .. } | NameChange::Unset { name } => (name, None),
+        };
+        std::iter::once(one).chain(other).map(String::as_str)
+    }
+
     pub(crate) fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             NameChange::Set { name, inode } => {
@@ -256,8 +275,15 @@ impl Inode {
                 0 => place(&mut self.durable, start, piece),
                 1 => {
                     reached.torn_sectors += 1;
-                    let kept = random.below(piece.len() as u64 + 1) as usize;
-                    place(&mut self.durable, start, &piece[..kept]);
+                    // Up to some byte, or any bytes at all: no disk is as bad, and nothing may rely on that.
+                    if random.below(2) == 0 {
+                        let kept = random.below(piece.len() as u64 + 1) as usize;
+                        place(&mut self.durable, start, &piece[..kept]);
+                    } else {
+                        for (at, byte) in piece.iter().enumerate().filter(|_| random.below(2) == 0) {
+                            place(&mut self.durable, start + at as u64, &[*byte]);
+                        }
+                    }
                 }
                 2 => reached.lost_sectors += 1,
                 // The file may have grown without its bytes having arrived.

@@ -1,5 +1,5 @@
 //! Storage in memory that keeps what was synced apart from what was not. A power loss keeps an arbitrary part of the latter,
-//! down to half a sector; any operation can be made to fail. Must not know frames or segments.
+//! down to single bytes; any operation can be made to fail. Must not know frames or segments.
 //!
 //! The model is harsher than most disks: unsynced changes survive independently of each other and of their order, names too.
 //! It trusts a disk in one thing: bytes outside the range of an unsynced write stay as they were, even within one sector.
@@ -118,6 +118,23 @@ impl MemStorage {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes pending changes of names durable that touch one of the directory or folder `concerned`: a move between two needs one sync,
+    /// since a file system's journal knows both ends of it.
+    fn sync_names(&self, concerned: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut disk = self.disk();
+        match disk.begin()? {
+            Fate::Works => {
+                disk.settle_names(concerned);
+                Ok(())
+            }
+            // Names stay pending: a file system whose journal fails does not call them clean.
+            Fate::Fails(fault) => {
+                disk.reached.failed_syncs += 1;
+                Err(fault.error())
+            }
+        }
+    }
+
     fn file(&self, inode: usize) -> MemFile {
         MemFile { disk: self.disk.clone(), inode }
     }
@@ -130,7 +147,7 @@ impl Storage for MemStorage {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut disk = self.disk();
         disk.begin_plain()?;
-        Ok(disk.names.keys().cloned().collect())
+        Ok(disk.names.keys().filter(|name| !name.contains('/')).cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<MemFile> {
@@ -165,19 +182,17 @@ impl Storage for MemStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut disk = self.disk();
-        match disk.begin()? {
-            Fate::Works => {
-                disk.pending_names.clear();
-                disk.durable_names = disk.names.clone();
-                Ok(())
-            }
-            // Names stay pending: a file system whose journal fails does not call them clean.
-            Fate::Fails(fault) => {
-                disk.reached.failed_syncs += 1;
-                Err(fault.error())
-            }
-        }
+        self.sync_names(|changed| !changed.contains('/'))
+    }
+
+    /// A folder is a file without content, and its files have their folder's name before theirs.
+    fn create_folder(&self, name: &str) -> io::Result<()> {
+        self.create(name).map(drop)
+    }
+
+    fn sync_folder(&self, name: &str) -> io::Result<()> {
+        self.disk().find(name)?;
+        self.sync_names(|changed| changed.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
     }
 
     fn modified(&self, name: &str) -> io::Result<SystemTime> {

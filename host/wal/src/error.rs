@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::storage::Storage;
+
 /// Bytes of the log that were durable once and are not valid now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corruption {
@@ -55,14 +57,14 @@ pub enum OpenError {
     },
     /// Written by a version of this program that this one does not know.
     #[error(
-        "{file} has log format version {version}, this program reads version {known}; use the program that wrote it"
+        "{file} has log format version {version}, this program reads versions up to {known}; use the program that wrote it"
     )]
     UnknownVersion {
         /// The segment.
         file: String,
         /// Its version.
         version: u32,
-        /// What this program reads.
+        /// The newest this program reads.
         known: u32,
     },
     /// Damaged in the middle; every file was left as it was.
@@ -86,6 +88,18 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl OpenError {
+    /// A failure of the storage while `doing` something to the file `name`.
+    pub(crate) fn io<S: Storage>(
+        storage: &S,
+        doing: &'static str,
+        name: &str,
+    ) -> impl FnOnce(io::Error) -> OpenError + use<S> {
+        let file = storage.describe(name);
+        move |source| OpenError::Io { doing, file, source }
+    }
 }
 
 /// Why a frame was not written.
@@ -168,6 +182,24 @@ pub enum ReadError {
         /// What was being done.
         doing: &'static str,
         /// The file.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a log was not repaired, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// It cannot be looked at, is locked, or was written by a later version of this program; nothing was changed.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The storage failed. No bytes are lost: each is where it was or in the quarantine. The same call goes on from here.
+    #[error("repairing the log: could not {doing} {file}; no bytes are lost, repair again once the disk is well")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file or directory.
         file: String,
         /// Why not.
         source: io::Error,

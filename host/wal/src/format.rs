@@ -1,7 +1,7 @@
 //! Segment headers and frames as bytes: pure encoding and decoding, no I/O. The layout stands in the crate's documentation.
 
-/// What this program writes and reads.
-pub(crate) const VERSION: u32 = 1;
+/// What this program writes; it reads every version up to this one.
+pub(crate) const VERSION: u32 = 2;
 /// Size of a segment's header block: the first frame starts here.
 pub(crate) const BLOCK: usize = 4096;
 /// Size of a frame's header.
@@ -14,10 +14,13 @@ const FRAME_MAGIC: [u8; 4] = [0xF5, b'T', b'F', 0xF8];
 const CRC: usize = 4;
 const ALIGN: usize = 8;
 const FLAG_OPENING: u32 = 1;
+/// How many unsynced frames a frame can say to have right before it. Whoever writes has to sync before there are more.
+pub(crate) const MAX_UNSYNCED: u64 = (u32::MAX >> 1) as u64;
 
 /// Where frames live: what makes their checksums valid in one file only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub version: u32,
     pub id: u64,
     pub salt: u64,
     pub first_frame: u64,
@@ -35,7 +38,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
         let start = into.len();
         into.extend_from_slice(SEGMENT_MAGIC);
-        into.extend_from_slice(&VERSION.to_le_bytes());
+        into.extend_from_slice(&self.version.to_le_bytes());
         into.extend_from_slice(&(BLOCK as u32).to_le_bytes());
         for field in [self.id, self.salt, self.first_frame, self.first_sequence] {
             into.extend_from_slice(&field.to_le_bytes());
@@ -54,13 +57,14 @@ impl SegmentHeader {
         }
         // Before the checksum: another version may lay out everything after its number differently.
         let version = u32_at(block, 8);
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(BadSegment::Version(version));
         }
         if crc32c::crc32c(&block[..BLOCK - CRC]) != u32_at(block, BLOCK - CRC) {
             return Err(BadSegment::Damaged("the checksum of the segment's header differs"));
         }
         Ok(SegmentHeader {
+            version,
             id: u64_at(block, 16),
             salt: u64_at(block, 24),
             first_frame: u64_at(block, 32),
@@ -86,8 +90,17 @@ pub(crate) struct FrameHeader {
     pub first_sequence: u64,
     pub count: u32,
     pub opening: bool,
+    /// So many frames right before this one were not known to be durable when it was written.
+    pub unsynced: u64,
     pub previous: u32,
     pub crc: u32,
+}
+
+impl FrameHeader {
+    /// All frames up to this number were durable before this one was written.
+    pub(crate) fn durable_before(&self) -> u64 {
+        self.number.saturating_sub(1).saturating_sub(self.unsynced)
+    }
 }
 
 /// Why bytes are not the frame that belongs there.
@@ -127,7 +140,8 @@ pub(crate) fn encode_frame(
     body: &[&[u8]],
 ) -> u32 {
     let body_len: usize = body.iter().map(|part| part.len()).sum();
-    assert!(body_len <= MAX_BODY, "the caller checks the limit");
+    assert!(body_len <= MAX_BODY && header.unsynced <= MAX_UNSYNCED, "the caller checks the limits");
+    assert_eq!(segment.version, VERSION, "segments of older versions are only read");
     let start = into.len();
     let total = frame_len(body_len);
     into.reserve(total);
@@ -136,7 +150,8 @@ pub(crate) fn encode_frame(
     into.extend_from_slice(&header.number.to_le_bytes());
     into.extend_from_slice(&header.first_sequence.to_le_bytes());
     into.extend_from_slice(&header.count.to_le_bytes());
-    into.extend_from_slice(&u32::from(header.opening).to_le_bytes());
+    let flags = (header.unsynced as u32) << 1 | u32::from(header.opening);
+    into.extend_from_slice(&flags.to_le_bytes());
     into.extend_from_slice(&header.previous.to_le_bytes());
     let mut crc = crc32c::crc32c_append(segment.seed(offset), &into[start..]);
     into.extend_from_slice(&crc.to_le_bytes());
@@ -168,7 +183,7 @@ pub(crate) fn decode_header(bytes: &[u8], segment: &SegmentHeader, offset: u64) 
         return Err(BadFrame::HeaderChecksum);
     }
     let flags = u32_at(bytes, 28);
-    if flags & !FLAG_OPENING != 0 {
+    if segment.version == 1 && flags & !FLAG_OPENING != 0 {
         return Err(BadFrame::Flags);
     }
     Ok(FrameHeader {
@@ -177,6 +192,7 @@ pub(crate) fn decode_header(bytes: &[u8], segment: &SegmentHeader, offset: u64) 
         first_sequence: u64_at(bytes, 16),
         count: u32_at(bytes, 24),
         opening: flags & FLAG_OPENING != 0,
+        unsynced: u64::from(flags >> 1),
         previous: u32_at(bytes, 32),
         crc,
     })
@@ -206,6 +222,11 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
+    /// The first frame of a segment, when what is before it is not at hand.
+    pub(crate) fn opening_of(segment: &SegmentHeader) -> Expected {
+        Expected { number: segment.first_frame, sequence: segment.first_sequence, previous: None, opening: true }
+    }
+
     /// What is wrong with a frame whose checksums are right, in its place in the order.
     pub(crate) fn check(&self, header: &FrameHeader) -> Result<(), String> {
         if header.number != self.number {

@@ -1,4 +1,5 @@
-//! The writer: one frame at a time, durable when the call returns. Recovery is in `recover`, files made ahead in `spares`.
+//! The writer: one frame at a time, durable when the call returns or when the caller syncs. Recovery is in `recover`, files made
+//! ahead in `spares`.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -7,47 +8,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{AppendError, DeleteError, OpenError};
-use crate::format::{self, BLOCK, FrameHeader, MAX_BODY, SegmentHeader, frame_len};
+use crate::format::{self, BLOCK, FrameHeader, MAX_UNSYNCED, SegmentHeader, VERSION, frame_len};
+use crate::options::{Durability, Options};
 use crate::reader::Reader;
 use crate::recover::{self, Recovered};
 use crate::segments::{Segment, Shared, segment_name};
 use crate::spares::{Spare, Spares};
 use crate::storage::{Storage, StorageFile};
-
-/// How a log is kept.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Length of a segment file, at least 8192 (64 MiB).
-    pub segment_bytes: u64,
-    /// Segments filled with zeros ahead by a background thread (1). With 0 there is no thread, and deletions happen in the caller.
-    pub spare_segments: usize,
-    /// The longest body taken, in bytes (64 MiB). Longer frames of an older log are still read.
-    pub max_frame_bytes: usize,
-    /// Salt of new segments instead of a random one: for files that must come out the same each time, in tests only.
-    pub salt: Option<u64>,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { segment_bytes: 64 << 20, spare_segments: 1, max_frame_bytes: 64 << 20, salt: None }
-    }
-}
-
-impl Options {
-    pub(crate) fn check(&self) -> Result<(), OpenError> {
-        let out_of_range = |option, problem: String| Err(OpenError::Option { option, problem });
-        if self.segment_bytes < 2 * BLOCK as u64 || !self.segment_bytes.is_multiple_of(8) {
-            return out_of_range(
-                "segment_bytes",
-                format!("{} is not a multiple of 8 from 8192 on", self.segment_bytes),
-            );
-        }
-        if self.max_frame_bytes == 0 || self.max_frame_bytes > MAX_BODY {
-            return out_of_range("max_frame_bytes", format!("{} is not within 1 and {MAX_BODY}", self.max_frame_bytes));
-        }
-        Ok(())
-    }
-}
 
 /// What [`Log::append`] and [`Log::roll`] wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +51,8 @@ pub struct Log<S: Storage> {
     shared: Arc<Shared>,
     active: Option<Active<S::File>>,
     next: Next,
+    /// All frames up to this one are durable.
+    durable_frame: u64,
     /// One frame, encoded; kept to be used again.
     buffer: Vec<u8>,
     /// The failure after which nothing is taken.
@@ -134,7 +103,10 @@ impl<S: Storage> Log<S> {
     ) -> Result<Log<S>, io::Error> {
         let spares = Spares::new(storage.clone(), options.segment_bytes, options.spare_segments, first_spare)?;
         let shared = Arc::new(shared);
-        Ok(Log { storage, options, shared, active, next, buffer: Vec::new(), poisoned: None, spares, _lock: lock })
+        // Opening makes everything durable.
+        let durable_frame = next.frame - 1;
+        let (buffer, poisoned) = (Vec::new(), None);
+        Ok(Log { storage, options, shared, active, next, durable_frame, buffer, poisoned, spares, _lock: lock })
     }
 
     /// The number the next frame will get.
@@ -147,20 +119,52 @@ impl<S: Storage> Log<S> {
         self.next.sequence
     }
 
-    /// True when a body of this length must open a new segment first. After [`Log::roll`] it never does.
+    /// Number of the last frame that is durable, and with it all before; 0 in a new log. With [`Durability::Fsync`] it is the last one.
+    pub fn durable_frame(&self) -> u64 {
+        self.durable_frame
+    }
+
+    /// Whether frames were appended that are not durable yet.
+    pub fn unsynced(&self) -> bool {
+        self.next.frame - 1 > self.durable_frame
+    }
+
+    /// Makes everything appended durable. Does nothing when it is.
+    ///
+    /// A failed sync is final, as in [`Log::append`].
+    pub fn sync(&mut self) -> Result<(), AppendError> {
+        self.check(0)?;
+        if let Some(active) = self.active.as_ref().filter(|_| self.unsynced()) {
+            if let Err(source) = active.file.sync_data() {
+                let name = active.name.clone();
+                return Err(self.fail("sync", &name, source));
+            }
+            self.durable_frame = self.next.frame - 1;
+        }
+        Ok(())
+    }
+
+    /// True when a body of this length must open a new segment first: always in a segment of an older format. After [`Log::roll`] it never
+    /// does.
     pub fn needs_roll(&self, body_len: usize) -> bool {
         match &self.active {
             None => true,
-            Some(active) => !active.only_opening && active.end + frame_len(body_len) as u64 > active.bytes,
+            Some(active) => {
+                let full = !active.only_opening && active.end + frame_len(body_len) as u64 > active.bytes;
+                full || active.header.version != VERSION
+            }
         }
     }
 
     /// Seals the segment and opens the next one, whose first frame is `opening`, of no events. Used for the very first frame too.
     ///
-    /// The new segment appears on the disk as a whole, with its opening durable, or not at all.
+    /// The sealed segment is durable before anything of the next one exists, and so is the opening when this returns. The new
+    /// segment appears on the disk as a whole, with its opening durable, or not at all.
     pub fn roll(&mut self, opening: &[u8]) -> Result<Appended, AppendError> {
         self.check(opening.len())?;
+        self.sync()?;
         let header = SegmentHeader {
+            version: VERSION,
             id: self.next.segment,
             salt: self.options.salt.unwrap_or_else(random),
             first_frame: self.next.frame,
@@ -169,7 +173,8 @@ impl<S: Storage> Log<S> {
         let name = segment_name(header.id);
         self.buffer.clear();
         header.encode(&mut self.buffer);
-        let crc = encode(&mut self.buffer, &self.next, &header, BLOCK as u64, 0, true, &[opening]);
+        let frame = self.next.header(0, true, 0);
+        let crc = format::encode_frame(&mut self.buffer, &header, BLOCK as u64, &frame, &[opening]);
         let spare = self.write_opening(&name)?;
         self.put_in_place(&spare.name, &name)?;
 
@@ -186,15 +191,16 @@ impl<S: Storage> Log<S> {
         let sealed_at = before.and_then(|before| self.storage.modified(&before.name).ok());
         self.next.segment += 1;
         let appended = self.next.advance(0, crc);
+        self.durable_frame = appended.frame;
         let (next_frame, next_sequence) = (self.next.frame, self.next.sequence);
-        self.shared.publish(|durable| {
-            if let Some(sealed) = durable.segments.back_mut() {
+        self.shared.publish(|written| {
+            if let Some(sealed) = written.segments.back_mut() {
                 sealed.modified = sealed_at;
             }
-            durable.segments.push_back(Segment { name, header, bytes, modified: None });
-            durable.end = end;
-            durable.next_frame = next_frame;
-            durable.next_sequence = next_sequence;
+            written.segments.push_back(Segment { name, header, bytes, modified: None });
+            written.end = end;
+            written.next_frame = next_frame;
+            written.next_sequence = next_sequence;
         });
         self.spares.prepare();
         Ok(appended)
@@ -229,7 +235,7 @@ impl<S: Storage> Log<S> {
         self.storage.sync_dir().map_err(|source| self.fail("sync the directory of", name, source))
     }
 
-    /// Writes one frame that holds `count` events and returns when it is durable.
+    /// Writes one frame that holds `count` events, and returns when it is durable if that is asked of each frame ([`Durability::Fsync`]).
     ///
     /// After any failure to write or sync the log takes nothing any more: a failed sync is final.
     pub fn append(&mut self, count: u32, body: &[u8]) -> Result<Appended, AppendError> {
@@ -243,12 +249,19 @@ impl<S: Storage> Log<S> {
         if self.needs_roll(body_len) {
             return Err(AppendError::NeedsRoll);
         }
+        let mut unsynced = self.next.frame - 1 - self.durable_frame;
+        if unsynced > MAX_UNSYNCED {
+            self.sync()?;
+            unsynced = 0;
+        }
         let Some(active) = &mut self.active else {
             return Err(AppendError::NeedsRoll);
         };
         self.buffer.clear();
-        let crc = encode(&mut self.buffer, &self.next, &active.header, active.end, count, false, body);
-        if let Err((doing, source)) = write_durably(&active.file, &self.buffer, active.end) {
+        let frame = self.next.header(count, false, unsynced);
+        let crc = format::encode_frame(&mut self.buffer, &active.header, active.end, &frame, body);
+        let durably = self.options.durability == Durability::Fsync;
+        if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably) {
             let name = active.name.clone();
             return Err(self.fail(doing, &name, source));
         }
@@ -257,19 +270,22 @@ impl<S: Storage> Log<S> {
         active.only_opening = false;
         let (end, bytes) = (active.end, active.bytes);
         let appended = self.next.advance(count, crc);
+        if durably {
+            self.durable_frame = appended.frame;
+        }
         let (next_frame, next_sequence) = (self.next.frame, self.next.sequence);
-        self.shared.publish(|durable| {
-            if let Some(segment) = durable.segments.back_mut() {
+        self.shared.publish(|written| {
+            if let Some(segment) = written.segments.back_mut() {
                 segment.bytes = bytes;
             }
-            durable.end = end;
-            durable.next_frame = next_frame;
-            durable.next_sequence = next_sequence;
+            written.end = end;
+            written.next_frame = next_frame;
+            written.next_sequence = next_sequence;
         });
         Ok(appended)
     }
 
-    /// A reader at the oldest frame. It sees a frame as soon as that is durable, and may be used from another thread.
+    /// A reader at the oldest frame. It sees a frame as soon as that was appended, and may be used from another thread.
     pub fn reader(&self) -> Reader<S> {
         Reader::new(self.storage.clone(), self.shared.clone(), None)
     }
@@ -277,7 +293,7 @@ impl<S: Storage> Log<S> {
     /// The segments, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let mut infos: Vec<SegmentInfo> =
-            self.shared.durable().segments.iter().map(|segment| info(segment, true)).collect();
+            self.shared.written().segments.iter().map(|segment| info(segment, true)).collect();
         if let Some(active) = infos.last_mut() {
             active.sealed = false;
             active.modified = self.storage.modified(&active.name).ok();
@@ -287,14 +303,16 @@ impl<S: Storage> Log<S> {
 
     /// Deletes the sealed segments whose frames are all before `before_frame`, oldest first, and returns them.
     ///
-    /// With spare segments the files go in the background, soon after. After a crash some may be there again, never with a gap.
+    /// Syncs first: a log that went on from what allows a deletion must never end before it. With spare segments the
+    /// files go in the background, soon after. After a crash some may be there again, never with a gap.
     pub fn delete_before(&mut self, before_frame: u64) -> Result<Vec<SegmentInfo>, DeleteError> {
         let mut deleted = Vec::new();
         while let Some(segment) = self.deletable(before_frame) {
             self.spares.check_deleting(&segment.name)?;
+            self.sync_before_deleting(&segment.name)?;
             // First from the list, so that no reader takes what is about to vanish for damage.
-            self.shared.publish(|durable| {
-                durable.segments.pop_front();
+            self.shared.publish(|written| {
+                written.segments.pop_front();
             });
             self.spares.retire(&segment.name)?;
             deleted.push(info(&segment, true));
@@ -302,10 +320,22 @@ impl<S: Storage> Log<S> {
         Ok(deleted)
     }
 
+    fn sync_before_deleting(&mut self, segment: &str) -> Result<(), DeleteError> {
+        if !self.unsynced() {
+            return Ok(());
+        }
+        let file = self.storage.describe(segment);
+        self.sync().map_err(|error| DeleteError {
+            doing: "sync the log before removing",
+            file,
+            source: io::Error::other(error),
+        })
+    }
+
     fn deletable(&self, before_frame: u64) -> Option<Segment> {
-        let durable = self.shared.durable();
-        let following = durable.segments.get(1)?;
-        (following.header.first_frame <= before_frame).then(|| durable.segments[0].clone())
+        let written = self.shared.written();
+        let following = written.segments.get(1)?;
+        (following.header.first_frame <= before_frame).then(|| written.segments[0].clone())
     }
 
     fn check(&self, body_len: usize) -> Result<(), AppendError> {
@@ -326,6 +356,20 @@ impl<S: Storage> Log<S> {
 }
 
 impl Next {
+    /// The header of the next frame, with `unsynced` frames right before it that are not durable.
+    fn header(&self, count: u32, opening: bool, unsynced: u64) -> FrameHeader {
+        FrameHeader {
+            body_len: 0,
+            number: self.frame,
+            first_sequence: self.sequence,
+            count,
+            opening,
+            unsynced,
+            previous: self.previous,
+            crc: 0,
+        }
+    }
+
     fn advance(&mut self, count: u32, crc: u32) -> Appended {
         let appended = Appended { frame: self.frame, first_sequence: self.sequence, count };
         self.frame += 1;
@@ -335,30 +379,9 @@ impl Next {
     }
 }
 
-fn encode(
-    into: &mut Vec<u8>,
-    next: &Next,
-    segment: &SegmentHeader,
-    offset: u64,
-    count: u32,
-    opening: bool,
-    body: &[&[u8]],
-) -> u32 {
-    let header = FrameHeader {
-        body_len: 0,
-        number: next.frame,
-        first_sequence: next.sequence,
-        count,
-        opening,
-        previous: next.previous,
-        crc: 0,
-    };
-    format::encode_frame(into, segment, offset, &header, body)
-}
-
-fn write_durably(file: &impl StorageFile, bytes: &[u8], offset: u64) -> Result<(), (&'static str, io::Error)> {
+fn write(file: &impl StorageFile, bytes: &[u8], offset: u64, durably: bool) -> Result<(), (&'static str, io::Error)> {
     file.write_at(bytes, offset).map_err(|error| ("write", error))?;
-    file.sync_data().map_err(|error| ("sync", error))
+    if durably { file.sync_data().map_err(|error| ("sync", error)) } else { Ok(()) }
 }
 
 fn info(segment: &Segment, sealed: bool) -> SegmentInfo {

@@ -1,4 +1,5 @@
-//! Reads frames in order, up to the durable end. Shares only that end with the writer, never its buffers.
+//! Reads frames in order, up to the end of what was written (and, where every frame is synced, is durable). Shares only
+//! that end with the writer, never its buffers.
 
 use std::io;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ struct Place<F> {
     segment: SegmentHeader,
     /// The segment after this one, once it is known.
     following: Option<SegmentHeader>,
-    /// How far this segment may be read: everything before is durable.
+    /// How far this segment may be read: everything before is written.
     limit: u64,
     offset: u64,
     expected: Expected,
@@ -83,7 +84,7 @@ impl<S: Storage> Clone for Reader<S> {
 
 impl<S: Storage> Reader<S> {
     pub(crate) fn new(storage: S, shared: Arc<Shared>, torn: Option<TornTail>) -> Reader<S> {
-        let target = shared.durable().first_frame();
+        let target = shared.written().first_frame();
         Reader { storage, shared, torn, target, place: None }
     }
 
@@ -106,10 +107,10 @@ impl<S: Storage> Reader<S> {
 
     /// Number of the oldest frame there is, or of the first to come.
     pub fn first_frame(&self) -> u64 {
-        self.shared.durable().first_frame()
+        self.shared.written().first_frame()
     }
 
-    /// The number the next frame will get: all before it are durable.
+    /// The number the next frame will get.
     pub fn next_frame(&self) -> u64 {
         self.shared.next_frame()
     }
@@ -129,13 +130,13 @@ impl<S: Storage> Reader<S> {
     pub fn seek_segment_of(&mut self, frame: u64) -> Result<(), ReadError> {
         self.check_target(frame)?;
         self.place = None;
-        self.target = self.shared.durable().holding(frame).map_or(frame, |(segment, _)| segment.header.first_frame);
+        self.target = self.shared.written().holding(frame).map_or(frame, |(segment, _)| segment.header.first_frame);
         Ok(())
     }
 
     fn check_target(&self, frame: u64) -> Result<(), ReadError> {
-        let durable = self.shared.durable();
-        let (oldest, next) = (durable.first_frame(), durable.next_frame);
+        let written = self.shared.written();
+        let (oldest, next) = (written.first_frame(), written.next_frame);
         if frame < oldest {
             return Err(ReadError::Gone { frame, oldest });
         }
@@ -145,7 +146,7 @@ impl<S: Storage> Reader<S> {
         Ok(())
     }
 
-    /// Reads the next frame into `into`. False at the durable end; ask again later. After an error the position is unchanged.
+    /// Reads the next frame into `into`. False at the end; ask again later. After an error the position is unchanged.
     pub fn next(&mut self, into: &mut Frame) -> Result<bool, ReadError> {
         if self.target >= self.shared.next_frame() {
             return Ok(false);
@@ -187,18 +188,17 @@ impl<S: Storage> Reader<S> {
     /// Goes to the start of the segment that holds `frame`, coming from `before` if that is the one before it.
     fn enter(&self, frame: u64, before: Option<Place<S::File>>) -> Result<Place<S::File>, ReadError> {
         let (segment, following, limit) = {
-            let durable = self.shared.durable();
-            let Some((segment, following)) = durable.holding(frame) else {
-                return Err(ReadError::Gone { frame, oldest: durable.first_frame() });
+            let written = self.shared.written();
+            let Some((segment, following)) = written.holding(frame) else {
+                return Err(ReadError::Gone { frame, oldest: written.first_frame() });
             };
-            let limit = if following.is_some() { segment.bytes } else { durable.end };
+            let limit = if following.is_some() { segment.bytes } else { written.end };
             (segment.clone(), following.map(|segment| segment.header), limit)
         };
         let file =
             self.storage.open(&segment.name).map_err(|source| self.unreadable(frame, "open", &segment.name, source))?;
         let header = segment.header;
-        let mut expected =
-            Expected { number: header.first_frame, sequence: header.first_sequence, previous: None, opening: true };
+        let mut expected = Expected::opening_of(&header);
         let mut window = Vec::new();
         if let Some(before) = before {
             if before.expected.number == header.first_frame {
@@ -224,14 +224,14 @@ impl<S: Storage> Reader<S> {
     fn unreadable(&self, frame: u64, doing: &'static str, name: &str, source: io::Error) -> ReadError {
         // The file of a segment goes after its place in the list, or by another process.
         if source.kind() == io::ErrorKind::NotFound {
-            let oldest = self.shared.durable().first_frame();
+            let oldest = self.shared.written().first_frame();
             return ReadError::Gone { frame, oldest: oldest.max(frame + 1) };
         }
         ReadError::Io { doing, file: self.storage.describe(name), source }
     }
 
     fn was_deleted(&self, place: &Place<S::File>) -> bool {
-        self.shared.durable().bounds(place.segment.id).is_none()
+        self.shared.written().bounds(place.segment.id).is_none()
     }
 
     fn explain(&self, trouble: Trouble, place: &Place<S::File>) -> ReadError {
@@ -264,7 +264,7 @@ impl<F: StorageFile> Place<F> {
             .is_some_and(|following| following.first_frame <= frame && self.expected.number != following.first_frame)
     }
 
-    /// Finds and checks the next frame, which is durable.
+    /// Finds and checks the next frame, which is written.
     fn step(&mut self, shared: &Shared) -> Result<Step, Trouble> {
         if self.at_end() {
             return Ok(Step::InNextSegment);
@@ -289,14 +289,14 @@ impl<F: StorageFile> Place<F> {
         if self.at_end() { Ok(Step::InNextSegment) } else { Err(damaged(format::BadFrame::Truncated)) }
     }
 
-    /// Brings `len` bytes from the offset on into the window; false if the segment has fewer that are durable, or ends here.
+    /// Brings `len` bytes from the offset on into the window; false if the segment has fewer, or ends here.
     fn have(&mut self, len: usize, shared: &Shared) -> Result<bool, Trouble> {
         if self.ahead().len() >= len {
             return Ok(true);
         }
         let needed = self.offset + len as u64;
         if needed > self.limit {
-            let (limit, following) = shared.durable().bounds(self.segment.id).ok_or(Trouble::Deleted)?;
+            let (limit, following) = shared.written().bounds(self.segment.id).ok_or(Trouble::Deleted)?;
             self.limit = limit;
             self.following = following;
             if self.at_end() || needed > limit {
@@ -329,11 +329,11 @@ impl<F: StorageFile> Place<F> {
     fn next_readable(&self, shared: &Shared) -> u64 {
         let end = match self.following {
             Some(following) => following.first_sequence,
-            None => shared.durable().next_sequence,
+            None => shared.written().next_sequence,
         };
         let mut bytes = vec![0; self.limit as usize];
         let read = self.file.read_full_at(&mut bytes, 0).unwrap_or(0);
-        let later = scan::later_frame(&bytes[..read], self.offset as usize, &self.segment);
+        let later = scan::frames_from(&bytes[..read], self.offset as usize + 8, &self.segment).next();
         later.and_then(|(_, header)| header).map_or(end, |header| header.first_sequence)
     }
 }

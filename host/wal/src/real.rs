@@ -114,6 +114,15 @@ impl Storage for RealStorage {
         File::open(&self.dir)?.sync_all()
     }
 
+    fn create_folder(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
+        fs::create_dir(self.path(name))
+    }
+
+    fn sync_folder(&self, name: &str) -> io::Result<()> {
+        File::open(self.path(name))?.sync_all()
+    }
+
     fn modified(&self, name: &str) -> io::Result<SystemTime> {
         fs::metadata(self.path(name))?.modified()
     }

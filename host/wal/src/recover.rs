@@ -4,24 +4,27 @@
 
 use crate::error::OpenError;
 use crate::format::BLOCK;
-use crate::log::{Active, Log, Next, Options};
-use crate::scan::{Scan, scan};
-use crate::segments::{self, Durable, Segment, Shared, numbered};
+use crate::log::{Active, Log, Next};
+use crate::options::Options;
+use crate::scan::{Scan, Tail, scan};
+use crate::segments::{self, Segment, Shared, Written, numbered};
 use crate::spares;
 use crate::storage::{Storage, StorageFile};
 
 /// How many files with torn tails are kept; the oldest go first.
 pub const TORN_KEPT: usize = 16;
 
-const LOCK: &str = "wal.lock";
+pub(crate) const LOCK: &str = "wal.lock";
 /// How often the end of a log is looked at again, when another process may be writing it.
-const LIVE_TRIES: usize = 5;
+pub(crate) const LIVE_TRIES: usize = 5;
 
 /// What opening a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// Bytes of the torn tail that was cut; 0 without one.
+    /// Bytes of the torn or unsynced tail that was cut; 0 without one.
     pub torn_bytes: u64,
+    /// Events in it, as far as headers are left that tell. In a log whose every frame is synced none of them was acknowledged.
+    pub torn_events: u64,
     /// The file in the log's directory that they were copied to.
     pub torn_file: Option<String>,
     /// Body of the last opening frame; `None` in a new log.
@@ -40,7 +43,7 @@ pub struct Recovered {
     pub segments: usize,
 }
 
-/// The end of a log that was not written to the end.
+/// The end of a log that was not written to the end, or not synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment's file, with its path where it has one.
@@ -49,6 +52,8 @@ pub struct TornTail {
     pub offset: u64,
     /// Bytes from there to the last one that is not zero.
     pub bytes: u64,
+    /// Events in them, as far as headers are left that tell.
+    pub events: u64,
 }
 
 /// A log as it was found.
@@ -65,7 +70,7 @@ struct Last {
 
 pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, Recovered), OpenError> {
     options.check()?;
-    let lock = storage.lock(LOCK).map_err(failed(&storage, "lock", LOCK))?;
+    let lock = storage.lock(LOCK).map_err(OpenError::io(&storage, "lock", LOCK))?;
     let Some(lock) = lock else {
         return Err(OpenError::Locked { file: storage.describe(LOCK) });
     };
@@ -73,7 +78,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
 
     let first_spare = remove_spares(&storage)?;
     let torn_file = match &found.last {
-        Some(last) if last.scan.torn > 0 => Some(copy_aside(&storage, &found, last)?),
+        Some(last) if last.scan.tail.bytes > 0 => Some(copy_aside(&storage, &found, last)?),
         _ => None,
     };
     let active = match (&found.last, found.segments.last()) {
@@ -81,7 +86,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         _ => None,
     };
     sync_sealed(&storage, &found.segments)?;
-    storage.sync_dir().map_err(failed(&storage, "sync the directory", ""))?;
+    storage.sync_dir().map_err(OpenError::io(&storage, "sync the directory", ""))?;
 
     let recovered = found.recovered(torn_file);
     let next = Next {
@@ -90,8 +95,8 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         sequence: recovered.next_sequence,
         previous: found.last.as_ref().map_or(0, |last| last.scan.crc),
     };
-    let shared = Shared::new(found.durable());
-    let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(failed(
+    let shared = Shared::new(found.written());
+    let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(OpenError::io(
         &storage,
         "start the thread that prepares files for",
         "",
@@ -103,12 +108,13 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
 pub(crate) fn open_read_only<S: Storage>(storage: &S) -> Result<(Shared, Option<TornTail>), OpenError> {
     let found = look(storage, LIVE_TRIES)?;
     let torn = match (&found.last, found.segments.last()) {
-        (Some(last), Some(segment)) if last.scan.torn > 0 => {
-            Some(TornTail { file: storage.describe(&segment.name), offset: last.scan.end, bytes: last.scan.torn })
+        (Some(Last { scan: Scan { end, tail, .. }, .. }), Some(segment)) if tail.bytes > 0 => {
+            let file = storage.describe(&segment.name);
+            Some(TornTail { file, offset: *end, bytes: tail.bytes, events: tail.events })
         }
         _ => None,
     };
-    Ok((Shared::new(found.durable()), torn))
+    Ok((Shared::new(found.written()), torn))
 }
 
 /// Lists and checks. With more than one try, damage counts only if it is there each time: somebody may be writing meanwhile.
@@ -128,7 +134,7 @@ fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
     let last = match segments.last() {
         None => None,
         Some(segment) => {
-            let bytes = read_whole(storage, segment)?;
+            let bytes = read_whole(storage, &segment.name, segment.bytes)?;
             let scan = scan(&bytes, &segment.header, &storage.describe(&segment.name))?;
             Some(Last { bytes, scan })
         }
@@ -136,32 +142,35 @@ fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
     Ok(Found { segments, last })
 }
 
-fn read_whole<S: Storage>(storage: &S, segment: &Segment) -> Result<Vec<u8>, OpenError> {
-    let file = storage.open(&segment.name).map_err(failed(storage, "open", &segment.name))?;
-    let mut bytes = vec![0; segment.bytes as usize];
-    let read = file.read_full_at(&mut bytes, 0).map_err(failed(storage, "read", &segment.name))?;
+/// Reads the file `name`, as long as it was when it was listed.
+pub(crate) fn read_whole<S: Storage>(storage: &S, name: &str, length: u64) -> Result<Vec<u8>, OpenError> {
+    let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
+    let mut bytes = vec![0; length as usize];
+    let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(storage, "read", name))?;
     bytes.truncate(read);
     Ok(bytes)
 }
 
 impl Found {
-    fn durable(&self) -> Durable {
+    fn written(&self) -> Written {
         let (end, next_frame, next_sequence) =
             self.last.as_ref().map_or((0, 1, 1), |last| (last.scan.end, last.scan.next_frame, last.scan.next_sequence));
-        Durable { segments: self.segments.iter().cloned().collect(), end, next_frame, next_sequence }
+        Written { segments: self.segments.iter().cloned().collect(), end, next_frame, next_sequence }
     }
 
     fn recovered(&self, torn_file: Option<String>) -> Recovered {
-        let durable = self.durable();
+        let written = self.written();
+        let tail = self.last.as_ref().map_or_else(Default::default, |last| last.scan.tail);
         Recovered {
-            torn_bytes: self.last.as_ref().map_or(0, |last| last.scan.torn),
+            torn_bytes: tail.bytes,
+            torn_events: tail.events,
             torn_file,
             last_opening: self.last.as_ref().map(|last| last.bytes[last.scan.opening.clone()].to_vec()),
             last_opening_frame: self.segments.last().map_or(0, |segment| segment.header.first_frame),
-            first_frame: durable.first_frame(),
+            first_frame: written.first_frame(),
             first_sequence: self.segments.first().map_or(1, |segment| segment.header.first_sequence),
-            next_frame: durable.next_frame,
-            next_sequence: durable.next_sequence,
+            next_frame: written.next_frame,
+            next_sequence: written.next_sequence,
             segments: self.segments.len(),
         }
     }
@@ -170,9 +179,9 @@ impl Found {
 /// Removes what a former process had prepared, and returns a number for the first new spare.
 fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
     let mut next = 1;
-    for name in storage.list().map_err(failed(storage, "list", ""))? {
+    for name in storage.list().map_err(OpenError::io(storage, "list", ""))? {
         if let Some(number) = numbered(&name, "spare_", 10, ".tmp") {
-            storage.remove(&name).map_err(failed(storage, "remove", &name))?;
+            storage.remove(&name).map_err(OpenError::io(storage, "remove", &name))?;
             next = next.max(number + 1);
         }
     }
@@ -182,21 +191,22 @@ fn remove_spares<S: Storage>(storage: &S) -> Result<u64, OpenError> {
 
 /// Copies the torn tail to a file of its own, durably, and returns its name.
 fn copy_aside<S: Storage>(storage: &S, found: &Found, last: &Last) -> Result<String, OpenError> {
-    let names = storage.list().map_err(failed(storage, "list", ""))?;
+    let names = storage.list().map_err(OpenError::io(storage, "list", ""))?;
     let mut kept: Vec<u64> = names.iter().filter_map(|name| numbered(name, "torn_", 5, ".bin")).collect();
     kept.sort_unstable();
     let name = torn_name(kept.last().map_or(1, |last| last + 1));
-    let file = storage.create(&name).map_err(failed(storage, "create", &name))?;
+    let file = storage.create(&name).map_err(OpenError::io(storage, "create", &name))?;
     let start = last.scan.end as usize;
-    let torn = &last.bytes[start..start + last.scan.torn as usize];
-    file.write_at(torn, 0).map_err(failed(storage, "write", &name))?;
-    file.sync_all().map_err(failed(storage, "sync", &name))?;
-    storage.sync_dir().map_err(failed(storage, "sync the directory of", &name))?;
+    let torn = &last.bytes[start..start + last.scan.tail.bytes as usize];
+    file.write_at(torn, 0).map_err(OpenError::io(storage, "write", &name))?;
+    file.sync_all().map_err(OpenError::io(storage, "sync", &name))?;
+    storage.sync_dir().map_err(OpenError::io(storage, "sync the directory of", &name))?;
     let segment = found.segments.last().map_or("", |segment| &segment.name);
-    tracing::warn!(segment, offset = last.scan.end, bytes = last.scan.torn, copy = name, "cut the log's torn tail");
+    let (offset, Tail { bytes, events }) = (last.scan.end, last.scan.tail);
+    tracing::warn!(segment, offset, bytes, events, copy = name, "cut the log's torn tail");
     let surplus = (kept.len() + 1).saturating_sub(TORN_KEPT);
     for old in kept.into_iter().take(surplus).map(torn_name) {
-        storage.remove(&old).map_err(failed(storage, "remove", &old))?;
+        storage.remove(&old).map_err(OpenError::io(storage, "remove", &old))?;
     }
     Ok(name)
 }
@@ -205,22 +215,22 @@ fn torn_name(number: u64) -> String {
     format!("torn_{number:05}.bin")
 }
 
-/// Zeroes the torn tail, writes the last frame once more, and syncs.
+/// Zeroes the torn tail, writes the frames once more that may not be durable, and syncs.
 ///
-/// The sync of that frame may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
-/// a sync alone would then report success. Earlier frames were durable before it was written.
+/// The sync of those frames may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
+/// a sync alone would then report success. Earlier frames were durable before the last one was written: it says so.
 fn make_durable<S: Storage>(storage: &S, segment: &Segment, last: &Last) -> Result<Active<S::File>, OpenError> {
     let name = &segment.name;
-    let file = storage.open(name).map_err(failed(storage, "open", name))?;
-    let only_opening = last.scan.last_frame_at == BLOCK as u64;
-    let from = if only_opening { 0 } else { last.scan.last_frame_at };
+    let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
     let end = last.scan.end;
-    file.write_at(&last.bytes[from as usize..end as usize], from).map_err(failed(storage, "write", name))?;
-    if last.scan.torn > 0 {
-        let zeros = vec![0; last.scan.torn as usize];
-        file.write_at(&zeros, end).map_err(failed(storage, "write", name))?;
+    let only_opening = last.scan.frames == 1;
+    let from = if last.scan.unsynced_at == BLOCK as u64 { 0 } else { last.scan.unsynced_at };
+    file.write_at(&last.bytes[from as usize..end as usize], from).map_err(OpenError::io(storage, "write", name))?;
+    if last.scan.tail.bytes > 0 {
+        let zeros = vec![0; last.scan.tail.bytes as usize];
+        file.write_at(&zeros, end).map_err(OpenError::io(storage, "write", name))?;
     }
-    file.sync_all().map_err(failed(storage, "sync", name))?;
+    file.sync_all().map_err(OpenError::io(storage, "sync", name))?;
     Ok(Active { file, name: name.clone(), header: segment.header, end, bytes: segment.bytes, only_opening })
 }
 
@@ -229,17 +239,8 @@ fn sync_sealed<S: Storage>(storage: &S, segments: &[Segment]) -> Result<(), Open
     let sealed = segments.len().saturating_sub(1);
     for segment in &segments[..sealed] {
         let name = &segment.name;
-        let file = storage.open(name).map_err(failed(storage, "open", name))?;
-        file.sync_all().map_err(failed(storage, "sync", name))?;
+        let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
+        file.sync_all().map_err(OpenError::io(storage, "sync", name))?;
     }
     Ok(())
-}
-
-fn failed<S: Storage>(
-    storage: &S,
-    doing: &'static str,
-    name: &str,
-) -> impl FnOnce(std::io::Error) -> OpenError + use<S> {
-    let file = storage.describe(name);
-    move |source| OpenError::Io { doing, file, source }
 }

@@ -1,4 +1,4 @@
-//! Which segments there are and how far the log is durable: the one thing the writer and its readers share. Must not read frames.
+//! Which segments there are and how far they are written: the one thing the writer and its readers share. Must not read frames.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,15 +22,15 @@ pub(crate) struct Segment {
 
 /// What the writer publishes and readers look at.
 pub(crate) struct Shared {
-    /// Number of the first frame that is not durable: what readers ask first, without the lock.
+    /// Number of the first frame that is not written: what readers ask first, without the lock.
     next_frame: AtomicU64,
     // A lock because the list and the end of its last segment must be seen together; held for a few loads and stores only.
-    durable: Mutex<Durable>,
+    written: Mutex<Written>,
 }
 
-/// The durable part of the log.
+/// The written part of the log, all of it durable where every frame is synced.
 #[derive(Debug)]
-pub(crate) struct Durable {
+pub(crate) struct Written {
     /// Oldest first; the last is the one being written.
     pub segments: VecDeque<Segment>,
     /// Where the next frame goes in the last segment.
@@ -40,27 +40,27 @@ pub(crate) struct Durable {
 }
 
 impl Shared {
-    pub(crate) fn new(durable: Durable) -> Shared {
-        Shared { next_frame: AtomicU64::new(durable.next_frame), durable: Mutex::new(durable) }
+    pub(crate) fn new(written: Written) -> Shared {
+        Shared { next_frame: AtomicU64::new(written.next_frame), written: Mutex::new(written) }
     }
 
     pub(crate) fn next_frame(&self) -> u64 {
         self.next_frame.load(Ordering::Acquire)
     }
 
-    pub(crate) fn durable(&self) -> MutexGuard<'_, Durable> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is durable; readers see the change whole.
-    pub(crate) fn publish(&self, change: impl FnOnce(&mut Durable)) {
-        let mut durable = self.durable();
-        change(&mut durable);
-        self.next_frame.store(durable.next_frame, Ordering::Release);
+    /// Changes what is written; readers see the change whole.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Written)) {
+        let mut written = self.written();
+        change(&mut written);
+        self.next_frame.store(written.next_frame, Ordering::Release);
     }
 }
 
-impl Durable {
+impl Written {
     /// The oldest frame there is; of an empty log, the next one.
     pub(crate) fn first_frame(&self) -> u64 {
         self.segments.front().map_or(self.next_frame, |segment| segment.header.first_frame)
@@ -94,70 +94,98 @@ pub(crate) fn numbered(name: &str, prefix: &str, width: usize, suffix: &str) -> 
     (format!("{id:0width$}") == digits).then_some(id)
 }
 
-/// Lists the segments and checks that their headers are whole and follow each other. Changes nothing.
-pub(crate) fn load<S: Storage>(storage: &S) -> Result<Vec<Segment>, OpenError> {
-    let io = |doing, name: &str| {
-        let file = storage.describe(name);
-        move |source| OpenError::Io { doing, file, source }
-    };
-    let names = storage.list().map_err(io("list", ""))?;
-    let mut ids: Vec<u64> = names.iter().filter_map(|name| numbered(name, "wal_", 10, ".seg")).collect();
-    ids.sort_unstable();
-    let mut headers = Vec::with_capacity(ids.len());
-    for &id in &ids {
-        let name = segment_name(id);
-        let file = storage.open(&name).map_err(io("open", &name))?;
-        let mut block = vec![0; BLOCK];
-        let read = file.read_full_at(&mut block, 0).map_err(io("read", &name))?;
-        let bytes = file.len().map_err(io("read the length of", &name))?;
-        headers.push((SegmentHeader::decode(&block[..read]), bytes));
-    }
-    check_headers(storage, &ids, headers)
+/// A segment file whose header was read, but not checked against the others.
+pub(crate) struct Listed {
+    pub id: u64,
+    pub name: String,
+    pub header: Result<SegmentHeader, BadSegment>,
+    /// Length of the file.
+    pub bytes: u64,
 }
 
-fn check_headers<S: Storage>(
-    storage: &S,
-    ids: &[u64],
-    headers: Vec<(Result<SegmentHeader, BadSegment>, u64)>,
-) -> Result<Vec<Segment>, OpenError> {
-    let mut segments: Vec<Segment> = Vec::with_capacity(ids.len());
-    for (at, (header, bytes)) in headers.iter().enumerate() {
-        let name = segment_name(ids[at]);
-        let following = headers.get(at + 1).and_then(|(header, _)| header.as_ref().ok());
-        let damaged = |name: &str, what: String| Corruption {
-            file: storage.describe(name),
-            offset: 0,
-            frame: 0,
-            first_sequence: segments.last().map_or(1, |before| before.header.first_sequence),
-            last_sequence: following.map(|header| header.first_sequence.saturating_sub(1)),
-            what,
-        };
-        let header = match header {
-            Ok(header) => *header,
-            Err(BadSegment::Version(version)) => {
-                return Err(OpenError::UnknownVersion {
-                    file: storage.describe(&name),
-                    version: *version,
-                    known: VERSION,
-                });
-            }
-            Err(BadSegment::Damaged(what)) => return Err(damaged(&name, (*what).to_owned()).into()),
-        };
-        if header.id != ids[at] {
-            return Err(damaged(&name, format!("the file says that it is segment {}", header.id)).into());
+/// The names and headers of all segment files, oldest first.
+pub(crate) fn list<S: Storage>(storage: &S) -> Result<Vec<Listed>, OpenError> {
+    let names = storage.list().map_err(OpenError::io(storage, "list", ""))?;
+    let mut ids: Vec<u64> = names.iter().filter_map(|name| numbered(name, "wal_", 10, ".seg")).collect();
+    ids.sort_unstable();
+    ids.into_iter().map(|id| read_header(storage, id)).collect()
+}
+
+fn read_header<S: Storage>(storage: &S, id: u64) -> Result<Listed, OpenError> {
+    let name = segment_name(id);
+    let file = storage.open(&name).map_err(OpenError::io(storage, "open", &name))?;
+    let mut block = vec![0; BLOCK];
+    let read = file.read_full_at(&mut block, 0).map_err(OpenError::io(storage, "read", &name))?;
+    let bytes = file.len().map_err(OpenError::io(storage, "read the length of", &name))?;
+    Ok(Listed { id, name, header: SegmentHeader::decode(&block[..read]), bytes })
+}
+
+/// Lists the segments and checks that their headers are whole and follow each other. Changes nothing.
+pub(crate) fn load<S: Storage>(storage: &S) -> Result<Vec<Segment>, OpenError> {
+    let listed = list(storage)?;
+    let mut segments: Vec<Segment> = Vec::with_capacity(listed.len());
+    for (at, one) in listed.iter().enumerate() {
+        if let Some(gap) = gap_before(storage, segments.last(), &listed, at) {
+            return Err(gap.into());
         }
-        if let Some(before) = segments.last() {
-            if header.id != before.header.id + 1 {
-                let missing = segment_name(before.header.id + 1);
-                let what = format!("the segment is missing, though {name} comes after it");
-                let last_sequence = Some(header.first_sequence.saturating_sub(1));
-                return Err(Corruption { last_sequence, ..damaged(&missing, what) }.into());
-            }
-            if header.first_frame <= before.header.first_frame || header.first_sequence < before.header.first_sequence {
-                return Err(damaged(&name, format!("the segment does not continue {}", before.name)).into());
-            }
-        }
-        segments.push(Segment { modified: storage.modified(&name).ok(), name, header, bytes: *bytes });
+        let header = check_header(storage, segments.last(), &listed, at)?;
+        let modified = storage.modified(&one.name).ok();
+        segments.push(Segment { name: one.name.clone(), header, bytes: one.bytes, modified });
     }
     Ok(segments)
+}
+
+/// The segment that is missing before `listed[at]`, if one is. `before` is the last segment before it whose header is whole.
+pub(crate) fn gap_before<S: Storage>(
+    storage: &S,
+    before: Option<&Segment>,
+    listed: &[Listed],
+    at: usize,
+) -> Option<Corruption> {
+    let Listed { id, name, header, .. } = &listed[at];
+    let missing = listed[at.checked_sub(1)?].id + 1;
+    (missing != *id).then(|| Corruption {
+        file: storage.describe(&segment_name(missing)),
+        offset: 0,
+        frame: 0,
+        first_sequence: before.map_or(1, |before| before.header.first_sequence),
+        last_sequence: header.as_ref().ok().map(|header| header.first_sequence.saturating_sub(1)),
+        what: format!("the segment is missing, though {name} comes after it"),
+    })
+}
+
+/// Checks the header of `listed[at]`, which follows `before`, the last segment before it whose header is whole.
+pub(crate) fn check_header<S: Storage>(
+    storage: &S,
+    before: Option<&Segment>,
+    listed: &[Listed],
+    at: usize,
+) -> Result<SegmentHeader, OpenError> {
+    let Listed { id, name, header, .. } = &listed[at];
+    let following = listed.get(at + 1).and_then(|following| following.header.as_ref().ok());
+    let damaged = |what: String| Corruption {
+        file: storage.describe(name),
+        offset: 0,
+        frame: 0,
+        first_sequence: before.map_or(1, |before| before.header.first_sequence),
+        last_sequence: following.map(|header| header.first_sequence.saturating_sub(1)),
+        what,
+    };
+    let header = match header {
+        Ok(header) => *header,
+        Err(BadSegment::Version(version)) => {
+            let file = storage.describe(name);
+            return Err(OpenError::UnknownVersion { file, version: *version, known: VERSION });
+        }
+        Err(BadSegment::Damaged(what)) => return Err(damaged((*what).to_owned()).into()),
+    };
+    if header.id != *id {
+        return Err(damaged(format!("the file says that it is segment {}", header.id)).into());
+    }
+    if let Some(before) = before
+        && (header.first_frame <= before.header.first_frame || header.first_sequence < before.header.first_sequence)
+    {
+        return Err(damaged(format!("the segment does not continue {}", before.name)).into());
+    }
+    Ok(header)
 }

@@ -153,8 +153,9 @@ impl<S: Storage> Inner<S> {
         for task in tasks {
             // Deletions still happen: after a stop they are few and quick.
             match task {
-                Task::Prepare if !self.stop.load(Ordering::Relaxed) => self.prepare(retired.pop_front()),
-                Task::Prepare => {}
+                // Each segment asks for one, those too that found none ready and were made on the spot.
+                Task::Prepare if self.stop.load(Ordering::Relaxed) || self.ready().len() >= self.wanted => {}
+                Task::Prepare => self.prepare(retired.pop_front()),
                 Task::Retire(name) => {
                     let done = if retired.len() < self.wanted {
                         self.recycle(&name).map(|name| retired.push_back(name))

@@ -4,14 +4,15 @@
 use std::io;
 use std::time::SystemTime;
 
-/// One directory of files. Names are plain file names, never paths. Clones share the directory.
+/// One directory of files. Names are plain file names; `folder/file` in a folder made by [`Storage::create_folder`]. Clones share the
+/// directory.
 pub trait Storage: Clone + Send + Sync + 'static {
     /// An open file of this storage.
     type File: StorageFile;
     /// Holds a lock taken by [`Storage::lock`] until it is dropped.
     type Lock: Send + Sync + 'static;
 
-    /// The names of all files, in no particular order.
+    /// The names of all files and folders, in no particular order, without what is in the folders.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Creates an empty file for reading and writing; fails if the name exists. Durable after [`Storage::sync_dir`].
     fn create(&self, name: &str) -> io::Result<Self::File>;
@@ -21,8 +22,12 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file. Durable after [`Storage::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes all creations, renames and removals so far durable.
+    /// Makes all creations, renames and removals so far durable, but for what they did in a folder.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Makes an empty folder; fails if the name exists. Durable after [`Storage::sync_dir`].
+    fn create_folder(&self, name: &str) -> io::Result<()>;
+    /// What [`Storage::sync_dir`] is for the files in that folder.
+    fn sync_folder(&self, name: &str) -> io::Result<()>;
     /// When the file's content was last changed.
     fn modified(&self, name: &str) -> io::Result<SystemTime>;
     /// Takes the exclusive lock `name`, or returns `None` if somebody else holds it.

@@ -2,23 +2,29 @@
 
 use proptest::prelude::*;
 use tally_testkit::{Fault, MemStorage, Reached};
-use tally_wal::Log;
+use tally_wal::{Log, Options};
 
-use crate::script::{End, Promises, example, options, steps};
+use crate::script::{DURABILITIES, End, Promises, example, options, steps};
 
 #[test]
-fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
+fn a_power_loss_at_any_operation_loses_nothing_durable() {
+    for durability in DURABILITIES {
+        lose_power_at_any_operation(&Options { durability, ..options(0) });
+    }
+}
+
+fn lose_power_at_any_operation(options: &Options) {
     let whole = MemStorage::new();
-    assert!(matches!(Promises::default().run(&whole, &example(), &options(0)), End::Done));
+    assert!(matches!(Promises::default().run(&whole, &example(), options), End::Done));
     let mut reached = Reached::default();
     for operation in 1..=whole.operations() {
         for seed in 0..12 {
             let storage = MemStorage::new();
             storage.inject(operation, Fault::PowerLoss);
             let mut promises = Promises::default();
-            promises.run(&storage, &example(), &options(0));
+            promises.run(&storage, &example(), options);
             let after = storage.crash(seed * 7919 + operation);
-            promises.check(&after, &options(0));
+            promises.check(&after, options);
             reached.add(&after.reached());
         }
     }
@@ -27,20 +33,26 @@ fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
 
 #[test]
 fn a_power_loss_during_recovery_loses_nothing_either() {
+    for durability in DURABILITIES {
+        lose_power_during_recovery(&Options { durability, ..options(0) });
+    }
+}
+
+fn lose_power_during_recovery(options: &Options) {
     let whole = MemStorage::new();
-    Promises::default().run(&whole, &example(), &options(0));
+    Promises::default().run(&whole, &example(), options);
     let mut recoveries_cut = 0;
     for operation in 1..=whole.operations() {
         for seed in 0..2 {
             let storage = MemStorage::new();
             storage.inject(operation, Fault::PowerLoss);
             let mut promises = Promises::default();
-            promises.run(&storage, &example(), &options(0));
+            promises.run(&storage, &example(), options);
             for in_recovery in 1.. {
                 let second = storage.crash(seed);
                 second.inject(in_recovery, Fault::PowerLoss);
-                let opened = Log::open(second.clone(), options(0)).is_ok();
-                promises.clone().check(&second.crash(seed + in_recovery), &options(0));
+                let opened = Log::open(second.clone(), options.clone()).is_ok();
+                promises.clone().check(&second.crash(seed + in_recovery), options);
                 if opened {
                     break;
                 }
@@ -59,14 +71,16 @@ proptest! {
     fn random_lives_with_crashes(
         lives in prop::collection::vec((steps(), 1..120_u64, any::<u64>()), 1..4),
         spares in 0..3_usize,
+        durability in prop::sample::select(&DURABILITIES[..]),
     ) {
+        let options = Options { durability, ..options(spares) };
         let mut storage = MemStorage::new();
         let mut promises = Promises::default();
         for (steps, crash_after, seed) in lives {
             storage.inject(crash_after, Fault::PowerLoss);
-            promises.run(&storage, &steps, &options(spares));
+            promises.run(&storage, &steps, &options);
             storage = storage.crash(seed);
-            promises.check(&storage, &options(spares));
+            promises.check(&storage, &options);
             storage = storage.crash(seed);
         }
     }

@@ -133,9 +133,9 @@ fn messages_say_where_and_what_to_do() {
         ],
     );
     check_refused(
-        &flipped(&storage, "wal_0000000002.seg", 8, 3),
+        &flipped(&storage, "wal_0000000002.seg", 8, 1),
         expect![
-            "wal_0000000002.seg has log format version 2, this program reads version 1; use the program that wrote it"
+            "wal_0000000002.seg has log format version 3, this program reads versions up to 2; use the program that wrote it"
         ],
     );
 }
@@ -254,5 +254,5 @@ fn unknown_versions_and_options_out_of_range_are_refused() {
     }
     let (storage, _) = small_log();
     let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
-    assert!(matches!(Log::open(newer, options(0)), Err(OpenError::UnknownVersion { version: 257, known: 1, .. })));
+    assert!(matches!(Log::open(newer, options(0)), Err(OpenError::UnknownVersion { version: 258, known: 2, .. })));
 }

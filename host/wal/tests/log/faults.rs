@@ -2,16 +2,22 @@
 
 use proptest::prelude::*;
 use tally_testkit::{Fault, MemStorage, Reached};
-use tally_wal::{AppendError, Log};
+use tally_wal::{AppendError, Durability, Log, Options};
 
-use crate::script::{End, Promises, Step, body, example, options, read_all, steps};
+use crate::script::{DURABILITIES, End, Promises, Step, body, example, options, read_all, steps};
 
 const FAULTS: [Fault; 3] = [Fault::Broken, Fault::NoSpace, Fault::ShortWrite];
 
 #[test]
-fn after_a_failure_of_any_operation_everything_acknowledged_is_there() {
+fn after_a_failure_of_any_operation_everything_durable_is_there() {
+    for durability in DURABILITIES {
+        fail_at_any_operation(&Options { durability, ..options(0) });
+    }
+}
+
+fn fail_at_any_operation(options: &Options) {
     let whole = MemStorage::new();
-    assert!(matches!(Promises::default().run(&whole, &example(), &options(0)), End::Done));
+    assert!(matches!(Promises::default().run(&whole, &example(), options), End::Done));
     let mut reached = Reached::default();
     let mut stopped = 0;
     for fault in FAULTS {
@@ -19,20 +25,21 @@ fn after_a_failure_of_any_operation_everything_acknowledged_is_there() {
             let storage = MemStorage::new();
             storage.inject(operation, fault);
             let mut promises = Promises::default();
-            let end = promises.run(&storage, &example(), &options(0));
+            let end = promises.run(&storage, &example(), options);
             stopped += u64::from(!matches!(end, End::Done));
             reached.add(&storage.reached());
             storage.restart();
 
             // The process starts again over what the kernel shows, works, and then the power fails.
             let mut after_restart = promises.clone();
-            after_restart.run(&storage, &[Step::Append { count: 2, len: 900 }], &options(0));
-            after_restart.check(&storage.crash(operation), &options(0));
+            after_restart.run(&storage, &[Step::Append { count: 2, len: 900 }], options);
+            after_restart.check(&storage.crash(operation), options);
         }
     }
     assert_eq!((reached.broken, reached.no_space), (2 * whole.operations(), whole.operations()), "every fault was met");
-    assert!(reached.short_writes > 10 && reached.failed_syncs > 30, "{reached:?}");
-    assert!(stopped > 150, "{stopped}");
+    let fsync = options.durability == Durability::Fsync;
+    assert!(reached.short_writes > 10 && reached.failed_syncs > if fsync { 30 } else { 20 }, "{reached:?}");
+    assert!(stopped > if fsync { 150 } else { 100 }, "{stopped}");
 }
 
 #[test]
@@ -113,18 +120,20 @@ proptest! {
     fn random_lives_with_failures(
         lives in prop::collection::vec((steps(), 1..100_u64, 0..3_usize, any::<bool>(), any::<u64>()), 1..4),
         spares in 0..2_usize,
+        durability in prop::sample::select(&DURABILITIES[..]),
     ) {
+        let options = Options { durability, ..options(spares) };
         let mut storage = MemStorage::new();
         let mut promises = Promises::default();
         for (steps, fail_after, fault, power_loss, seed) in lives {
             storage.inject(storage.operations() + fail_after, FAULTS[fault]);
-            promises.run(&storage, &steps, &options(spares));
+            promises.run(&storage, &steps, &options);
             storage.restart();
             if power_loss {
                 storage = storage.crash(seed);
             }
-            promises.check(&storage, &options(spares));
+            promises.check(&storage, &options);
         }
-        promises.check(&storage.crash(1), &options(spares));
+        promises.check(&storage.crash(1), &options);
     }
 }

@@ -3,7 +3,10 @@
 mod basics;
 mod crash;
 mod damage;
+mod durability;
 mod faults;
 mod golden;
+mod inspect;
 mod real;
+mod repair;
 mod script;

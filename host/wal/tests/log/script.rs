@@ -1,8 +1,10 @@
 //! A sequence of calls on a log, what they promised, and the check that a log keeps those promises.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use tally_testkit::MemStorage;
-use tally_wal::{AppendError, Frame, Log, Options, Reader, Recovered, Storage};
+use tally_wal::{AppendError, Durability, Frame, Log, Options, Reader, Recovered, Storage};
 
 /// One call (or a few that belong together).
 #[derive(Clone, Debug)]
@@ -15,6 +17,7 @@ pub enum Step {
     Roll {
         len: usize,
     },
+    Sync,
     /// Delete what is older than the last so many frames.
     DeleteAllBut(u64),
     Reopen,
@@ -25,6 +28,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (0..5_u32, len.clone()).prop_map(|(count, len)| Step::Append { count, len }),
         2 => len.prop_map(|len| Step::Roll { len }),
+        2 => Just(Step::Sync),
         2 => (0..8_u64).prop_map(Step::DeleteAllBut),
         1 => Just(Step::Reopen),
     ];
@@ -32,16 +36,22 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 pub fn options(spare_segments: usize) -> Options {
-    Options { segment_bytes: 8192, spare_segments, max_frame_bytes: 1 << 20, salt: None }
+    Options { segment_bytes: 8192, spare_segments, max_frame_bytes: 1 << 20, ..Options::default() }
 }
+
+/// Every way to keep a log, for a log that reads no clock.
+pub const DURABILITIES: [Durability; 3] =
+    [Durability::Fsync, Durability::Interval(Duration::from_millis(100)), Durability::Os];
 
 /// What was asked of a log over its life, and what it promised.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
     /// Frame n stands at n - 1. The last may have been attempted only.
     pub frames: Vec<Frame>,
-    /// So many frames were said to be durable.
-    pub acknowledged: u64,
+    /// So many frames were written.
+    pub written: u64,
+    /// So many of them were said to be durable.
+    pub durable: u64,
     /// Frames before this number may be gone.
     pub deletable_before: u64,
 }
@@ -68,18 +78,25 @@ impl Promises {
         };
         for step in steps {
             let done = match step {
-                Step::Append { count, len } => self.append(&mut log, *count, *len),
+                Step::Append { count, len } => self.append(&mut log, options, *count, *len),
                 Step::Roll { len } => self.roll(&mut log, *len),
+                Step::Sync => log.sync().map(|()| self.durable = self.written),
                 Step::DeleteAllBut(kept) => {
                     let before = log.next_frame().saturating_sub(*kept);
                     self.deletable_before = self.deletable_before.max(before);
-                    drop(log.delete_before(before));
+                    if log.delete_before(before).is_ok_and(|deleted| !deleted.is_empty()) {
+                        self.durable = self.written;
+                    }
                     Ok(())
                 }
                 Step::Reopen => {
                     drop(log);
                     match Log::open(storage.clone(), options.clone()) {
                         Ok((opened, recovered)) => {
+                            assert!(
+                                recovered.next_frame > self.written,
+                                "no power was lost, but frames: {recovered:?}"
+                            );
                             self.settle(&recovered);
                             log = opened;
                         }
@@ -92,11 +109,19 @@ impl Promises {
                 self.check_stopped(&mut log, &error);
                 return End::Stopped;
             }
+            assert!(log.durable_frame() >= self.durable && log.next_frame() == self.written + 1);
+            assert_eq!(log.unsynced(), log.durable_frame() < self.written);
         }
         End::Done
     }
 
-    fn append(&mut self, log: &mut Log<MemStorage>, count: u32, len: usize) -> Result<(), AppendError> {
+    fn append(
+        &mut self,
+        log: &mut Log<MemStorage>,
+        options: &Options,
+        count: u32,
+        len: usize,
+    ) -> Result<(), AppendError> {
         if log.needs_roll(len) {
             self.roll(log, 30)?;
         }
@@ -104,6 +129,9 @@ impl Promises {
         let (head, tail) = body.split_at(len / 3);
         let appended = log.append_parts(count, &[head, tail])?;
         self.acknowledge(appended);
+        if options.durability == Durability::Fsync {
+            self.durable = self.written;
+        }
         Ok(())
     }
 
@@ -111,13 +139,14 @@ impl Promises {
         let body = self.attempt(log, 0, len, true);
         let appended = log.roll(&body)?;
         self.acknowledge(appended);
+        self.durable = self.written;
         Ok(())
     }
 
     fn attempt(&mut self, log: &Log<MemStorage>, count: u32, len: usize, opening: bool) -> Vec<u8> {
         let number = log.next_frame();
-        assert_eq!(number, self.acknowledged + 1);
-        self.frames.truncate(self.acknowledged as usize);
+        assert_eq!(number, self.written + 1);
+        self.frames.truncate(self.written as usize);
         let body = body(number, len);
         self.frames.push(Frame { number, first_sequence: log.next_sequence(), count, opening, body: body.clone() });
         body
@@ -129,19 +158,16 @@ impl Promises {
             (appended.frame, appended.first_sequence, appended.count),
             (frame.number, frame.first_sequence, frame.count)
         );
-        self.acknowledged = appended.frame;
+        self.written = appended.frame;
     }
 
     /// After a recovery: an attempted frame is there for good, or it is not.
     fn settle(&mut self, recovered: &Recovered) {
-        assert!(
-            recovered.next_frame > self.acknowledged,
-            "acknowledged frames are missing: {recovered:?}, {}",
-            self.acknowledged
-        );
+        assert!(recovered.next_frame > self.durable, "durable frames are missing: {recovered:?}, {}", self.durable);
         assert!(recovered.next_frame <= self.frames.len() as u64 + 1, "frames nobody wrote: {recovered:?}");
-        self.acknowledged = recovered.next_frame - 1;
-        self.frames.truncate(self.acknowledged as usize);
+        self.written = recovered.next_frame - 1;
+        self.durable = self.written;
+        self.frames.truncate(self.written as usize);
         let next_sequence = self.frames.last().map_or(1, |frame| frame.first_sequence + u64::from(frame.count));
         assert_eq!(recovered.next_sequence, next_sequence);
     }
@@ -151,7 +177,8 @@ impl Promises {
         if matches!(error, AppendError::DiskFull { .. }) {
             return;
         }
-        assert!(matches!(error, AppendError::Io { .. }), "{error:?}");
+        // A deletion syncs first, and its failure to do so is the log's.
+        assert!(matches!(error, AppendError::Io { .. } | AppendError::Poisoned { .. }), "{error:?}");
         assert!(matches!(log.append(1, b"more"), Err(AppendError::Poisoned { .. })));
         assert!(matches!(log.roll(b"more"), Err(AppendError::Poisoned { .. })));
     }
@@ -170,11 +197,11 @@ impl Promises {
         assert_eq!(recovered.last_opening.as_deref(), opening.map(|frame| &frame.body[..]));
         assert_eq!(recovered.last_opening_frame, opening.map_or(0, |frame| frame.number));
 
-        self.append(&mut log, 3, 100).expect("appends after recovery");
-        self.append(&mut log, 1, 700).expect("appends after recovery");
+        self.append(&mut log, options, 3, 100).expect("appends after recovery");
+        self.append(&mut log, options, 1, 700).expect("appends after recovery");
         drop(log);
         let (log, again) = Log::open(storage.clone(), options.clone()).expect("opens again");
-        assert_eq!((again.torn_bytes, again.next_frame), (0, self.acknowledged + 1), "a torn tail is cut once");
+        assert_eq!((again.torn_bytes, again.next_frame), (0, self.written + 1), "a torn tail is cut once");
         assert_eq!(read_all(&mut log.reader()), self.frames[again.first_frame as usize - 1..]);
     }
 }
@@ -204,6 +231,7 @@ pub fn example() -> Vec<Step> {
         append(2, 40),
         append(0, 0),
         append(5, 3000),
+        Step::Sync,
         append(1, 2000),
         append(1, 12_000),
         append(3, 10),
@@ -211,8 +239,11 @@ pub fn example() -> Vec<Step> {
         append(1, 100),
         Step::DeleteAllBut(4),
         append(4, 600),
+        append(1, 900),
         Step::Reopen,
         append(1, 1),
+        Step::Sync,
+        append(3, 1500),
         Step::Roll { len: 0 },
         Step::DeleteAllBut(1),
         append(2, 77),
