@@ -15,6 +15,11 @@ impl FlushPolicy {
         Self { events: events.max(1), interval_ms, open_events: 0, opened_at: None }
     }
 
+    /// From now on at most so many events and milliseconds a batch, the open one included.
+    pub fn set(&mut self, events: u64, interval_ms: u64) {
+        (self.events, self.interval_ms) = (events.max(1), interval_ms);
+    }
+
     /// Counts accepted events into the open batch.
     pub fn add(&mut self, events: u64, now_ms: u64) {
         if events > 0 {

@@ -57,6 +57,14 @@ impl Counts {
         }
     }
 
+    /// Adds events that were given up before they were looked at.
+    pub fn drop_unread(&mut self, reason: &str, events: u64) {
+        if events > 0 {
+            self.received += events;
+            *self.dropped.entry(reason.to_owned()).or_default() += events;
+        }
+    }
+
     /// What was counted after `before`.
     pub fn since(&self, before: &Counts) -> Counts {
         Counts {

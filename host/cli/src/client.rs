@@ -24,8 +24,8 @@ const CONFIG: &str = "tally.toml";
 pub struct Target {
     /// The daemon's query or admin socket, as PATH, or http(s)://HOST:PORT
     ///
-    /// Without it: the environment's TALLY_QUERY_SOCKET (TALLY_ADMIN_SOCKET for changes) or TALLY_UNIX_PATH, then the
-    /// configuration file named by TALLY_CONFIG, then ./tally.toml.
+    /// Without it, what the daemon's own settings say: those in the environment (TALLY_QUERY_SOCKET, TALLY_ADMIN_SOCKET,
+    /// TALLY_UNIX_PATH, TALLY_DATA_DIR), then those in the file named by TALLY_CONFIG, or else in ./tally.toml.
     #[arg(long = "to", value_name = "ADDRESS", value_parser = address::questions)]
     to: Option<Endpoint>,
     #[command(flatten)]
@@ -86,10 +86,11 @@ struct Surroundings<'a> {
     folder: &'a Path,
 }
 
-/// The keys of the configuration file that say where the doors for questions are.
+/// The keys of the configuration that say where the doors for questions are.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Doors {
+    data_dir: Option<PathBuf>,
     unix: Unix,
     query: Socket,
     admin: Socket,
@@ -107,6 +108,18 @@ struct Socket {
     socket: Option<PathBuf>,
 }
 
+impl Doors {
+    /// Where the door is, by the daemon's own rule.
+    fn path(self, door: Door) -> Option<PathBuf> {
+        let (socket, suffix) = match door {
+            Door::Query => (self.query.socket, ".query"),
+            Door::Admin => (self.admin.socket, ".admin"),
+        };
+        let base = || self.unix.path.or_else(|| self.data_dir.map(|folder| folder.join("tally.sock")));
+        socket.or_else(|| base().map(|path| with_suffix(path, suffix)))
+    }
+}
+
 impl Surroundings<'_> {
     /// Those of this process.
     fn real() -> Surroundings<'static> {
@@ -115,41 +128,47 @@ impl Surroundings<'_> {
     }
 
     fn find(&self, door: Door) -> anyhow::Result<Endpoint> {
-        let (own, suffix) = match door {
-            Door::Query => ("TALLY_QUERY_SOCKET", ".query"),
-            Door::Admin => ("TALLY_ADMIN_SOCKET", ".admin"),
+        let own = match door {
+            Door::Query => "TALLY_QUERY_SOCKET",
+            Door::Admin => "TALLY_ADMIN_SOCKET",
         };
         if let Some(address) = (self.variable)(own) {
             let read = address::questions(&address.to_string_lossy());
             return read.map_err(|problem| Usage(anyhow::anyhow!("{own}: {problem}")).into());
         }
-        if let Some(path) = (self.variable)("TALLY_UNIX_PATH") {
-            return Ok(Endpoint::Unix(with_suffix(path, suffix)));
-        }
-        self.configured(door, suffix)
+        let (path, data_dir) = ((self.variable)("TALLY_UNIX_PATH"), (self.variable)("TALLY_DATA_DIR"));
+        let named = (self.variable)("TALLY_CONFIG");
+        // A file that happens to lie here is asked only when nothing else tells.
+        let told = path.is_some() || data_dir.is_some();
+        let (mut doors, problem) = match named.or_else(|| (!told).then(|| self.folder.join(CONFIG))) {
+            Some(file) => self.read(&file)?,
+            None => (Doors::default(), String::new()),
+        };
+        doors.unix.path = path.or(doors.unix.path);
+        doors.data_dir = data_dir.or(doors.data_dir);
+        doors.path(door).map(Endpoint::Unix).ok_or_else(|| Usage(nowhere(&problem)).into())
     }
 
-    fn configured(&self, door: Door, suffix: &str) -> anyhow::Result<Endpoint> {
-        let named = (self.variable)("TALLY_CONFIG");
-        let file = named.clone().unwrap_or_else(|| self.folder.join(CONFIG));
-        let text = match std::fs::read_to_string(&file) {
+    /// What the configuration says, and what to say when that is not enough. What stands in a file is relative to it.
+    fn read(&self, file: &Path) -> anyhow::Result<(Doors, String)> {
+        let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
-            Err(_) if named.is_none() => return Err(Usage(nowhere("there is no ./tally.toml")).into()),
+            Err(_) if *file == self.folder.join(CONFIG) => {
+                return Ok((Doors::default(), "there is no ./tally.toml".to_string()));
+            }
             Err(error) => {
                 let what = format!("cannot read the configuration {} (named by TALLY_CONFIG)", file.display());
                 return Err(Usage(anyhow::Error::new(error).context(what)).into());
             }
         };
-        let doors: Doors = toml::from_str(&text)
+        let mut doors: Doors = toml::from_str(&text)
             .map_err(|error| Usage(anyhow::anyhow!("cannot read {}: {}", file.display(), error.message())))?;
-        let own = match door {
-            Door::Query => doors.query.socket,
-            Door::Admin => doors.admin.socket,
-        };
-        let path = own.or_else(|| doors.unix.path.map(|path| with_suffix(path, suffix)));
-        let path = path.ok_or_else(|| Usage(nowhere(&format!("{} names no socket", file.display()))))?;
-        // What stands in the file is relative to it.
-        Ok(Endpoint::Unix(file.parent().unwrap_or(Path::new("")).join(path)))
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let paths = [&mut doors.data_dir, &mut doors.unix.path, &mut doors.query.socket, &mut doors.admin.socket];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+        Ok((doors, format!("{} names no socket and no data directory", file.display())))
     }
 }
 
@@ -236,13 +255,15 @@ mod tests {
         assert_eq!(found(&[], config), ["here/t.sock.query", "here/t.sock.admin"]);
         let sockets = "[query]\nsocket = \"/q\"\n[admin]\nsocket = \"a\"\n";
         assert_eq!(found(&[], Some(sockets)), ["/q", "here/a"]);
+        assert_eq!(found(&[], Some("data_dir = \"d\"")), ["here/d/tally.sock.query", "here/d/tally.sock.admin"]);
+        assert_eq!(found(&[("TALLY_DATA_DIR", "/d")], config)[0], "/d/tally.sock.query");
     }
 
     #[test]
     fn a_daemon_that_cannot_be_found_is_asked_for() {
         for (variables, config, problem) in [
             (&[][..], None, "there is no ./tally.toml"),
-            (&[], Some(""), "names no socket"),
+            (&[], Some(""), "tally.toml names no socket"),
             (&[], Some("[unix"), "cannot read"),
             (&[("TALLY_CONFIG", "/none.toml")], None, "named by TALLY_CONFIG"),
             (&[("TALLY_QUERY_SOCKET", "tcp:a:1")], None, "that is a door for events"),

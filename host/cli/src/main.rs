@@ -122,7 +122,9 @@ mod tests {
     #[test]
     fn what_is_asked_of_the_daemon_can_be_had_as_json() {
         every_leaf(Cli::command(), &mut |name, command| {
-            let silent = ["run", "generate", "completions", "man", "top"].iter().any(|own| name.ends_with(own));
+            let silent = ["tally run", "generate", "completions", "man", "top", "config check"]
+                .iter()
+                .any(|own| name.ends_with(own));
             let output = command.get_arguments().find(|argument| {
                 argument.get_long() == Some("output")
                     || argument.get_all_aliases().unwrap_or_default().contains(&"output")

@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use crate::render::Paint;
+
 /// Asked wrongly: flags or configuration, not the world, must change. Ends with exit code 2 as clap's own errors do.
 #[derive(Debug)]
 pub struct Usage(pub anyhow::Error);
@@ -24,7 +26,7 @@ pub fn exit_code(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     if is_closed_pipe(&error) {
         return ExitCode::SUCCESS;
     }
-    let _ = writeln!(std::io::stderr(), "error: {}", in_one_line(&error));
+    let _ = writeln!(std::io::stderr(), "{} {}", Paint::stderr().alarm("error:"), in_one_line(&error));
     match error.downcast_ref::<Usage>() {
         Some(_) => ExitCode::from(2),
         None => ExitCode::FAILURE,

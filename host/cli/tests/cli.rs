@@ -39,17 +39,20 @@ fn what_is_missing_is_named_with_its_flag() {
         &[],
         "run",
         expect![[r#"
-        exit 2
-        error: no socket for events: give --unix PATH, or `unix.path` in the configuration file
-    "#]],
+            exit 2
+            error: 3 mistakes in the configuration:
+              no source of events: give --unix PATH, or unix.path, tcp.listen, udp.listen or http.listen in the configuration file
+              data_dir: missing; give --data-dir DIR, TALLY_DATA_DIR, or data_dir in the configuration file
+              plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
+        "#]],
     );
     check(
         &[],
         "run --unix t.sock --data-dir data",
         expect![[r#"
-        exit 2
-        error: no plugins directory: give --plugins-dir DIR, or `plugins_dir` in the configuration file
-    "#]],
+            exit 2
+            error: plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
+        "#]],
     );
 }
 
@@ -59,9 +62,13 @@ fn mistakes_in_the_configuration_are_usage_errors() {
         &[("tally.toml", "[flush]\nevnts = 1\n")],
         "run --config tally.toml",
         expect![[r#"
-        exit 2
-        error: tally.toml:2:1: unknown key `evnts`; did you mean `events`?
-    "#]],
+            exit 2
+            error: 4 mistakes in the configuration:
+              no source of events: give --unix PATH, or unix.path, tcp.listen, udp.listen or http.listen in the configuration file
+              data_dir: missing; give --data-dir DIR, TALLY_DATA_DIR, or data_dir in the configuration file
+              plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
+              tally.toml:2: flush.evnts: unknown key; did you mean flush.events?
+        "#]],
     );
     check(
         &[],
@@ -73,11 +80,11 @@ fn mistakes_in_the_configuration_are_usage_errors() {
     );
     check(
         &[],
-        "run --log-level tally=loud",
+        "run --unix t --data-dir d --plugins-dir p --log-level tally=loud",
         expect![[r#"
-        exit 2
-        error: --log-level tally=loud cannot be read (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
-    "#]],
+            exit 2
+            error: --log-level: "tally=loud" cannot be read (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
+        "#]],
     );
 }
 

@@ -1,25 +1,31 @@
 //! Answers questions: finds how fresh an answer has to be, causes a cut when it may, and asks the total thread. Never
 //! touches what is applied; a question waits, an event does not.
 
+mod files;
+mod status;
+
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tally_event::table::Question;
-use tally_query::{Ask, Backend, QueryError};
+use tally_query::{Answer, Ask, Backend, Batch, QueryError, Report};
 use tokio::sync::oneshot;
 
-use crate::aggregator::thread::{Answer, TotalMessage};
-use crate::aggregator::total::{left_out, split};
+use crate::aggregator::Meta;
+use crate::aggregator::thread::{self, TotalMessage};
 use crate::context::{Context, Token};
+use crate::doors::DoorCounters;
+use crate::metrics;
 use crate::plugins::Request;
 use crate::plugins::controller::Status;
 use crate::records::rfc3339;
+use crate::sequencer::Published;
 
 /// How long the saving of a cut may take before a question gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the query socket asks of the daemon.
+/// What the doors for questions ask of the daemon.
 pub struct Answers {
     /// The daemon's handles.
     pub context: Arc<Context>,
@@ -27,8 +33,8 @@ pub struct Answers {
     pub controller: mpsc::Sender<Request>,
     /// The controller's newest statuses.
     pub statuses: Arc<Mutex<Vec<Status>>>,
-    /// What the sources count.
-    pub sources: Arc<tally_ingest::Counters>,
+    /// What each door counts.
+    pub counters: DoorCounters,
 }
 
 impl Answers {
@@ -49,7 +55,7 @@ impl Answers {
             if arrived && self.may_cut(&published) {
                 let (done, durable) = oneshot::channel();
                 context.queue.push_control(Token::Cut { reason: "question", flush: false, done });
-                return durable.await.map_err(|_| QueryError::unavailable("stopping", "the daemon is stopping"));
+                return durable.await.map_err(|_| stopping());
             }
             if arrived && published.cut_sequence >= wanted {
                 return Ok(published.cut);
@@ -59,46 +65,55 @@ impl Answers {
         }
     }
 
-    fn may_cut(&self, published: &crate::sequencer::Published) -> bool {
-        let staleness = u64::try_from(self.context.config.query.max_staleness.as_millis()).unwrap_or(u64::MAX);
+    /// Waits until every aggregator that runs has applied and saved the events up to this sequence number. One that fails is not waited for.
+    pub async fn applied(&self, sequence: u64) {
+        let Ok(cut) = self.fresh_cut(Some(sequence)).await else { return };
+        let names: Vec<String> =
+            self.context.totals.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        for name in names {
+            // It is catching up, or has ended: who asked gets the answer all the same.
+            let _ = self.wait_until_saved(&name, cut).await;
+        }
+    }
+
+    fn may_cut(&self, published: &Published) -> bool {
+        let staleness = u64::try_from(self.context.config().query.max_staleness.as_millis()).unwrap_or(u64::MAX);
         published.cut_millis == 0 || self.context.clock.millis() >= published.cut_millis.saturating_add(staleness)
     }
 
-    async fn answer(&self, name: &str, ask: &Ask) -> Result<(Answer, bool), QueryError> {
+    /// How old an answer is that shows what is saved: nothing when all events are in it, otherwise the time since its cut.
+    fn age(&self, meta: &Meta, published: &Published) -> Duration {
+        if meta.last_sequence >= published.last_sequence {
+            return Duration::ZERO;
+        }
+        match meta.cut_at {
+            // No cut of it is known: everything since the start may be missing.
+            0 => self.context.clock.elapsed(),
+            at => Duration::from_micros(u64::try_from(self.context.clock.wall_micros() - at).unwrap_or(0)),
+        }
+    }
+
+    async fn report(&self, name: &str, ask: &Ask) -> Result<Report, QueryError> {
         let context = self.context.clone();
         let (saved, quarantined) = {
             let facts = context.progress.facts();
-            (facts.saved.get(name).map(|meta| meta.last_sequence), facts.quarantined.contains_key(name))
+            (facts.saved.contains_key(name), facts.quarantined.contains_key(name))
         };
         let door = context.totals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let Some(door) = door else {
             return Err(match saved {
-                Some(_) => QueryError::unavailable(
+                true => QueryError::unavailable(
                     "not_running",
                     format!("aggregator {name} is not running; see `tally plugin list`"),
                 ),
-                None => QueryError::not_found(
+                false => QueryError::not_found(
                     "unknown_aggregator",
                     format!("there is no aggregator {name:?}; see `tally plugin list`"),
                 ),
             });
         };
         if !quarantined {
-            let cut = self.fresh_cut(ask.min_sequence).await?;
-            let waiting = (context.clone(), name.to_owned());
-            let saved = tokio::task::spawn_blocking(move || {
-                let (context, name) = waiting;
-                context.progress.wait(PATIENCE, |facts| {
-                    let done = facts.saved.get(&name).is_some_and(|meta| meta.cut >= cut);
-                    (done || facts.quarantined.contains_key(&name)).then_some(())
-                })
-            })
-            .await;
-            if !matches!(saved, Ok(Some(()))) {
-                let message =
-                    format!("aggregator {name} is catching up and has not reached cut {cut} yet; ask again later");
-                return Err(QueryError::timeout("catching_up", message));
-            }
+            self.wait_until_saved(name, self.fresh_cut(ask.min_sequence).await?).await?;
         }
         let question = Question {
             tables: ask.tables.clone(),
@@ -116,107 +131,101 @@ impl Answers {
             return Err(gone());
         }
         let answer = answer.await.map_err(|_| gone())?;
-        let answer = answer.map_err(|reason| QueryError::bad_request("not_answered", reason))?;
+        let thread::Answer { meta, tables } =
+            answer.map_err(|reason| QueryError::bad_request("not_answered", reason))?;
         let quarantined = context.progress.facts().quarantined.contains_key(name);
-        Ok((answer, quarantined))
+        Ok(Report {
+            as_of_sequence: meta.last_sequence,
+            watermark: meta.watermark.map(rfc3339),
+            age: self.age(&meta, &context.published()),
+            complete: meta.complete && !quarantined,
+            tables,
+        })
+    }
+
+    /// Waits until the aggregator has saved the cut, or is quarantined.
+    async fn wait_until_saved(&self, name: &str, cut: u64) -> Result<(), QueryError> {
+        let waiting = (self.context.clone(), name.to_owned());
+        let saved = tokio::task::spawn_blocking(move || {
+            let (context, name) = waiting;
+            context.progress.wait(PATIENCE, |facts| {
+                let done = facts.saved.get(&name).is_some_and(|meta| meta.cut >= cut);
+                (done || facts.quarantined.contains_key(&name)).then_some(())
+            })
+        })
+        .await;
+        match saved {
+            Ok(Some(())) => Ok(()),
+            _ => {
+                let message =
+                    format!("aggregator {name} is catching up and has not reached cut {cut} yet; ask again later");
+                Err(QueryError::timeout("catching_up", message))
+            }
+        }
     }
 }
 
+fn stopping() -> QueryError {
+    QueryError::unavailable("stopping", "the daemon is stopping")
+}
+
 impl Backend for Answers {
-    async fn status(&self) -> Result<Value, QueryError> {
-        let context = &self.context;
-        let published = context.published();
-        let depth = context.queue.depth();
-        let facts = context.progress.facts();
-        let aggregators: serde_json::Map<String, Value> = facts
-            .saved
-            .iter()
-            .map(|(name, meta)| {
-                let quarantined = facts.quarantined.get(name);
-                let value = json!({
-                    "cut": meta.cut,
-                    "sequence": meta.last_sequence,
-                    "lag": published.last_sequence.saturating_sub(meta.last_sequence),
-                    "watermark": meta.watermark.map(rfc3339),
-                    "complete": meta.complete && quarantined.is_none(),
-                    "quarantined": quarantined.map(|(_, reason)| reason),
-                    "chain": meta.chain,
-                    "ledger": meta.ledger,
-                });
-                (name.clone(), value)
-            })
-            .collect();
-        let sources = self.sources.snapshot();
-        Ok(json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_seconds": context.clock.elapsed().as_secs(),
-            "sequence": published.last_sequence,
-            "frame": published.frame,
-            "cut": published.cut,
-            "cut_sequence": published.cut_sequence,
-            "batch_id": published.batch_id,
-            "flush_count": published.batch_id,
-            "records_written": facts.records_written,
-            "records_behind": published.cut.saturating_sub(facts.records_cut),
-            "open_events": published.open_events,
-            "ledger": published.counts,
-            "queue": { "bytes": depth.bytes, "chunks": depth.chunks, "max_bytes": depth.max_bytes },
-            "log": { "segments": published.segments, "bytes": published.log_bytes, "tail_bytes": context.tail.bytes() },
-            "sources": {
-                "unix": {
-                    "connections": sources.connections,
-                    "total": sources.accepted,
-                    "refused": sources.refused,
-                    "lines": sources.lines,
-                    "bytes": sources.bytes_read,
-                },
+    fn max_rows(&self) -> u32 {
+        u32::try_from(self.context.config().query.max_rows).unwrap_or(u32::MAX)
+    }
+
+    fn ready(&self) -> Result<(), QueryError> {
+        let Some(code) = self.context.progress.facts().not_ready() else { return Ok(()) };
+        Err(QueryError::unavailable(
+            code,
+            match code {
+                "starting" => "the daemon is starting: it recovers, and takes over the plugins; ask again",
+                "stopping" => "the daemon is stopping",
+                _ => "the disk is full: nothing is accepted until there is room for a segment of the log",
             },
-            "connections": { "now": sources.connections, "total": sources.accepted, "refused": sources.refused },
-            "aggregators": aggregators,
-        }))
+        ))
     }
 
-    async fn plugins(&self) -> Result<Value, QueryError> {
-        Ok(json!({ "plugins": self.list() }))
+    fn status(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(self.whole_status()) })
     }
 
-    async fn reload(&self) -> Result<Value, QueryError> {
-        let (reply, done) = oneshot::channel();
-        let stopping = || QueryError::unavailable("stopping", "the daemon is stopping");
-        self.controller.send(Request::Reconcile(Some(reply))).map_err(|_| stopping())?;
-        let statuses = done.await.map_err(|_| stopping())?;
-        Ok(json!({ "plugins": statuses }))
+    fn metrics(&self) -> Answer<'_, String> {
+        Box::pin(async { Ok(metrics::text(&self.figures())) })
     }
 
-    async fn aggregators(&self) -> Result<Value, QueryError> {
-        let facts = self.context.progress.facts();
-        let list: Vec<Value> = facts
-            .saved
-            .iter()
-            .map(|(name, meta)| json!({ "name": name, "sequence": meta.last_sequence, "version": meta.attached.version }))
-            .collect();
-        Ok(json!({ "aggregators": list }))
+    fn plugins(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(json!({ "plugins": self.list() })) })
     }
 
-    async fn ask(&self, name: &str, ask: Ask) -> Result<Value, QueryError> {
-        let answer = tokio::time::timeout(ask.wait, self.answer(name, &ask)).await;
-        let (answer, quarantined) = answer.map_err(|_| {
-            let message = format!("no answer within {:?}; the events asked for may not have arrived", ask.wait);
-            QueryError::timeout("timeout", message)
-        })??;
-        if let Some(unknown) = ask.tables.iter().find(|name| answer.tables.iter().all(|t| t.name != **name)) {
-            let message = format!("aggregator {name} has no table {unknown:?}");
-            return Err(QueryError::not_found("unknown_table", message));
-        }
-        let (summary, rest) = split(&answer.tables);
-        let rows: serde_json::Map<_, _> = rest.iter().map(|t| (t.name.clone(), json!(t.to_json_rows()))).collect();
-        Ok(json!({
-            "as_of_sequence": answer.meta.last_sequence,
-            "watermark": answer.meta.watermark.map(rfc3339),
-            "incomplete": quarantined || !answer.meta.complete,
-            "summary": summary,
-            "tables": rows,
-            "rows_left_out": left_out(rest),
-        }))
+    fn reload(&self) -> Answer<'_, Value> {
+        Box::pin(async {
+            let (reply, done) = oneshot::channel();
+            self.controller.send(Request::Reconcile(Some(reply))).map_err(|_| stopping())?;
+            let statuses = done.await.map_err(|_| stopping())?;
+            Ok(json!({ "plugins": statuses }))
+        })
+    }
+
+    fn aggregators(&self) -> Answer<'_, Value> {
+        Box::pin(async { Ok(self.list_of_aggregators()) })
+    }
+
+    fn ask<'a>(&'a self, name: &'a str, ask: Ask) -> Answer<'a, Report> {
+        Box::pin(async move {
+            let answer = tokio::time::timeout(ask.wait, self.report(name, &ask)).await;
+            answer.map_err(|_| {
+                let message = format!("no answer within {:?}; the events asked for may not have arrived", ask.wait);
+                QueryError::timeout("timeout", message)
+            })?
+        })
+    }
+
+    fn batch(&self, batch: Batch) -> Answer<'_, Vec<u8>> {
+        Box::pin(files::batch(self.context.clone(), batch))
+    }
+
+    fn rejected(&self, rows: u32, reason: Option<String>) -> Answer<'_, Value> {
+        Box::pin(files::rejected(self.context.clone(), rows, reason))
     }
 }

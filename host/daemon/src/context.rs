@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tally_aggregate::Control;
 use tally_event::plan::Limits;
-use tally_ingest::Queue;
+use tally_ingest::{Counters, Queue};
 use tally_state::Store;
 use tally_wal::{Reader, RealStorage};
 use tokio::sync::oneshot;
@@ -31,6 +31,8 @@ pub enum Token {
     },
     /// From here on these aggregators run.
     Activate(Box<Activation>),
+    /// From here on these settings hold.
+    Configure(Arc<Config>),
     /// An aggregator no longer takes part.
     Quarantine {
         /// The aggregator.
@@ -72,8 +74,10 @@ impl Fatal {
 
 /// See the module.
 pub struct Context {
-    /// The validated configuration.
+    /// The configuration as of the start; [`Context::config`] has the one in force.
     pub config: Config,
+    /// The configuration in force: what a reload can apply may have changed.
+    in_force: Mutex<Arc<Config>>,
     /// The clocks.
     pub clock: Clock,
     /// Chunks and tokens on their way to the log.
@@ -82,14 +86,14 @@ pub struct Context {
     pub tail: Arc<Tail>,
     /// How far everybody is.
     pub progress: Arc<Progress>,
+    /// What the source of datagrams counts; the sequencer takes what it dropped into the ledger.
+    pub datagrams: Arc<Counters>,
     /// Saved state.
     pub store: Arc<Store>,
     /// Plugin versions.
     pub registry: Arc<Registry>,
     /// Where a failure that ends the daemon is reported.
     pub fatal: Fatal,
-    /// Decoding limits.
-    pub limits: Limits,
     /// The newest published facts of the sequencer.
     pub published: Arc<Mutex<Arc<Published>>>,
     /// Doors to the total threads, by aggregator.
@@ -114,21 +118,42 @@ impl Context {
         recovered: Control,
         reader: Reader<RealStorage>,
     ) -> Self {
-        let limits = Limits { line_bytes: config.limits.line_bytes, depth: config.limits.depth, ..Limits::default() };
         Self {
+            in_force: Mutex::new(Arc::new(config.clone())),
             config,
             clock,
             queue,
             tail,
             progress: Arc::default(),
+            datagrams: Arc::default(),
             store,
             registry,
             fatal,
-            limits,
             published,
             totals: Mutex::default(),
             recovered,
             reader: Mutex::new(reader),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a changed configuration into force, for those who look from now on.
+    pub fn set_config(&self, config: Arc<Config>) {
+        *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Decoding limits.
+    pub fn limits(&self) -> Limits {
+        let limits = &self.config().limits;
+        Limits {
+            line_bytes: limits.line_bytes,
+            depth: limits.depth,
+            event_id_bytes: limits.event_id_bytes,
+            ..Limits::default()
         }
     }
 

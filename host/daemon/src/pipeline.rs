@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tally_aggregate::Note;
-use tally_ingest::{Counters, Producers, Queue, SocketLimits, SocketSource};
-use tally_net::Listener;
+use tally_ingest::{Producers, Queue};
 use tally_plugin::{Engine, Limits};
 use tally_sink::RejectedFiles;
 use tally_state::Store;
@@ -22,13 +21,18 @@ use tokio::sync::{oneshot, watch};
 use crate::aggregator::thread;
 use crate::answers::Answers;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::context::{Context, Fatal, Token};
+use crate::doors::{DoorLimits, Doors, Serving};
 use crate::plugins::{Controller, Registry, Request, folder};
+use crate::progress::Phase;
 use crate::reload::Reload;
 use crate::sequencer::{Published, Sequencer};
 use crate::tail::Tail;
 use crate::{DECODER_VERSION, LOG_FOLDER, parse, records, recovery};
+
+/// The smallest part of a segment, in bytes, that there must be for each remembered event id.
+const ID_ROOM: usize = 64;
 
 /// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on. On SIGHUP it reads its configuration again.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
@@ -56,7 +60,12 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     // What is on disk.
     let _lock = lock(&config.data_dir)?;
     let storage = RealStorage::new(config.data_dir.join(LOG_FOLDER)).context("opening the log's folder")?;
-    let options = Options { segment_bytes: config.log.segment_bytes, ..Options::default() };
+    let durability = match config.log.durability {
+        Durability::Fsync => tally_wal::Durability::Fsync,
+        Durability::Interval(time) => tally_wal::Durability::Interval(time),
+        Durability::Os => tally_wal::Durability::Os,
+    };
+    let options = Options { segment_bytes: config.log.segment_bytes, durability, ..Options::default() };
     let (log, recovered) = Log::open(storage, options).context("opening the log")?;
     if let Some(file) = &recovered.torn_file {
         tracing::warn!(
@@ -99,10 +108,13 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     producers.restore(control.producers.iter().map(|(id, lines)| (id, *lines)));
     let rejected = RejectedFiles::open(&config.data_dir, config.limits.rejected_bytes)?;
 
-    let decoding = recovery::decoding_plan(&control, &context.registry, context.limits)?;
+    let decoding = recovery::decoding_plan(&control, &context.registry, context.limits())?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
-    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, 1_000_000, 600_000_000)?;
+    // Every segment opens with all of them, so they must not fill it.
+    let most = config.dedupe.ids.min(usize::try_from(config.log.segment_bytes).unwrap_or(usize::MAX) / ID_ROOM);
+    let window = i64::try_from(config.dedupe.window.as_micros()).unwrap_or(i64::MAX);
+    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, most, window)?;
     let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.begin(&Note::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,37 +144,19 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // The doors.
     let (stop, stopped) = watch::channel(false);
-    let counters = Arc::new(Counters::default());
-    let answers = Answers {
+    let limits = DoorLimits::of(config);
+    let mut doors = Doors::bind(&context, &limits).await?;
+    let answers = Arc::new(Answers {
         context: context.clone(),
         controller: to_controller.clone(),
         statuses: statuses.clone(),
-        sources: counters.clone(),
-    };
-    let listener = tally_query::bind(&config.query.socket)?;
-    let mut no_more_questions = stopped.clone();
-    let questions = tokio::spawn(tally_query::serve(listener, Arc::new(answers), async move {
-        // An error means that the sender is gone: stop as well.
-        let _ = no_more_questions.wait_for(|stop| *stop).await;
-    }));
-    let door = config.unix.as_ref().context("unix.path is not set")?;
-    let limits = SocketLimits {
-        connections: config.limits.connections,
-        line_bytes: config.limits.line_bytes,
-        ..SocketLimits::default()
-    };
-    let (_limits, watched) = watch::channel(limits);
-    let listener = Listener::unix(&door.path, door.mode).await?;
-    let mut source = SocketSource::new("unix", listener, watched);
-    (source.preset, source.grace) = (door.preset, config.shutdown.grace);
-    let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
+        counters: doors.counters.clone(),
+    });
+    let addresses = std::mem::take(&mut doors.addresses).join(" ");
+    let Serving { sources, questions } = doors.serve(&context, &producers, &answers, &limits, &stopped)?;
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
-    println!(
-        "tally is ready: unix={} query={} aggregators={running} sequence={}",
-        door.path.display(),
-        config.query.socket.display(),
-        context.published().last_sequence,
-    );
+    context.progress.update(|facts| facts.phase = Phase::Accepting);
+    println!("tally is ready: {addresses} aggregators={running} sequence={}", context.published().last_sequence,);
 
     // Until told to stop.
     let mut in_force = config.clone();
@@ -174,8 +168,15 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the configuration again and looking at the plugins directory");
-                if reload.read(&mut in_force).is_some_and(|changes| changes.has_live("logs.level")) {
-                    reload.set_log_level(&in_force.logs.level);
+                if let Some(changes) = reload.read(&mut in_force) {
+                    if changes.has_live("logs.level") {
+                        reload.set_log_level(&in_force.logs.level);
+                    }
+                    let config = Arc::new(in_force.clone());
+                    context.set_config(config.clone());
+                    limits.set(&config);
+                    producers.set_max(config.limits.producers);
+                    queue.push_control(Token::Configure(config));
                 }
                 to_controller.send(Request::Reconcile(None)).context("the controller is gone")?;
             }
@@ -183,10 +184,13 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     }
 
     // Drain: sources first, then one last cut, then everybody behind it.
+    context.progress.update(|facts| facts.phase = Phase::Stopping);
     tracing::info!(grace = ?config.shutdown.grace, "stopping; a second signal ends at once");
     let drained = async {
         stop.send(true).context("the sources are gone")?;
-        source.await.context("the source")?;
+        for source in sources {
+            source.await.context("a source")?;
+        }
         let (done, cut) = oneshot::channel();
         queue.push_control(Token::Cut { reason: "shutdown", flush: true, done });
         cut.await.context("the last cut")?;
@@ -194,7 +198,9 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
         to_controller.send(Request::Stop).context("the controller is gone")?;
         let threads = parsers.into_iter().chain([sequencer, controller, writer]);
         tokio::task::spawn_blocking(move || threads.for_each(|t| drop(t.join()))).await.context("the threads")?;
-        questions.await.context("the query socket")??;
+        for door in questions {
+            door.await.context("a door for questions")?;
+        }
         anyhow::Ok(())
     };
     tokio::select! {

@@ -2,10 +2,22 @@
 //! threads that own those facts, waited on by questions, the record writer, retention and shutdown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::aggregator::Meta;
+use crate::aggregator::{Meta, Meter};
+
+/// Where the daemon is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Recovering, or taking over the plugins.
+    #[default]
+    Starting,
+    /// Every door is open.
+    Accepting,
+    /// Taking no more.
+    Stopping,
+}
 
 /// What is known now.
 #[derive(Debug, Default)]
@@ -24,6 +36,27 @@ pub struct Facts {
     pub pinned: BTreeMap<String, (u64, tally_aggregate::Chain, String)>,
     /// Aggregators whose threads have ended.
     pub ended: BTreeSet<String>,
+    /// What the threads of each aggregator that runs, or ran, count.
+    pub meters: BTreeMap<String, Arc<Meter>>,
+    /// Where the daemon is in its life.
+    pub phase: Phase,
+    /// The sequencer waits for room on the disk.
+    pub disk_full: bool,
+    /// The committed end of the analytics files; none before the first record.
+    pub records_end: Option<tally_sink::Position>,
+    /// How long the last flush took from its cut to its durable record; none before the first one of this life.
+    pub flush_lag: Option<Duration>,
+}
+
+impl Facts {
+    /// Why no events are accepted now, as a fixed word; none while they are.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        match self.phase {
+            Phase::Starting => Some("starting"),
+            Phase::Stopping => Some("stopping"),
+            Phase::Accepting => self.disk_full.then_some("disk_full"),
+        }
+    }
 }
 
 /// Shared facts with a bell.
@@ -44,6 +77,11 @@ impl Progress {
         let result = change(&mut self.facts());
         self.changed.notify_all();
         result
+    }
+
+    /// What the threads of an aggregator count into.
+    pub fn meter(&self, name: &str) -> Arc<Meter> {
+        self.facts().meters.entry(name.to_owned()).or_default().clone()
     }
 
     /// Rings without a change, so that waiters look at what else they wait for.

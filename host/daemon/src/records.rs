@@ -101,7 +101,10 @@ pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
     let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
     let mut files =
         RecordFiles::open(&context.config.data_dir, cursor.files, rotation).context("opening the analytics files")?;
-    context.progress.update(|facts| (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame));
+    context.progress.update(|facts| {
+        (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
+        facts.records_end = cursor.files;
+    });
     let mut feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
     loop {
         let (frame, barrier) = match feed.step().context("following the log for the analytics files")? {
@@ -114,6 +117,11 @@ pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
             let written = files.append(&record).context("appending an analytics record")?;
             let position = Position { frame, cut: barrier.cut };
             context.store.commit_records(&Cursor::to_bytes(position, written), barrier.cut)?;
+            let lag = u64::try_from(context.clock.wall_micros() - barrier.at).unwrap_or(0);
+            context.progress.update(|facts| {
+                facts.records_end = Some(written);
+                facts.flush_lag = Some(Duration::from_micros(lag));
+            });
             tracing::info!(
                 batch = flush.batch_id,
                 first_sequence = flush.first_sequence,

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note};
-use tally_ingest::{Chunk, Decision, Producers, RejectedLine};
-use tally_sink::{Rejected, RejectedFiles};
+use tally_ingest::{Chunk, Counters, Decision, Producers, RejectedLine};
+use tally_sink::{Rejected, RejectedCounts, RejectedFiles};
 use tally_wal::{AppendError, Log, RealStorage};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::config::{Config, Durability};
 use crate::context::{Activation, Context, Token};
 use crate::duplicates::Duplicates;
 use crate::feed::Position;
@@ -62,6 +63,10 @@ pub struct Published {
     pub segments: u64,
     /// Events in the open batch.
     pub open_events: u64,
+    /// Flushes decided since the start, by reason.
+    pub flushes: BTreeMap<String, u64>,
+    /// What became of rejected lines since the start.
+    pub rejected_lines: RejectedCounts,
 }
 
 /// See the module.
@@ -71,10 +76,17 @@ pub struct Sequencer {
     clock: Clock,
     tail: Arc<Tail>,
     progress: Arc<Progress>,
+    datagrams: Arc<Counters>,
+    /// How many of the lines that it dropped are in the ledger.
+    noted_drops: u64,
     producers: Arc<Producers>,
     rejected: RejectedFiles,
+    rejected_bytes: u64,
     published: Arc<Mutex<Arc<Published>>>,
     duplicates: Duplicates,
+    durability: Durability,
+    /// When frames that are not durable yet have to be.
+    sync_at: Option<Duration>,
     policy: FlushPolicy,
     retention: Retention,
     frame_bytes: usize,
@@ -84,6 +96,7 @@ pub struct Sequencer {
     before: Control,
     frame: OpenFrame,
     cut_millis: u64,
+    flushes: BTreeMap<String, u64>,
     last_frame_at: Duration,
     closed_behind: bool,
 }
@@ -113,8 +126,7 @@ impl Sequencer {
         ids: IdWindow,
     ) -> Self {
         let config = &context.config;
-        let interval = u64::try_from(config.flush.interval.as_millis()).unwrap_or(u64::MAX);
-        let mut policy = FlushPolicy::new(config.flush.events, interval);
+        let mut policy = FlushPolicy::new(config.flush.events, millis(config.flush.interval));
         policy.add(control.last_sequence - control.flushed_sequence, context.clock.millis());
         let quarter = usize::try_from(config.log.segment_bytes / 4).unwrap_or(usize::MAX);
         Self {
@@ -123,10 +135,15 @@ impl Sequencer {
             clock: context.clock,
             tail: context.tail.clone(),
             progress: context.progress.clone(),
+            datagrams: context.datagrams.clone(),
+            noted_drops: 0,
             producers,
             rejected,
+            rejected_bytes: config.limits.rejected_bytes,
             published: context.published.clone(),
             duplicates: Duplicates::new(ids),
+            durability: config.log.durability,
+            sync_at: None,
             policy,
             retention: Retention { bytes: config.log.retain_bytes, age: config.log.retain_age },
             frame_bytes: FRAME_BYTES.min(quarter),
@@ -135,6 +152,7 @@ impl Sequencer {
             before: Control::default(),
             frame: OpenFrame::default(),
             cut_millis: 0,
+            flushes: BTreeMap::new(),
             last_frame_at: context.clock.elapsed(),
             closed_behind: true,
         }
@@ -171,7 +189,11 @@ impl Sequencer {
             self.anchor_when_ready()?;
             if self.frame.dirty {
                 self.commit()?;
-            } else if !self.closed_behind && self.clock.elapsed() >= self.last_frame_at + IDLE {
+            }
+            if self.sync_at.is_some_and(|at| self.clock.elapsed() >= at) {
+                self.sync()?;
+            }
+            if !self.frame.dirty && !self.closed_behind && self.clock.elapsed() >= self.last_frame_at + IDLE {
                 self.close_behind()?;
             }
         }
@@ -188,7 +210,7 @@ impl Sequencer {
         let flush = self.policy.deadline().map(Duration::from_millis);
         let idle = (!self.closed_behind).then(|| self.last_frame_at + IDLE);
         let anchor = self.control.asked_anchor.is_some().then(|| now + ANCHOR_POLL);
-        let next = flush.into_iter().chain(idle).chain(anchor).min();
+        let next = flush.into_iter().chain(idle).chain(anchor).chain(self.sync_at).min();
         next.map_or(Duration::from_secs(3600), |at| at.saturating_sub(now) + Duration::from_millis(1))
     }
 
@@ -221,11 +243,13 @@ impl Sequencer {
                     tracing::error!(
                         "the disk is full: nothing is accepted until there is room for a segment of the log"
                     );
+                    self.progress.update(|facts| facts.disk_full = true);
                     std::thread::sleep(DISK_FULL_PAUSE);
                 }
                 rolled => break rolled.map_err(stopped)?,
             }
         };
+        self.progress.update(|facts| facts.disk_full = false);
         // What this frame decided about its own place has moved behind the opening.
         if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
             asked.frame += 1;
@@ -243,6 +267,7 @@ impl Sequencer {
                 self.frame.replies.push((cut, done));
             }
             Work::Token(Token::Activate(activation)) => self.activate(*activation),
+            Work::Token(Token::Configure(config)) => self.configure(&config),
             Work::Token(Token::Quarantine { name, after_cut, reason }) => {
                 if self.control.plan.aggregators.contains_key(&name) {
                     let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };
@@ -255,6 +280,17 @@ impl Sequencer {
         Ok(())
     }
 
+    /// Takes on what a reload changed.
+    fn configure(&mut self, config: &Config) {
+        self.policy.set(config.flush.events, millis(config.flush.interval));
+        if self.rejected_bytes != config.limits.rejected_bytes {
+            match self.rejected.set_max_bytes(&config.data_dir, config.limits.rejected_bytes) {
+                Ok(()) => self.rejected_bytes = config.limits.rejected_bytes,
+                Err(error) => tracing::error!(%error, "limits.rejected_bytes stays as it was"),
+            }
+        }
+    }
+
     fn add_events(&mut self, mut decoded: Decoded) {
         let arrival = self.control.arrival.max(self.clock.wall_micros());
         self.duplicates.take_out(&mut decoded, arrival);
@@ -263,6 +299,8 @@ impl Sequencer {
         let first_sequence = self.control.last_sequence + 1;
         batch.stamp(first_sequence, arrival);
         let accepted = batch.accepted();
+        let dropped = self.datagrams.snapshot().dropped_lines;
+        self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
         for chunk in &chunks {
             self.control.counts.received += u64::from(chunk.received - chunk.accepted);
             self.control.counts.duplicate += u64::from(chunk.duplicates);
@@ -337,6 +375,7 @@ impl Sequencer {
         self.body.barrier(&barrier);
         self.control.barrier(self.log.next_frame(), &barrier);
         if barrier.flush.is_some() {
+            *self.flushes.entry(barrier.reason.clone()).or_default() += 1;
             self.policy.flushed();
         }
         self.cut_millis = self.clock.millis();
@@ -379,6 +418,12 @@ impl Sequencer {
         }
         self.make_room()?;
         let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
+        // What is saved behind a barrier must never be ahead of what is durable.
+        if self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
+            self.sync()?;
+        } else if let (Durability::Interval(interval), None) = (self.durability, self.sync_at) {
+            self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);
+        }
         self.control.frame = appended.frame;
         self.duplicates.remember(self.control.arrival);
         self.last_frame_at = self.clock.elapsed();
@@ -448,13 +493,22 @@ impl Sequencer {
             log_bytes: segments.iter().map(|segment| segment.bytes).sum(),
             segments: segments.len() as u64,
             open_events: self.policy.open_events(),
+            flushes: self.flushes.clone(),
+            rejected_lines: self.rejected.counts(),
         });
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published.clone();
         published
     }
 
+    /// Makes everything durable that was written; of use only where not every frame is synced.
+    fn sync(&mut self) -> anyhow::Result<()> {
+        self.sync_at = None;
+        self.log.sync().map_err(stopped)
+    }
+
     /// An empty frame behind the last one, so that rot in that one would be noticed.
     fn close_behind(&mut self) -> anyhow::Result<()> {
+        self.sync()?;
         self.open_frame();
         self.make_room()?;
         let appended = self.log.append(0, &[]).map_err(stopped)?;
@@ -464,6 +518,10 @@ impl Sequencer {
         self.tail.publish(LiveFrame { number: appended.frame, bytes: 64, items: Vec::new() });
         Ok(())
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn stopped(error: AppendError) -> anyhow::Error {

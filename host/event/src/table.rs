@@ -115,8 +115,26 @@ impl Table {
     }
 
     fn json_row(&self, row: usize) -> Map<String, Value> {
-        let cell = |named: &NamedColumn| (named.name.clone(), named.column.json(named.kind, row).unwrap_or_default());
+        let cell = |named: &NamedColumn| (named.name.clone(), named.json(row).unwrap_or_default());
         self.columns.iter().map(cell).collect()
+    }
+}
+
+impl Role {
+    /// Its name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+impl NamedColumn {
+    /// The value of a row as it reads in JSON; none where it is absent.
+    pub fn json(&self, row: usize) -> Option<Value> {
+        self.column.json(self.kind, row)
     }
 }
 
@@ -147,7 +165,8 @@ impl Column {
         }
     }
 
-    fn is_present(&self, row: usize) -> bool {
+    /// Whether the row has a value.
+    pub fn is_present(&self, row: usize) -> bool {
         self.present.get(row).is_none_or(|&present| present != 0)
     }
 

@@ -3,7 +3,9 @@
 //! The order of the data: [`SocketSource`] accepts and reads, [`Framer`] cuts bytes into whole lines, [`Producers`] refuses streams that were
 //! superseded, [`Queue`] holds [`Chunk`]s within a budget of bytes, and [`Stream::decided`] carries the verdict back to the client.
 //!
-//! Must not know: JSON events, the log, plugins, the daemon. A line here is bytes up to a newline, and "durable" is what the caller says it is.
+//! What is POSTed to the [`http`] door, and MessagePack on any door, becomes lines of JSON first.
+//!
+//! Must not know: what events say, the log, plugins, the daemon. A line here is bytes up to a newline, and "durable" is what the caller says it is.
 
 pub mod counters;
 pub mod encoding;

@@ -9,6 +9,7 @@
 //! with an open connection or with lines not durable yet. Must not know: sockets, the log.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -75,13 +76,22 @@ struct Registry {
 #[derive(Debug)]
 pub struct Producers {
     registry: Mutex<Registry>,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Producers {
     /// An empty registry that remembers at most `max` producers (at least one).
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { registry: Mutex::default(), max: max.max(1) })
+        Arc::new(Self { registry: Mutex::default(), max: AtomicUsize::new(max.max(1)) })
+    }
+
+    /// From now on at most `max` producers are remembered (at least one); those beyond are forgotten as others come.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max.max(1), Relaxed);
+    }
+
+    fn max(&self) -> usize {
+        self.max.load(Relaxed)
     }
 
     /// Sets decided line counts found in the log, least recently used first; a later count of a producer replaces an earlier one. Only
@@ -93,7 +103,7 @@ impl Producers {
     {
         let mut registry = self.lock();
         for (id, lines) in decided {
-            registry.set_decided(id.as_ref(), lines, self.max);
+            registry.set_decided(id.as_ref(), lines, self.max());
         }
     }
 
@@ -112,7 +122,7 @@ impl Producers {
     pub fn durable(&self, id: &str, decided: u64) {
         let mut registry = self.lock();
         let Some(entry) = registry.entries.get_mut(id) else {
-            return registry.set_decided(id, decided, self.max);
+            return registry.set_decided(id, decided, self.max());
         };
         assert!(
             entry.durable <= decided && decided <= entry.admitted,
@@ -160,7 +170,7 @@ impl Producers {
     pub fn admit(&self, lease: &Lease, lines: u32, enqueue: impl FnOnce(u64) -> bool) -> Result<(), AdmitError> {
         let mut registry = self.lock();
         let admitted = registry.owned(lease).ok_or(AdmitError::Superseded)?.admitted;
-        registry.make_room_for(&lease.id, self.max)?;
+        registry.make_room_for(&lease.id, self.max())?;
         let total = admitted + u64::from(lines);
         if !enqueue(total) {
             return Err(AdmitError::Closed);

@@ -105,6 +105,8 @@ pub struct Depth {
     pub bytes: usize,
     /// Chunks that wait to be popped.
     pub chunks: usize,
+    /// Lines in them, blank ones included.
+    pub lines: u64,
     /// The budget in bytes.
     pub max_bytes: usize,
 }
@@ -117,6 +119,7 @@ enum Item<C> {
 struct State<C> {
     items: VecDeque<Item<C>>,
     chunks: usize,
+    lines: u64,
     closed: bool,
     popped: u64,
 }
@@ -133,7 +136,7 @@ impl<C: Send> Queue<C> {
     /// An empty queue for `max_bytes` of chunks.
     pub fn new(max_bytes: usize) -> Arc<Self> {
         let max_bytes = max_bytes.clamp(1, Semaphore::MAX_PERMITS);
-        let state = State { items: VecDeque::new(), chunks: 0, closed: false, popped: 0 };
+        let state = State { items: VecDeque::new(), chunks: 0, lines: 0, closed: false, popped: 0 };
         Arc::new(Self {
             state: Mutex::new(state),
             filled: Condvar::new(),
@@ -205,8 +208,11 @@ impl<C: Send> Queue<C> {
 
     /// How full it is.
     pub fn depth(&self) -> Depth {
-        let chunks = self.lock().chunks;
-        Depth { bytes: self.max_bytes - self.budget.available_permits(), chunks, max_bytes: self.max_bytes }
+        let (chunks, lines) = {
+            let state = self.lock();
+            (state.chunks, state.lines)
+        };
+        Depth { bytes: self.max_bytes - self.budget.available_permits(), chunks, lines, max_bytes: self.max_bytes }
     }
 
     fn append(&self, item: Item<C>) -> bool {
@@ -214,7 +220,10 @@ impl<C: Send> Queue<C> {
         if state.closed {
             return false;
         }
-        state.chunks += usize::from(matches!(item, Item::Chunk(_)));
+        if let Item::Chunk(chunk) = &item {
+            state.chunks += 1;
+            state.lines += u64::from(chunk.lines);
+        }
         state.items.push_back(item);
         drop(state);
         self.filled.notify_one();
@@ -240,6 +249,7 @@ impl<C> State<C> {
             }
         }
         self.chunks -= run.len();
+        self.lines -= run.iter().map(|chunk| u64::from(chunk.lines)).sum::<u64>();
         run
     }
 }

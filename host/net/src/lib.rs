@@ -11,6 +11,7 @@ pub mod socket;
 pub mod tls;
 mod unix;
 
+pub use axum::Router;
 pub use counters::{Counters, CountersSnapshot};
 pub use guard::{AllowList, Hosts, Token, TokenError};
 pub use http::problem;

@@ -1,6 +1,4 @@
-//! What a question is answered with when it has no answer, and why a socket could not be opened.
-
-use std::path::PathBuf;
+//! What a question is answered with when it has no answer.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -63,45 +61,4 @@ impl IntoResponse for QueryError {
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         (status, kind, format!("{problem}\n")).into_response()
     }
-}
-
-/// Why the socket for questions could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Longer than a socket address can be.
-    #[error("the socket path {} has {length} bytes, more than the {max} a Unix socket can have; give a shorter --query-socket", path.display())]
-    TooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-        /// Most bytes.
-        max: usize,
-    },
-    /// The folder of the path is missing.
-    #[error("cannot open the socket {}: its folder does not exist; create it, or give another --query-socket", path.display())]
-    NoFolder {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Another process listens there.
-    #[error("another process listens on {}; stop it, or give another --query-socket", path.display())]
-    InUse {
-        /// The path.
-        path: PathBuf,
-    },
-    /// There is a file that is no socket.
-    #[error("{} is not a socket; remove it, or give another --query-socket", path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The system said no.
-    #[error("cannot open the socket {} (check the permissions of its folder)", path.display())]
-    Io {
-        /// The path.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }

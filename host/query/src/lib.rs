@@ -1,40 +1,73 @@
-//! Questions from outside: plain HTTP over a Unix socket, so that `curl --unix-socket` works.
+//! Questions from outside: the HTTP routes of the query door and of the admin door.
 //!
-//! This crate knows paths, parameters and problem documents. It knows nothing of logs, aggregators or plugins: what is
-//! asked it passes to a [`Backend`], which the daemon implements. Questions never travel the way of events, so asking
-//! never delays ingestion.
+//! This crate knows paths, parameters, formats and problem documents. It knows nothing of logs, aggregators or plugins: what
+//! is asked it passes to a [`Backend`], which the daemon implements. Questions never travel the way of events, so asking
+//! never delays ingestion. Connections are somebody else's too: [`router`] is served by whoever has the sockets.
 //!
 //! | Route | Answer |
 //! |---|---|
 //! | `GET /health` | `{"status":"ok"}` while the daemon answers at all |
+//! | `GET /ready` | `{"status":"ready"}` while events are accepted, otherwise a problem that says why not |
+//! | `GET /metrics` | Prometheus text |
+//! | `GET /openapi.json` | all of this for programs |
 //! | `GET /v1/status` | sequences, queue, flushes, ledger, lag |
 //! | `GET /v1/plugins` | wanted and running digests |
-//! | `POST /v1/plugins/reload` | looks at the plugins directory now |
-//! | `GET /v1/aggregators` | the names that can be asked |
-//! | `GET /v1/aggregators/{name}` | a report; parameters `table` (repeatable), `rows`, `skip`, `min_sequence`, `wait`, `param.NAME` |
+//! | `POST /v1/plugins/reload` | looks at the plugins directory now; admin door only |
+//! | `GET /v1/aggregators` | the aggregators that can be asked |
+//! | `GET /v1/aggregators/{name}` | a report |
+//! | `GET /v1/aggregators/{name}/{table}` | one table of it |
+//! | `GET /v1/aggregators/{name}/{table}/{column}` | one value of a table of one row |
+//! | `GET /v1/batches/last`, `GET /v1/batches/{id}` | a flush as the analytics file has it |
+//! | `GET /v1/rejected` | the newest rejected lines that are kept, and counts by reason |
 //!
 //! Whatever goes wrong is answered with `application/problem+json` (RFC 9457) and a stable `code`.
+//!
+//! Answers about an aggregator say how old they are: the age is 0 when every accepted event is in the answer; otherwise it
+//! is the time since the cut that the answer shows, so that every event accepted that long ago or earlier is in it.
 
 mod error;
+mod format;
 mod parameters;
+mod render;
 mod routes;
-mod server;
 
-use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
-pub use error::{BindError, QueryError};
+pub use error::QueryError;
+pub use routes::router;
 use serde_json::Value;
-pub use server::{bind, serve};
+use tally_event::table::Table;
 
 /// Rows per table that an answer has when the question does not say.
 pub const DEFAULT_ROWS: u32 = 100;
+
+/// Most rows per table that an answer may have, unless configured.
+pub const DEFAULT_MAX_ROWS: u32 = 10_000;
+
+/// Rejected lines that an answer has when the question does not say.
+pub const DEFAULT_REJECTED: u32 = 20;
+
+/// Most rejected lines that an answer may have.
+pub const MAX_REJECTED: u32 = 1000;
 
 /// Time that a question waits for its `min_sequence` when it does not say.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest time that a question may wait for its `min_sequence`.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Which door the routes stand behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Changes nothing; who tries is told where the admin socket is.
+    Query {
+        /// Path of the admin socket.
+        admin: String,
+    },
+    /// Takes changes too.
+    Admin,
+}
 
 /// What is asked of one aggregator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,17 +99,61 @@ impl Default for Ask {
     }
 }
 
+/// What an aggregator answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Sequence of the last event in it.
+    pub as_of_sequence: u64,
+    /// Greatest event time in it, as RFC 3339.
+    pub watermark: Option<String>,
+    /// How old it is; see the module.
+    pub age: Duration,
+    /// Whether every event up to `as_of_sequence` went into it.
+    pub complete: bool,
+    /// The tables asked for, each checked; the first of all is the summary.
+    pub tables: Vec<Table>,
+}
+
+impl Report {
+    /// The age in seconds, to the millisecond.
+    pub(crate) fn age_seconds(&self) -> f64 {
+        self.age.as_millis() as f64 / 1000.0
+    }
+}
+
+/// Which flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// The last one.
+    Last,
+    /// The one of this number, from 1.
+    Number(u64),
+}
+
+/// An answer that is on its way.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueryError>> + Send + 'a>>;
+
 /// Whoever can answer. Every method may be called from many connections at once.
 pub trait Backend: Send + Sync + 'static {
+    /// Most rows per table that an answer may have now.
+    fn max_rows(&self) -> u32;
+    /// Nothing while events are accepted, otherwise why not, as [`QueryError::unavailable`].
+    fn ready(&self) -> Result<(), QueryError>;
     /// Where the daemon stands.
-    fn status(&self) -> impl Future<Output = Result<Value, QueryError>> + Send;
+    fn status(&self) -> Answer<'_, Value>;
+    /// Everything that is counted, in Prometheus' text format 0.0.4.
+    fn metrics(&self) -> Answer<'_, String>;
     /// Wanted and running plugins.
-    fn plugins(&self) -> impl Future<Output = Result<Value, QueryError>> + Send;
+    fn plugins(&self) -> Answer<'_, Value>;
     /// Looks at the plugins directory now and answers when every change has been taken or refused. Runs in a task of its
     /// own: a client that hangs up does not cancel it.
-    fn reload(&self) -> impl Future<Output = Result<Value, QueryError>> + Send;
+    fn reload(&self) -> Answer<'_, Value>;
     /// The aggregators that can be asked.
-    fn aggregators(&self) -> impl Future<Output = Result<Value, QueryError>> + Send;
+    fn aggregators(&self) -> Answer<'_, Value>;
     /// Asks one aggregator.
-    fn ask(&self, name: &str, ask: Ask) -> impl Future<Output = Result<Value, QueryError>> + Send;
+    fn ask<'a>(&'a self, name: &'a str, ask: Ask) -> Answer<'a, Report>;
+    /// A flush as one line of JSON without its newline.
+    fn batch(&self, batch: Batch) -> Answer<'_, Vec<u8>>;
+    /// The newest rejected lines that are kept, newest first, and counts by reason.
+    fn rejected(&self, rows: u32, reason: Option<String>) -> Answer<'_, Value>;
 }

@@ -126,6 +126,15 @@ impl RejectedFiles {
         self.shared.state().counts
     }
 
+    /// Goes on within another bound; on an error within the old one.
+    pub fn set_max_bytes(&mut self, dir: &Path, max_bytes: u64) -> Result<(), SinkError> {
+        self.drain();
+        let next = Self::open(dir, max_bytes)?;
+        next.shared.state().counts = self.counts();
+        *self = next;
+        Ok(())
+    }
+
     /// Waits until everything handed over so far is written or left out.
     pub fn drain(&self) {
         let mut state = self.shared.state();

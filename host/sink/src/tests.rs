@@ -1,4 +1,5 @@
 //! What the output files promise.
 
+mod find;
 mod records;
 mod rejected;

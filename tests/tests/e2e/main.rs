@@ -5,3 +5,4 @@ mod crash;
 mod doors;
 mod reload;
 mod verify;
+mod watching;

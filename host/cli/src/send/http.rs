@@ -98,13 +98,18 @@ pub(super) async fn post(
             let first = plan.from_line + summary.lines;
             let lines = source::count_lines(batch);
             summary.lines += lines;
+            rest = after;
+            if source::lines(batch).all(source::is_blank) {
+                // Nothing to decide, and a request of nothing is a mistake.
+                summary.durable += lines;
+                continue;
+            }
             let body = body(plan, batch, first)?;
             let taken = match insist(client, plan, body, meter).await {
-                Ok(answer) => take(&answer, first, lines, summary),
+                Ok(answer) => take(&answer, batch, first, summary),
                 Err(error) => Err(error),
             };
             taken.map_err(|error| where_it_stopped(error, plan, first, summary))?;
-            rest = after;
         }
         let sent = summary.durable;
         meter.show(source.consumed(), |seconds| {
@@ -143,7 +148,7 @@ async fn insist(client: &mut Client, plan: &Plan, body: Bytes, meter: &mut Meter
     loop {
         let asked = client.ask(Method::POST, &plan.path, &[(CONTENT_TYPE.as_str(), kind)], body.clone()).await;
         let (error, wait) = match asked {
-            Ok(answer) if !matches!(answer.status.as_u16(), 429 | 503) => return Ok(answer),
+            Ok(answer) if !is_passing(&answer) => return Ok(answer),
             Ok(answer) => (anyhow!("{}", answer.problem()), answer.retry_after()),
             Err(Failure::Unsent(error)) => (error, None),
             Err(Failure::Unknown(error)) => return Err(error.context("the last request may have been taken or not")),
@@ -158,8 +163,14 @@ async fn insist(client: &mut Client, plan: &Plan, body: Bytes, meter: &mut Meter
     }
 }
 
-/// Adds what an answer says of the `lines` lines that began with `first`.
-fn take(answer: &Answer, first: u64, lines: u64, summary: &mut Summary) -> anyhow::Result<()> {
+/// Full, stopping or out of order for the moment. Some routes answer as their clients expect it, with 500.
+fn is_passing(answer: &Answer) -> bool {
+    let status = answer.status.as_u16();
+    matches!(status, 429 | 503) || status == 500 && answer.retry_after().is_some()
+}
+
+/// Adds what an answer says of a batch that began with line `first`. The daemon counts events, which blank lines are not.
+fn take(answer: &Answer, batch: &[u8], first: u64, summary: &mut Summary) -> anyhow::Result<()> {
     let status = answer.status.as_u16();
     let taken: Option<Taken> = answer
         .json()
@@ -173,8 +184,14 @@ fn take(answer: &Answer, first: u64, lines: u64, summary: &mut Summary) -> anyho
             summary.rejected += taken.rejected;
             summary.duplicates += taken.duplicates;
             summary.sequence = summary.sequence.max(taken.last_sequence);
+            let events = source::lines(batch).zip(first..).filter(|(line, _)| !source::is_blank(line));
+            let numbers: Vec<u64> = match taken.rejects.is_empty() {
+                true => Vec::new(),
+                false => events.map(|(_, number)| number).collect(),
+            };
             for reject in &taken.rejects {
-                summary.reject(first + reject.index, &reject.reason, &why(reject));
+                let number = usize::try_from(reject.index).ok().and_then(|index| numbers.get(index));
+                summary.reject(*number.unwrap_or(&first), &reject.reason, &why(reject));
             }
             summary.not_named(taken.rejects_left_out);
         }
@@ -185,7 +202,7 @@ fn take(answer: &Answer, first: u64, lines: u64, summary: &mut Summary) -> anyho
         _ => bail!("{}", answer.problem()),
     }
     summary.pieces += 1;
-    summary.durable += lines;
+    summary.durable += source::count_lines(batch);
     Ok(())
 }
 

@@ -58,7 +58,7 @@ pub struct Args {
     to: Door,
     #[command(flatten)]
     access: Access,
-    /// How events are written; MessagePack leaves out blank lines and does not count them
+    /// How events are written; MessagePack leaves out blank lines and does not count them, and has numbers of 64 bits
     #[arg(long, value_enum, default_value_t)]
     encoding: Encoding,
     /// On a socket: wait until the daemon has made every line durable

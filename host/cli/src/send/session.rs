@@ -76,7 +76,8 @@ pub enum End {
 impl End {
     /// Trying again cannot help.
     pub fn is_final(&self) -> bool {
-        matches!(self, End::Error { code, .. } if code == "bad_handshake" || code == "superseded")
+        let hopeless = ["bad_handshake", "superseded", "unauthorized", "peer_not_allowed"];
+        matches!(self, End::Error { code, .. } if hopeless.contains(&code.as_str()))
     }
 }
 
@@ -360,6 +361,7 @@ mod tests {
         let error = |code: &str| heard(&format!("{{\"error\":\"{code}\",\"message\":\"m\"}}\n")).end.unwrap();
         assert!(error("superseded").is_final());
         assert!(error("bad_handshake").is_final());
+        assert!(error("unauthorized").is_final());
         assert!(!error("idle").is_final());
         assert!(!End::Closing("shutdown".to_string()).is_final());
     }

@@ -155,7 +155,8 @@ fn remove_blank_lines(block: &mut Vec<u8>) {
     *block = lines(block).filter(|line| !is_blank(line)).collect::<Vec<_>>().concat();
 }
 
-fn is_blank(line: &[u8]) -> bool {
+/// A line that is no event.
+pub fn is_blank(line: &[u8]) -> bool {
     line.trim_ascii().is_empty()
 }
 

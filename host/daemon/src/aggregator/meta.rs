@@ -14,6 +14,9 @@ pub struct Meta {
     pub frame: u64,
     /// Sequence of the last event before it.
     pub last_sequence: u64,
+    /// When it was taken, microseconds since the Unix epoch; 0 before the first one and in stores of older versions.
+    #[serde(default)]
+    pub cut_at: i64,
     /// The chain over all saved deltas.
     pub chain: Chain,
     /// Cumulative ledger.
@@ -49,6 +52,7 @@ impl Meta {
             cut: position.cut,
             frame: position.frame,
             last_sequence,
+            cut_at: 0,
             chain: Chain::start(name, &attached.digest, &attached.settings, attached.applies_after),
             ledger: AggregatorLedger::default(),
             flushed_ledger: AggregatorLedger::default(),

@@ -3,9 +3,11 @@
 
 pub mod apply;
 pub mod meta;
+pub mod meter;
 pub mod thread;
 pub mod total;
 
 pub use apply::{Apply, Delta};
 pub use meta::{Meta, Pinned};
+pub use meter::Meter;
 pub use total::{Failure, Total};

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tally_aggregate::{AggregatorLedger, Attached, Barrier};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::apply::{Apply, Delta};
 use super::meta::Meta;
+use super::meter::Meter;
 use super::total::{Failure, Total};
 use crate::context::{Context, Token};
 use crate::feed::{Feed, Position, Step};
@@ -117,6 +119,7 @@ struct Follower<'a> {
     context: &'a Context,
     name: Arc<str>,
     to_total: &'a mpsc::SyncSender<TotalMessage>,
+    meter: Arc<Meter>,
     feed: Feed,
     apply: Apply,
     last: Checkpoint,
@@ -171,9 +174,11 @@ impl<'a> Follower<'a> {
             Some(subscriber),
             last.presets.clone(),
         );
-        let rows = context.config.limits.batch_rows;
+        let rows = context.config().limits.batch_rows;
         let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows)?;
-        Ok(Self { context, name, to_total, feed, apply, last, failed_since_cut: false })
+        let meter = context.progress.meter(&name);
+        meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
+        Ok(Self { context, name, to_total, meter, feed, apply, last, failed_since_cut: false })
     }
 
     fn begin_again(&mut self) -> anyhow::Result<()> {
@@ -183,7 +188,7 @@ impl<'a> Follower<'a> {
         let subscriber = Subscriber { name: self.name.clone(), manifest: configured.manifest.clone() };
         self.feed.become_subscriber(Some(subscriber), last.presets);
         self.feed.rewind(last.position);
-        let rows = self.context.config.limits.batch_rows;
+        let rows = self.context.config().limits.batch_rows;
         self.apply = Apply::start(configured, last.ledger, last.watermark, rows)?;
         Ok(())
     }
@@ -192,7 +197,12 @@ impl<'a> Follower<'a> {
         match self.feed.step().map_err(Stopped::Fatal)? {
             Step::End => Err(Stopped::Ended),
             Step::Events { batch, subscriber, rows, arrival } => {
-                Ok(self.apply.events(&batch, subscriber, rows, arrival)?)
+                let begun = self.context.clock.elapsed();
+                let sequence = batch.first_sequence() + u64::from(rows.end) - 1;
+                self.apply.events(&batch, subscriber, rows, arrival)?;
+                let time = self.context.clock.elapsed().saturating_sub(begun);
+                self.meter.applied(sequence, time, self.apply.memory_bytes());
+                Ok(())
             }
             Step::Barrier { frame, barrier } => self.barrier(frame, barrier),
         }
@@ -294,6 +304,7 @@ struct TotalSide<'a> {
     context: &'a Context,
     name: String,
     total: Total,
+    meter: Arc<Meter>,
 }
 
 impl<'a> TotalSide<'a> {
@@ -305,7 +316,9 @@ impl<'a> TotalSide<'a> {
         if asked == Some(total.meta().cut) && pinned != asked {
             total.pin()?;
         }
-        let side = Self { context, name: start.name, total };
+        let meter = context.progress.meter(&start.name);
+        let side = Self { context, name: start.name, total, meter };
+        side.meter.saved(side.total.state_bytes(), side.total.memory_bytes());
         let meta = side.total.meta().clone();
         context.progress.update(|facts| facts.saved.insert(side.name.clone(), meta));
         side.report_pinned();
@@ -350,6 +363,7 @@ impl<'a> TotalSide<'a> {
     fn publish(&self, barrier: &Barrier) {
         let meta = self.total.meta().clone();
         tracing::debug!(aggregator = self.name, cut = barrier.cut, sequence = meta.last_sequence, "saved");
+        self.meter.saved(self.total.state_bytes(), self.total.memory_bytes());
         self.context.progress.update(|facts| facts.saved.insert(self.name.clone(), meta));
     }
 

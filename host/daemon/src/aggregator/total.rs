@@ -99,6 +99,7 @@ impl Total {
         meta.cut = barrier.cut;
         meta.frame = frame;
         meta.last_sequence = barrier.last_sequence;
+        meta.cut_at = barrier.at;
         meta.chain = meta.chain.next(barrier.cut, barrier.last_sequence, &delta.bytes);
         meta.ledger = delta.ledger.clone();
         meta.watermark = delta.watermark;
@@ -256,6 +257,11 @@ impl Total {
     /// The saved total.
     pub fn save(&mut self) -> Result<Vec<u8>, CallError> {
         self.instance.save(&self.total)
+    }
+
+    /// Bytes of saved state.
+    pub fn state_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.bytes).sum()
     }
 
     /// Linear memory in use, bytes.

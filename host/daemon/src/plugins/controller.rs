@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tally_aggregate::{Attached, Plan};
-use tally_event::plan::Subscriber;
+use tally_event::plan::{Limits, Subscriber};
 use tally_plugin::Configured;
 use tokio::sync::oneshot;
 
@@ -66,6 +66,8 @@ struct Failed {
 pub struct Controller {
     context: Arc<Context>,
     plan: Plan,
+    /// What lines are decoded within.
+    limits: Limits,
     threads: BTreeMap<String, Threads>,
     statuses: Arc<Mutex<Vec<Status>>>,
     read: BTreeMap<String, (Stamp, Vec<u8>)>,
@@ -74,7 +76,7 @@ pub struct Controller {
 impl Controller {
     /// A controller of what already runs.
     pub fn new(context: Arc<Context>, plan: Plan, threads: BTreeMap<String, Threads>) -> Self {
-        Self { context, plan, threads, statuses: Arc::default(), read: BTreeMap::new() }
+        Self { limits: context.limits(), context, plan, threads, statuses: Arc::default(), read: BTreeMap::new() }
     }
 
     /// The newest statuses, for whoever asks.
@@ -159,7 +161,9 @@ impl Controller {
             }
             plan.aggregators.insert(name.clone(), attached);
         }
-        if plan != self.plan {
+        let limits = self.context.limits();
+        if plan != self.plan || limits != self.limits {
+            self.limits = limits;
             self.activate(plan, decoding, &attach)?;
         }
         self.update_statuses(&wanted, &failures);
@@ -167,7 +171,7 @@ impl Controller {
     }
 
     fn presets(&self) -> anyhow::Result<Vec<serde_json::Value>> {
-        let presets = &self.context.config.presets;
+        let presets = &self.context.config().presets;
         presets.iter().map(|preset| serde_json::to_value(preset).context("a preset")).collect()
     }
 
@@ -175,7 +179,7 @@ impl Controller {
     fn wanted(&mut self) -> anyhow::Result<BTreeMap<String, Wanted>> {
         let files = folder::list(&self.context.config.plugins_dir)?;
         self.read.retain(|stem, _| files.contains_key(stem));
-        let configured = self.context.config.aggregators.clone();
+        let configured = self.context.config().aggregators.clone();
         let mut wanted = BTreeMap::new();
         for aggregator in &configured {
             // A configured aggregator without its file is paused, like any other whose file is gone.
@@ -284,8 +288,8 @@ impl Controller {
         for name in attach {
             self.join_ended(name);
         }
-        let presets = context.config.presets.clone();
-        let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), context.limits)?;
+        let presets = context.config().presets.clone();
+        let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), self.limits)?;
         for warning in decoding.warnings() {
             tracing::warn!(warning, "the new plan");
         }

@@ -1,6 +1,8 @@
 //! CloudEvents 1.0 in binary mode: attributes are headers, the body is the data. Made into the one JSON object that structured mode would have
 //! sent. Pure.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderMap, header};
 use percent_encoding::percent_decode;
 use serde_json::Value;
@@ -13,7 +15,10 @@ pub(super) fn push(headers: &HeaderMap, body: &[u8], lines: &mut Lines) {
     let mut attributes = String::new();
     let mut attribute = |name: &str, value: &[u8]| {
         let comma = if attributes.is_empty() { "" } else { "," };
-        let text = percent_decode(value).decode_utf8_lossy();
+        let bytes: Cow<'_, [u8]> = percent_decode(value).into();
+        // Clients that forget to encode a value send it as HTTP once had it: in Latin-1.
+        let text =
+            str::from_utf8(&bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), str::to_owned);
         attributes.push_str(&format!("{comma}{}:{}", Value::from(name), Value::from(text)));
     };
     for (name, value) in headers {

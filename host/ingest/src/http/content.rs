@@ -5,6 +5,7 @@
 use axum::http::{HeaderMap, StatusCode, header};
 
 use super::answer::Failure;
+use super::lines::is_space;
 use super::{HttpPresets, Route};
 
 /// How a body holds events.
@@ -22,6 +23,19 @@ pub(super) enum Format {
     CloudEvent,
     /// A JSON object with an array of events in it.
     SegmentBatch,
+}
+
+impl Format {
+    /// True when a body holds nothing, where something must be.
+    pub fn is_missing(self, body: &[u8]) -> bool {
+        match self {
+            // Its attributes are an event already.
+            Self::CloudEvent => false,
+            // Blank lines are no events; a body of them is as good as an empty array.
+            Self::Lines | Self::Msgpack => body.is_empty(),
+            Self::One | Self::Json | Self::SegmentBatch => body.iter().all(|byte| is_space(*byte)),
+        }
+    }
 }
 
 /// See the module.

@@ -245,3 +245,73 @@ fn trimmed(body: &[u8]) -> &[u8] {
     let end = body.iter().rposition(|byte| !is_space(*byte)).map_or(begin, |last| last + 1);
     &body[begin..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    const LIMITS: HttpLimits = HttpLimits { body_bytes: 1 << 20, line_bytes: 1 << 20, depth: 64 };
+
+    fn text(push: impl FnOnce(&mut Lines)) -> String {
+        let mut lines = Lines::new(&LIMITS, 0);
+        push(&mut lines);
+        let (framed, first_index) = lines.finish().expect("it fits");
+        assert_eq!(first_index, 0);
+        let mut text = String::new();
+        for framed in framed {
+            let Body::Lines(bytes) = framed.body else { panic!("nothing is refused") };
+            assert_eq!(memchr::memchr_iter(b'\n', &bytes).count(), framed.lines as usize);
+            text.push_str(std::str::from_utf8(&bytes).expect("text"));
+        }
+        text
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Value>> {
+        let leaf = prop_oneof![any::<i64>().prop_map(Value::from), any::<String>().prop_map(Value::from)];
+        let value = leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(Value::from),
+                vec((any::<String>(), inner), 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        });
+        vec(value, 1..20)
+    }
+
+    proptest! {
+        #[test]
+        fn every_format_gives_the_same_events(events in events()) {
+            let array = serde_json::to_vec_pretty(&events).expect("it encodes");
+            let lines: Vec<String> = events.iter().map(|event| format!(" {event} \r\n\n")).collect();
+            let maps = rmp_serde::to_vec(&events).expect("it encodes");
+            let concatenated: Vec<u8> =
+                events.iter().flat_map(|event| rmp_serde::to_vec(event).expect("it encodes")).collect();
+            let mut texts = vec![
+                text(|to| to.push_json(&array)),
+                text(|to| to.push_lines(lines.concat().as_bytes())),
+                text(|to| to.push_msgpack(&maps)),
+            ];
+            // An array in front would be taken for an array of events.
+            if !events[0].is_array() {
+                texts.push(text(|to| to.push_msgpack(&concatenated)));
+            }
+            for text in texts {
+                let read: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+                prop_assert_eq!(&read, &events);
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_nesting_is_one_refused_event() {
+        let mut lines = Lines::new(&LIMITS, 0);
+        lines.push_json(&vec![b'['; LIMITS.body_bytes]);
+        let (framed, first_index) = lines.finish().expect("it fits");
+        assert_eq!((framed.len(), first_index), (1, 0));
+        assert!(
+            matches!(&framed[0].body, Body::Refused { refusal: Refusal::Malformed { .. }, prefix } if prefix.len() == PREFIX_BYTES)
+        );
+    }
+}

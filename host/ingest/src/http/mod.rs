@@ -176,7 +176,7 @@ impl<C: Send> Shared<C> {
         let peer = request.extensions().get::<Peer>().map_or_else(String::new, Peer::to_string);
         let (head, body) = request.into_parts();
         let mut body = body::read(&head.headers, body, limits.body_bytes, budget, &door.counters).await?;
-        if body.bytes().iter().all(|byte| lines::is_space(*byte)) && content.format != Format::CloudEvent {
+        if content.format.is_missing(body.bytes()) {
             let detail = "the body is empty: it must hold at least one event";
             return Err(Failure::new(StatusCode::BAD_REQUEST, "empty_body", detail));
         }

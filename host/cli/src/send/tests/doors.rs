@@ -246,14 +246,14 @@ fn rejected_lines_are_told_with_field_and_detail() {
         "rejects": [{"index": 0, "field": null, "reason": "invalid_json", "detail": ""}], "rejects_left_out": 1});
     let duplicates = json!({"accepted": 0, "rejected": 0, "duplicates": 2, "last_sequence": 1, "rejects": []});
     check_http(
-        "one\ntwo\nthree\nfour\nfive\nsix\n",
-        "--batch 2",
+        "one\n\ntwo\nthree\nfour\n\n\n\n\nfive\nsix\n",
+        "--batch 3",
         vec![("200 OK", some), ("400 Bad Request", none), ("200 OK", duplicates)],
         expect![[r#"
-            line 2 was rejected: invalid_timestamp (/timestamp: no date)
-            line 3 was rejected: invalid_json
+            line 3 was rejected: invalid_timestamp (/timestamp: no date)
+            line 4 was rejected: invalid_json
             ...
-            6 of 6 lines durable; 3 rejected (invalid_json 1, invalid_timestamp 1, not_named 1); 2 duplicates; sequence 1; 1.000 s, 6 lines/s
+            11 of 11 lines durable; 3 rejected (invalid_json 1, invalid_timestamp 1, not_named 1); 2 duplicates; sequence 1; 1.000 s, 11 lines/s
         "#]],
     );
 }
