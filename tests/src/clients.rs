@@ -91,7 +91,7 @@ impl Open {
             reasons.values().map(|count| count.as_u64().expect("a count")).sum()
         };
         let counts = [one("received"), one("accepted"), all("rejected"), one("duplicate"), all("dropped")];
-        assert_eq!(counts[0], counts[1..].iter().sum(), "the ledger does not balance: {ledger}");
+        assert_eq!(counts[0], counts[1..].iter().sum::<u64>(), "the ledger does not balance: {ledger}");
         counts
     }
 
