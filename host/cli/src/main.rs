@@ -4,6 +4,7 @@
 
 mod client;
 mod generate;
+mod log;
 mod logs;
 mod outcome;
 mod plugin;
@@ -42,6 +43,8 @@ enum Command {
     #[command(subcommand)]
     Plugin(plugin::Command),
     Verify(verify::Args),
+    #[command(subcommand)]
+    Log(log::Command),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Plugin(command) => plugin::run(command),
         Command::Verify(args) => verify::run(args),
+        Command::Log(command) => log::run(command),
     };
     outcome::exit_code(outcome)
 }
