@@ -269,6 +269,14 @@ fn notes(data_dir: &Path, keep: Keep, done: &Repair, saved: &Saved) -> Vec<Strin
             state.display()
         ));
     }
+    if last == 0 {
+        notes.push(
+            "nothing of the log is kept, so it would begin anew with sequence 1: rather put the file back from a copy, or move the data \
+             directory away and start with a new one"
+                .to_owned(),
+        );
+        return notes;
+    }
     match keep {
         Keep::Before => {
             let ahead = saved.with(|frame| frame > last);
@@ -287,7 +295,7 @@ fn notes(data_dir: &Path, keep: Keep, done: &Repair, saved: &Saved) -> Vec<Strin
             ));
         }
         Keep::After => {
-            let behind = saved.with(|frame| frame < first || last == 0);
+            let behind = saved.with(|frame| frame < first);
             if !behind.is_empty() {
                 notes.push(format!(
                     "saved only up to frames before {first}, and in need of what is given up: {}. The daemon refuses to start with \
@@ -296,8 +304,8 @@ fn notes(data_dir: &Path, keep: Keep, done: &Repair, saved: &Saved) -> Vec<Strin
                 ));
             } else if saved.0.is_ok() {
                 notes.push(
-                    "no saved state needs what is given up: the daemon starts, as if the log had let these segments go. Verification and \
-                     aggregators that are added begin with what is kept."
+                    "no saved state needs what is given up: the daemon starts, as if the log had let these segments go. Aggregators that \
+                     are added begin with what is kept; tally verify works again once the log has written its next anchor."
                         .to_owned(),
                 );
             }
