@@ -128,6 +128,8 @@ impl Control {
             Entry::Counts(counts) => self.counts = counts.clone(),
             Entry::Barrier(barrier) => self.barrier(frame, barrier),
             Entry::Note(note) => self.note(frame, note),
+            // Remembered apart: they are many, and concern nobody but the daemon that decides.
+            Entry::Ids { .. } => {}
             Entry::Opening(control) => {
                 *self = (**control).clone();
                 self.frame = frame;

@@ -10,6 +10,7 @@
 //! | 4 barrier | JSON [`Barrier`] |
 //! | 5 note | JSON [`Note`] |
 //! | 6 opening | JSON [`Control`] as of the frame before; only in the first frame of a segment |
+//! | 7 ids | arrival i64 (µs), then the 16 bytes of each event id: of this frame's events, or, behind an opening, remembered by then |
 //!
 //! Decisions are rare, so they are JSON: they can be read by eye and grow by optional members. Within a frame entries
 //! take effect in order. A barrier splits: events before it belong before the cut, events after it behind the cut.
@@ -25,6 +26,10 @@ const COUNTS: u8 = 3;
 const BARRIER: u8 = 4;
 const NOTE: u8 = 5;
 const OPENING: u8 = 6;
+const IDS: u8 = 7;
+
+/// Bytes of an event id.
+const ID: usize = 16;
 
 /// One entry of a frame's body.
 #[derive(Debug)]
@@ -50,6 +55,18 @@ pub enum Entry<'a> {
     Note(Note),
     /// The control state as of the frame before.
     Opening(Box<Control>),
+    /// Ids of events that arrived together.
+    Ids {
+        /// Arrival time, microseconds since the Unix epoch.
+        arrival: i64,
+        /// The ids, 16 bytes each; see [`ids`].
+        ids: &'a [u8],
+    },
+}
+
+/// The ids of an [`Entry::Ids`].
+pub fn ids(bytes: &[u8]) -> impl Iterator<Item = u128> {
+    bytes.as_chunks::<ID>().0.iter().map(|id| u128::from_le_bytes(*id))
 }
 
 /// A point in the log at which every aggregator saves its open delta and starts an empty one.
@@ -211,6 +228,16 @@ impl BodyBuilder {
         self.json(OPENING, control);
     }
 
+    /// Adds the ids of events that arrived together.
+    pub fn ids(&mut self, arrival: i64, ids: impl Iterator<Item = u128>) {
+        self.entry(IDS, |body| {
+            body.extend_from_slice(&arrival.to_le_bytes());
+            for id in ids {
+                body.extend_from_slice(&id.to_le_bytes());
+            }
+        });
+    }
+
     fn json(&mut self, kind: u8, value: &impl Serialize) {
         self.entry(kind, |body| serde_json::to_writer(body, value).expect("plain data serializes"));
     }
@@ -294,6 +321,13 @@ impl<'a> Entry<'a> {
             BARRIER => Ok(Entry::Barrier(json("barrier", payload)?)),
             NOTE => Ok(Entry::Note(json("note", payload)?)),
             OPENING => Ok(Entry::Opening(json("opening", payload)?)),
+            IDS => {
+                let arrival = i64::from_le_bytes(take(&mut payload, 8)?.try_into().expect("eight bytes"));
+                if !payload.len().is_multiple_of(ID) {
+                    return Err("the last event id is cut off".to_owned());
+                }
+                Ok(Entry::Ids { arrival, ids: payload })
+            }
             other => Err(format!("entry kind {other} is unknown: the log was written by a newer version")),
         }
     }
@@ -336,12 +370,15 @@ mod tests {
         builder.counts(&Counts { received: 2, accepted: 2, ..Counts::default() });
         builder.barrier(&barrier());
         builder.note(&Note::Quarantined { name: "x".into(), after_cut: 1, reason: "trap".into() });
+        builder.ids(78, [3, u128::MAX].into_iter());
         let entries: Vec<_> = Entries::new(builder.bytes()).map(Result::unwrap).collect();
         assert!(matches!(entries[0], Entry::Events { arrival: 77, preset: 2, count: 2, lines: b"{\"a\":1}\n{}\n" }));
         assert!(matches!(&entries[1], Entry::Producers(p) if p == &[("api-1", 12)]));
         assert!(matches!(&entries[2], Entry::Counts(c) if c.accepted == 2));
         assert!(matches!(&entries[3], Entry::Barrier(b) if **b == barrier()));
         assert!(matches!(&entries[4], Entry::Note(Note::Quarantined { .. })));
+        let Entry::Ids { arrival: 78, ids: bytes } = &entries[5] else { panic!("ids") };
+        assert!(ids(bytes).eq([3, u128::MAX]));
     }
 
     proptest! {

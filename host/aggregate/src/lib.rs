@@ -6,6 +6,7 @@ pub mod chain;
 pub mod control;
 pub mod entry;
 pub mod flush;
+pub mod ids;
 pub mod ledger;
 pub mod runs;
 
@@ -13,4 +14,5 @@ pub use chain::Chain;
 pub use control::{Anchor, AskedAnchor, Attached, Control, Plan, Quarantine};
 pub use entry::{Barrier, BodyBuilder, Entries, Entry, EntryError, Flush, Note};
 pub use flush::FlushPolicy;
+pub use ids::IdWindow;
 pub use ledger::{AggregatorLedger, Counts, Reasons};

@@ -8,10 +8,10 @@ use anyhow::{Context, anyhow};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tally_daemon::at_rest::{self, Listing, RepairReport};
-use tally_daemon::config::{Config, Flags};
+use tally_daemon::config::Sources;
 
 use crate::outcome::{Usage, print};
-use crate::render::{self, Output};
+use crate::render::{self, Output, Paint};
 
 /// Looks at the log of a data directory, and repairs it.
 #[derive(Debug, Subcommand)]
@@ -81,8 +81,8 @@ impl Place {
     /// What is on the command line comes before the environment.
     fn data_dir(self) -> anyhow::Result<PathBuf> {
         if let Some(file) = self.config {
-            let config = Config::load(Some(&file), Flags::default());
-            return Ok(config.map_err(|error| Usage(error.into()))?.data_dir);
+            let sources = Sources { file: Some(file), environment: Sources::environment(), flags: Vec::new() };
+            return Ok(sources.load().map_err(|error| Usage(error.into()))?.config.data_dir);
         }
         let from_environment = || std::env::var_os("TALLY_DATA_DIR").map(PathBuf::from);
         let given = self.dir.or(self.data_dir).or_else(from_environment);
@@ -103,7 +103,7 @@ fn inspect(args: Inspect) -> anyhow::Result<ExitCode> {
     let listing =
         at_rest::inspect(&data_dir).with_context(|| format!("cannot list the log of {}", data_dir.display()))?;
     print(&match args.output {
-        Output::Table => listed(&listing),
+        Output::Table => listed(&listing, Paint::stdout()),
         Output::Json => serde_json::to_string(&listing)? + "\n",
     })?;
     Ok(if listing.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -124,7 +124,7 @@ fn repair(args: Repair) -> anyhow::Result<ExitCode> {
     Ok(if report.damage.is_none() || report.applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn listed(listing: &Listing) -> String {
+fn listed(listing: &Listing, paint: Paint) -> String {
     let Listing { log, frames, events, bytes, segments, damaged } = listing;
     let rows: Vec<Value> = segments
         .iter()
@@ -136,7 +136,7 @@ fn listed(listing: &Listing) -> String {
             })
         })
         .collect();
-    let mut text = render::answer(&Value::Array(rows), Output::Table);
+    let mut text = render::answer(&Value::Array(rows), Output::Table, paint);
     let _ = writeln!(text, "{}: {frames} frames and {events} events in {bytes} bytes of segments", log.display());
     for one in segments {
         if let Some(tail) = &one.tail {
@@ -230,7 +230,7 @@ mod tests {
 
     fn check_listed(folder: &tempfile::TempDir, expected: Expect) {
         let listing = at_rest::inspect(&folder.path().join("data")).unwrap();
-        expected.assert_eq(&relative(&listed(&listing), folder));
+        expected.assert_eq(&relative(&listed(&listing, Paint::PLAIN), folder));
     }
 
     fn check_repaired(folder: &tempfile::TempDir, keep: at_rest::Keep, apply: bool, expected: Expect) {

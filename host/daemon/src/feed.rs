@@ -15,7 +15,7 @@ use tally_wal::{Frame, Reader, RealStorage};
 use crate::tail::{Item, LiveFrame, Next, Tail};
 
 /// Lines in the log were within the limits of their day; replay must take them whatever the limits are now.
-const REPLAY_LIMITS: Limits = Limits { line_bytes: 1 << 30, depth: 128, type_bytes: 1 << 30 };
+const REPLAY_LIMITS: Limits = Limits { line_bytes: 1 << 30, depth: 128, type_bytes: 1 << 30, event_id_bytes: 1 << 30 };
 
 /// A place between two items: behind barrier `cut`, which stands in frame `frame`. Zeros: before everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

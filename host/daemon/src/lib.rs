@@ -11,6 +11,7 @@ pub mod at_rest;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod duplicates;
 pub mod feed;
 pub mod parse;
 pub mod pipeline;
@@ -18,12 +19,14 @@ pub mod plugins;
 pub mod progress;
 pub mod records;
 pub mod recovery;
+pub mod reload;
 pub mod reorder;
 pub mod sequencer;
 pub mod tail;
 pub mod verify;
 
 pub use pipeline::run;
+pub use reload::Reload;
 pub use verify::{VerifyOptions, VerifyReport, verify};
 
 /// Version of the decoder: which lines are events and what their columns hold. Logged, since replay depends on it.

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use tally_event::batch::Batch;
-use tally_event::decode::{Decoder, Mode, Pushed, RejectReason};
+use tally_event::decode::{Decoder, EventId, Mode, Pushed, Reject, RejectReason};
 use tally_event::plan::Plan;
-use tally_ingest::{Body, Chunk, Popped, Queue};
+use tally_ingest::{Body, Chunk, Popped, Queue, Refusal};
 
 use crate::context::Token;
 
@@ -37,6 +37,8 @@ pub enum Work {
 pub struct Decoded {
     /// Index of the preset.
     pub preset: usize,
+    /// By what they were decoded.
+    pub plan: Arc<Plan>,
     /// The chunks, whose bytes go into the log and whose streams get verdicts.
     pub chunks: Vec<DecodedChunk>,
     /// Their accepted events.
@@ -47,12 +49,16 @@ pub struct Decoded {
 pub struct DecodedChunk {
     /// The chunk.
     pub chunk: Chunk,
-    /// Events received, accepted.
+    /// Events received.
     pub received: u32,
     /// Events accepted.
     pub accepted: u32,
-    /// The others: line within the chunk, reason, detail, bytes of the line in the chunk's body.
-    pub rejects: Vec<(u32, RejectReason, String, Range<usize>)>,
+    /// Events seen before.
+    pub duplicates: u32,
+    /// What is wrong with the others.
+    pub rejects: Vec<Reject>,
+    /// Accepted events that have an id.
+    pub ids: Vec<EventId>,
     /// Byte ranges of the body that are not logged.
     pub removed: Vec<Range<usize>>,
 }
@@ -95,10 +101,10 @@ fn run(queue: &Queue<Token>, plan: &Mutex<Arc<Plan>>, to_sequencer: &mpsc::SyncS
             Popped::Control(token) => Work::Token(token),
             Popped::Chunks(chunks) => {
                 if !decoder.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &plan)) {
-                    decoder = Some((plan.clone(), Decoder::new(plan)));
+                    decoder = Some((plan.clone(), Decoder::new(plan.clone())));
                 }
                 let Some((_, decoder)) = &mut decoder else { unreachable!("made above") };
-                Work::Events(Box::new(decode(decoder, chunks)))
+                Work::Events(Box::new(decode(decoder, plan, chunks)))
             }
         };
         if to_sequencer.send(Job { number, work }).is_err() {
@@ -107,24 +113,36 @@ fn run(queue: &Queue<Token>, plan: &Mutex<Arc<Plan>>, to_sequencer: &mpsc::SyncS
     }
 }
 
-fn decode(decoder: &mut Decoder, chunks: Vec<Chunk>) -> Decoded {
+fn decode(decoder: &mut Decoder, plan: Arc<Plan>, chunks: Vec<Chunk>) -> Decoded {
     let preset = chunks.first().map_or(0, |chunk| chunk.preset);
     let chunks = chunks.into_iter().map(|chunk| decode_chunk(decoder, chunk)).collect();
-    Decoded { preset, chunks, batch: decoder.finish() }
+    Decoded { preset, plan, chunks, batch: decoder.finish() }
 }
 
 fn decode_chunk(decoder: &mut Decoder, chunk: Chunk) -> DecodedChunk {
     match &chunk.body {
         Body::Lines(bytes) => {
-            let Pushed { lines, received, accepted, rejects, removed } = decoder.push(chunk.preset, bytes, Mode::Admit);
+            let Pushed { lines, received, accepted, rejects, removed, ids } =
+                decoder.push(chunk.preset, bytes, Mode::Admit);
             assert_eq!(lines, chunk.lines, "framing and decoding agree on what a line is");
-            let rejects = rejects.into_iter().map(|r| (r.line, r.reason, r.detail, r.span)).collect();
-            DecodedChunk { chunk, received, accepted, rejects, removed }
+            DecodedChunk { chunk, received, accepted, duplicates: 0, rejects, ids, removed }
         }
-        Body::TooLong { prefix, length } => {
-            let detail = format!("the line has {length} bytes");
-            let rejects = vec![(0, RejectReason::LineTooLong, detail, 0..prefix.len())];
-            DecodedChunk { chunk, received: 1, accepted: 0, rejects, removed: Vec::new() }
+        Body::Refused { refusal, prefix } => {
+            let (reason, detail) = match refusal {
+                Refusal::TooLong { length } => (RejectReason::LineTooLong, format!("the line has {length} bytes")),
+                Refusal::Encoding { detail } => (RejectReason::InvalidEncoding, detail.clone()),
+                Refusal::Malformed { detail } => (RejectReason::InvalidJson, detail.clone()),
+            };
+            let rejects = vec![Reject { line: 0, reason, field: None, detail, span: 0..prefix.len() }];
+            DecodedChunk {
+                chunk,
+                received: 1,
+                accepted: 0,
+                duplicates: 0,
+                rejects,
+                ids: Vec::new(),
+                removed: Vec::new(),
+            }
         }
     }
 }
@@ -134,7 +152,7 @@ impl DecodedChunk {
     pub fn bytes(&self) -> &[u8] {
         match &self.chunk.body {
             Body::Lines(bytes) => bytes,
-            Body::TooLong { prefix, .. } => prefix,
+            Body::Refused { prefix, .. } => prefix,
         }
     }
 
@@ -142,7 +160,7 @@ impl DecodedChunk {
     pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
         let bytes: &[u8] = match &self.chunk.body {
             Body::Lines(bytes) => bytes,
-            Body::TooLong { .. } => &[],
+            Body::Refused { .. } => &[],
         };
         let ends = self.removed.iter().map(|r| r.start).chain([bytes.len()]);
         let starts = [0].into_iter().chain(self.removed.iter().map(|r| r.end));

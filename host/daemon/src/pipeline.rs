@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tally_aggregate::Note;
-use tally_ingest::{Counters, Producers, Queue, UnixConfig, UnixSource};
+use tally_ingest::{Counters, Producers, Queue, SocketLimits, SocketSource};
+use tally_net::Listener;
 use tally_plugin::{Engine, Limits};
 use tally_sink::RejectedFiles;
 use tally_state::Store;
@@ -24,25 +25,26 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, Fatal, Token};
 use crate::plugins::{Controller, Registry, Request, folder};
+use crate::reload::Reload;
 use crate::sequencer::{Published, Sequencer};
 use crate::tail::Tail;
 use crate::{DECODER_VERSION, LOG_FOLDER, parse, records, recovery};
 
-/// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on. On SIGHUP it reads its configuration again.
+pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("io")
         .enable_all()
         .build()
         .context("starting the I/O runtime")?;
-    let result = runtime.block_on(live(config));
+    let result = runtime.block_on(live(config, reload));
     // Questions under way may still block in threads of the runtime; they are not worth waiting for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn live(config: Config) -> anyhow::Result<()> {
+async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let clock = Clock::start();
     let on = |kind| signal(kind).context("listening for signals");
     let mut terminate = on(SignalKind::terminate())?;
@@ -100,7 +102,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits)?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
-    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected);
+    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, 1_000_000, 600_000_000)?;
+    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.begin(&Note::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         decoder: DECODER_VERSION,
@@ -142,25 +145,27 @@ async fn live(config: Config) -> anyhow::Result<()> {
         // An error means that the sender is gone: stop as well.
         let _ = no_more_questions.wait_for(|stop| *stop).await;
     }));
-    let unix = UnixConfig {
-        mode: config.unix.mode,
-        preset: config.unix.preset,
-        max_connections: config.limits.connections,
+    let door = config.unix.as_ref().context("unix.path is not set")?;
+    let limits = SocketLimits {
+        connections: config.limits.connections,
         line_bytes: config.limits.line_bytes,
-        grace: config.shutdown.grace,
-        ..UnixConfig::new(&config.unix.path)
+        ..SocketLimits::default()
     };
-    let source = UnixSource::bind(unix).await?;
+    let (_limits, watched) = watch::channel(limits);
+    let listener = Listener::unix(&door.path, door.mode).await?;
+    let mut source = SocketSource::new("unix", listener, watched);
+    (source.preset, source.grace) = (door.preset, config.shutdown.grace);
     let source = tokio::spawn(source.serve(queue.clone(), producers, counters, stopped));
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
     println!(
         "tally is ready: unix={} query={} aggregators={running} sequence={}",
-        config.unix.path.display(),
+        door.path.display(),
         config.query.socket.display(),
         context.published().last_sequence,
     );
 
     // Until told to stop.
+    let mut in_force = config.clone();
     loop {
         tokio::select! {
             biased;
@@ -168,7 +173,10 @@ async fn live(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                tracing::info!("SIGHUP: looking at the plugins directory");
+                tracing::info!("SIGHUP: reading the configuration again and looking at the plugins directory");
+                if reload.read(&mut in_force).is_some_and(|changes| changes.has_live("logs.level")) {
+                    reload.set_log_level(&in_force.logs.level);
+                }
                 to_controller.send(Request::Reconcile(None)).context("the controller is gone")?;
             }
         }

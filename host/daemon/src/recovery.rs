@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Entries, Entry};
+use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
 use tally_state::Store;
 use tally_wal::{Frame, Reader, RealStorage};
 
@@ -51,6 +51,29 @@ pub fn control_at(
         control.frame
     );
     Ok(control)
+}
+
+/// The event ids that the log remembers at its end, at most `most`, of the last `micros` microseconds. Reads the last segment.
+pub fn remembered_ids(
+    reader: &mut Reader<RealStorage>,
+    last_frame: u64,
+    most: usize,
+    micros: i64,
+) -> anyhow::Result<IdWindow> {
+    let mut window = IdWindow::new(most, micros);
+    if last_frame == 0 || !window.is_on() {
+        return Ok(window);
+    }
+    reader.seek_segment_of(last_frame).with_context(|| format!("looking for frame {last_frame} of the log"))?;
+    let mut frame = Frame::default();
+    while reader.next(&mut frame).context("reading the log")? {
+        for entry in Entries::new(&frame.body) {
+            if let Entry::Ids { arrival, ids } = entry.with_context(|| format!("frame {} of the log", frame.number))? {
+                window.remember(arrival, tally_aggregate::entry::ids(ids));
+            }
+        }
+    }
+    Ok(window)
 }
 
 /// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at

@@ -1,24 +1,29 @@
 //! The sequencer: the one thread that decides and writes. It gives sequence numbers and arrival times, takes cuts, logs
 //! everything as frames of one group commit each, and only then acknowledges and publishes. One frame is in flight.
 
+mod kept;
+mod retention;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tally_aggregate::{Anchor, AskedAnchor, Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, Note};
-use tally_ingest::Producers;
+use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note};
+use tally_ingest::{Chunk, Decision, Producers, RejectedLine};
 use tally_sink::{Rejected, RejectedFiles};
 use tally_wal::{AppendError, Log, RealStorage};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::context::{Activation, Context, Token};
+use crate::duplicates::Duplicates;
 use crate::feed::Position;
 use crate::parse::{Decoded, DecodedChunk, Job, Work};
 use crate::progress::Progress;
 use crate::reorder::{Received, Reorder};
 use crate::tail::{Item, LiveFrame, Tail};
+use kept::KeptLines;
+use retention::Retention;
 
 /// A frame takes no further job once its body has this many bytes.
 const FRAME_BYTES: usize = 4 << 20;
@@ -69,6 +74,7 @@ pub struct Sequencer {
     producers: Arc<Producers>,
     rejected: RejectedFiles,
     published: Arc<Mutex<Arc<Published>>>,
+    duplicates: Duplicates,
     policy: FlushPolicy,
     retention: Retention,
     frame_bytes: usize,
@@ -80,15 +86,6 @@ pub struct Sequencer {
     cut_millis: u64,
     last_frame_at: Duration,
     closed_behind: bool,
-}
-
-/// How much of the log is kept beyond what is needed.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// A covered segment may go when the segments after it hold this many bytes.
-    pub bytes: u64,
-    /// A covered segment may go when it is this old.
-    pub age: Duration,
 }
 
 /// The frame being filled.
@@ -113,6 +110,7 @@ impl Sequencer {
         control: Control,
         producers: Arc<Producers>,
         rejected: RejectedFiles,
+        ids: IdWindow,
     ) -> Self {
         let config = &context.config;
         let interval = u64::try_from(config.flush.interval.as_millis()).unwrap_or(u64::MAX);
@@ -128,6 +126,7 @@ impl Sequencer {
             producers,
             rejected,
             published: context.published.clone(),
+            duplicates: Duplicates::new(ids),
             policy,
             retention: Retention { bytes: config.log.retain_bytes, age: config.log.retain_age },
             frame_bytes: FRAME_BYTES.min(quarter),
@@ -212,6 +211,9 @@ impl Sequencer {
         before.producers = self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
         let mut opening = BodyBuilder::default();
         opening.opening(&before);
+        for (arrival, ids) in self.duplicates.window().groups() {
+            opening.ids(arrival, ids);
+        }
         let rolled = loop {
             match self.log.roll(opening.bytes()) {
                 // Nothing was written. Sources are not read once the queue is full; work resumes by itself.
@@ -253,17 +255,19 @@ impl Sequencer {
         Ok(())
     }
 
-    fn add_events(&mut self, decoded: Decoded) {
-        let Decoded { preset, chunks, mut batch } = decoded;
+    fn add_events(&mut self, mut decoded: Decoded) {
         let arrival = self.control.arrival.max(self.clock.wall_micros());
+        self.duplicates.take_out(&mut decoded, arrival);
+        let Decoded { preset, chunks, mut batch, .. } = decoded;
         let preset = u16::try_from(preset).expect("presets are few");
         let first_sequence = self.control.last_sequence + 1;
         batch.stamp(first_sequence, arrival);
         let accepted = batch.accepted();
         for chunk in &chunks {
             self.control.counts.received += u64::from(chunk.received - chunk.accepted);
-            for (_, reason, ..) in &chunk.rejects {
-                self.control.counts.reject(reason.as_str());
+            self.control.counts.duplicate += u64::from(chunk.duplicates);
+            for reject in &chunk.rejects {
+                self.control.counts.reject(reject.reason.as_str());
             }
             if let (Some(id), Some(lines)) = (chunk.chunk.stream.producer(), chunk.chunk.producer_lines) {
                 self.frame.touched.insert(id.clone(), lines);
@@ -370,9 +374,13 @@ impl Sequencer {
         if !frame.jobs.is_empty() {
             self.body.counts(&self.control.counts);
         }
+        if !self.duplicates.fresh().is_empty() {
+            self.body.ids(self.control.arrival, self.duplicates.fresh().iter().copied());
+        }
         self.make_room()?;
         let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
         self.control.frame = appended.frame;
+        self.duplicates.remember(self.control.arrival);
         self.last_frame_at = self.clock.elapsed();
         self.closed_behind = false;
         let frame = std::mem::take(&mut self.frame);
@@ -402,16 +410,23 @@ impl Sequencer {
 
     fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
         for chunk in chunks {
-            let rejects: Vec<(u32, &'static str)> = chunk.rejects.iter().map(|r| (r.0, r.1.as_str())).collect();
-            chunk.chunk.stream.decided(chunk.chunk.lines, last_sequence, &rejects);
-            for (line, reason, detail, span) in &chunk.rejects {
-                let bytes = &chunk.bytes()[span.clone()];
+            let DecodedChunk { chunk: Chunk { stream, lines, first_line, .. }, duplicates, rejects, .. } = chunk;
+            let rejected = rejects.iter().map(|reject| RejectedLine {
+                line: reject.line,
+                reason: reject.reason.as_str(),
+                field: reject.field.clone(),
+                detail: reject.detail.clone(),
+            });
+            let rejected: Vec<RejectedLine> = rejected.collect();
+            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
+            for reject in rejects {
+                let bytes = &chunk.bytes()[reject.span.clone()];
                 self.rejected.append(&Rejected {
                     time_micros: self.control.arrival,
-                    source: chunk.chunk.stream.source(),
-                    line: chunk.chunk.first_line + u64::from(*line),
-                    reason: reason.as_str(),
-                    detail,
+                    source: stream.source(),
+                    line: first_line + u64::from(reject.line),
+                    reason: reject.reason.as_str(),
+                    detail: &reject.detail,
                     bytes,
                     length: bytes.len() as u64,
                 });
@@ -449,114 +464,8 @@ impl Sequencer {
         self.tail.publish(LiveFrame { number: appended.frame, bytes: 64, items: Vec::new() });
         Ok(())
     }
-
-    // ------------------------------------------------------------------------------------------------ retention
-
-    /// Sealed segments that may go by size or age: the first frame that has to stay, if any may go.
-    fn expendable_before(&self) -> Option<u64> {
-        let segments = self.log.segments();
-        let now = self.clock.wall();
-        let mut after: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        let mut keep_from = None;
-        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
-            after -= segment.bytes;
-            let age = segment.modified.and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default();
-            if !segment.sealed || (after < self.retention.bytes && age < self.retention.age) {
-                break;
-            }
-            keep_from = Some(next.first_frame);
-        }
-        keep_from
-    }
-
-    /// A flush becomes an anchor when segments could go if every total were saved as of it.
-    fn wants_anchor(&self) -> bool {
-        self.control.asked_anchor.is_none() && self.expendable_before().is_some()
-    }
-
-    /// Logs the asked anchor once every total is saved and the records are written, then lets segments go.
-    fn anchor_when_ready(&mut self) -> anyhow::Result<()> {
-        let Some(asked) = self.control.asked_anchor.clone() else { return Ok(()) };
-        let mut totals = BTreeMap::new();
-        let mut needed_from = asked.frame;
-        {
-            let facts = self.progress.facts();
-            if facts.records_cut < asked.cut {
-                return Ok(());
-            }
-            for name in &asked.expected {
-                match facts.pinned.get(name) {
-                    Some((cut, chain, hash)) if *cut == asked.cut => {
-                        totals.insert(name.clone(), (*chain, hash.clone()));
-                    }
-                    _ if facts.quarantined.contains_key(name) => {}
-                    _ if !self.control.plan.aggregators.contains_key(name) => {}
-                    _ => return Ok(()),
-                }
-            }
-            // Whoever is behind the anchor still needs what it has not saved.
-            for name in self.control.plan.aggregators.keys() {
-                needed_from = needed_from.min(facts.saved.get(name).map_or(0, |meta| meta.frame));
-            }
-        }
-        let Some(expendable) = self.expendable_before() else { return Ok(()) };
-        self.open_frame();
-        self.frame.dirty = true;
-        let AskedAnchor { cut, frame, last_sequence, .. } = asked;
-        let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
-        self.body.note(&note);
-        self.control.note(self.log.next_frame(), &note);
-        self.commit()?;
-        let deleted =
-            self.log.delete_before(needed_from.min(expendable)).context("deleting old segments of the log")?;
-        if let (Some(first), Some(last)) = (deleted.first(), deleted.last()) {
-            tracing::info!(first = first.name, last = last.name, anchor = cut, "the log lets segments go");
-        }
-        self.publish_facts();
-        Ok(())
-    }
 }
 
 fn stopped(error: AppendError) -> anyhow::Error {
     anyhow::Error::from(error).context("writing the log; nothing more is acknowledged")
-}
-
-/// The kept lines of a job, taken off in order.
-struct KeptLines<'a> {
-    spans: Vec<&'a [u8]>,
-    next: usize,
-}
-
-impl<'a> KeptLines<'a> {
-    fn new(chunks: &'a [DecodedChunk]) -> Self {
-        Self { spans: chunks.iter().flat_map(|chunk| chunk.kept()).collect(), next: 0 }
-    }
-
-    /// The next `count` lines as slices; all that are left when `rest`.
-    fn take(&mut self, count: u32, rest: bool) -> Vec<&'a [u8]> {
-        if rest {
-            let from = std::mem::replace(&mut self.next, self.spans.len());
-            return self.spans[from..].to_vec();
-        }
-        let mut wanted = count as usize;
-        let mut taken = Vec::new();
-        while wanted > 0 {
-            let span = self.spans[self.next];
-            match memchr::memchr_iter(b'\n', span).nth(wanted - 1) {
-                Some(end) => {
-                    taken.push(&span[..=end]);
-                    self.spans[self.next] = &span[end + 1..];
-                    wanted = 0;
-                }
-                None => {
-                    // A last line may lack its newline.
-                    wanted -= memchr::memchr_iter(b'\n', span).count()
-                        + usize::from(!span.is_empty() && !span.ends_with(b"\n"));
-                    taken.push(span);
-                    self.next += 1;
-                }
-            }
-        }
-        taken
-    }
 }

@@ -1,7 +1,8 @@
 //! How long decoding takes per line, on one core: `cargo run --release -p tally-event --example decode_rate [FILE]`.
 //!
 //! Without a file the lines are made here, alike in shape to those of `tally generate`: five text fields, users and posts by
-//! Zipf's law, one millisecond apart; then the same with a nested object that nobody wants (about 500 bytes a line).
+//! Zipf's law, one millisecond apart; then the same with an id, and with a nested object that nobody wants (about 500
+//! bytes a line).
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ fn main() {
         measure(&file, &bytes, &edits(), 1);
         return;
     }
-    measure("five fields", &lines(false), &actions(), 0);
-    measure("five fields and a nested object", &lines(true), &actions(), 0);
+    measure("five fields", &lines(false, false), &actions(), 0);
+    measure("five fields and an event id", &lines(false, true), &actions(), 0);
+    measure("five fields and a nested object", &lines(true, false), &actions(), 0);
 }
 
 /// Prints the time per line.
@@ -95,7 +97,7 @@ fn chunks(bytes: &[u8]) -> Vec<&[u8]> {
     chunks
 }
 
-fn lines(wide: bool) -> Vec<u8> {
+fn lines(wide: bool, id: bool) -> Vec<u8> {
     let mut dice = 7_u64;
     let mut roll = || {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -120,8 +122,9 @@ fn lines(wide: bool) -> Vec<u8> {
         let time = tally_event::time::format(1_769_508_000_000_000 + index as i64 * 1000 + 1000);
         let time = if time.len() == 20 { time.replace('Z', ".000Z") } else { time };
         let nested = if wide { nested } else { "" };
+        let id = if id { format!("\"event_id\":\"0f8fad5b-d9cb-469f-a165-{index:012x}\",") } else { String::new() };
         out.push_str(&format!(
-            "{{\"type\":\"action\",\"timestamp\":\"{time}\",\"user_id\":\"u_{user}\",{nested}\"resource_type\":\"posts:{post}\",\"action\":\"{action}\"}}\n"
+            "{{\"type\":\"action\",\"timestamp\":\"{time}\",\"user_id\":\"u_{user}\",{id}{nested}\"resource_type\":\"posts:{post}\",\"action\":\"{action}\"}}\n"
         ));
     }
     out.into_bytes()

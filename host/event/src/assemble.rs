@@ -5,6 +5,7 @@ use crate::build::ColumnBuilder;
 use crate::json;
 use crate::number::{self, NotExact};
 use crate::plan::{Plan, Reader, TypePlan};
+use crate::preset_plan::ColumnPlan;
 use crate::schema::Kind;
 use crate::time::Clockwork;
 use crate::walk::{Class, Slot, Walk};
@@ -60,9 +61,16 @@ impl Assembly {
     }
 
     /// Adds the event that was just walked. False when it has subscribers and all of them refuse it; with `reject` it
-    /// is not added then.
+    /// is not added then. `places` are the plan's columns by the line's preset.
     #[inline(always)]
-    pub(crate) fn add(&mut self, walk: &Walk, bytes: &[u8], envelope: Envelope, reject: bool) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        walk: &Walk,
+        bytes: &[u8],
+        places: &[ColumnPlan],
+        envelope: Envelope,
+        reject: bool,
+    ) -> bool {
         let Self { plan, columns, batch, outcomes, scratch } = self;
         let Some(event_type) = plan.types.get(envelope.event_type as usize) else {
             batch.accept_unsubscribed(envelope);
@@ -71,7 +79,7 @@ impl Assembly {
         let row = batch.rows();
         let mut flawless = true;
         for (wanted, noted) in event_type.columns.iter().zip(outcomes.iter_mut()) {
-            let column = &plan.columns[wanted.column];
+            let column = &places[wanted.column];
             let (class, slot) = walk.slot(column.slot);
             let outcome = read(&mut columns[wanted.column], column.kind, row, (class, slot), bytes, scratch);
             flawless &= outcome == Outcome::Value || (outcome == Outcome::Absent && !wanted.required);
@@ -106,22 +114,24 @@ impl Assembly {
         taken
     }
 
-    /// Who refuses the event just not added, and why; for people.
+    /// The first field for which the event just not added is refused, and by whom it is refused and why; for people.
     #[cold]
-    pub(crate) fn refusals(&self, envelope: Envelope) -> String {
+    pub(crate) fn refusals(&self, envelope: Envelope) -> (String, String) {
         const SHOWN: usize = 3;
         let TypePlan { readers, .. } = &self.plan.types[envelope.event_type as usize];
         let mut words: Vec<String> = Vec::new();
+        let mut first = None;
         for reader in readers.iter().take(SHOWN) {
             let subscriber = &self.plan.subscribers()[reader.subscriber];
             if let Some(reason) = flaw(reader, &self.outcomes) {
                 words.push(format!("{} {}", subscriber.name, reason.text(&subscriber.manifest)));
+                first = first.or_else(|| Some(reason.path(&subscriber.manifest).to_string()));
             }
         }
         if readers.len() > SHOWN {
             words.push(format!("and {} more", readers.len() - SHOWN));
         }
-        words.join(", ")
+        (first.unwrap_or_default(), words.join(", "))
     }
 }
 

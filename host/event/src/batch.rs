@@ -80,13 +80,18 @@ pub enum RefusedBecause {
 impl RefusedBecause {
     /// The reason in words: `missing:/user_id`, `wrong_kind:/user_id`, `surplus_digits:/price`.
     pub fn text(self, manifest: &Manifest) -> String {
-        let (word, field) = match self {
-            Self::Missing(field) => ("missing", field),
-            Self::WrongKind(field) => ("wrong_kind", field),
-            Self::SurplusDigits(field) => ("surplus_digits", field),
+        let word = match self {
+            Self::Missing(_) => "missing",
+            Self::WrongKind(_) => "wrong_kind",
+            Self::SurplusDigits(_) => "surplus_digits",
         };
-        let path = manifest.fields.get(field as usize).map_or("", |field| field.path.as_str());
-        format!("{word}:{path}")
+        format!("{word}:{}", self.path(manifest))
+    }
+
+    /// The field's path, in the manifest's terms.
+    pub(crate) fn path(self, manifest: &Manifest) -> &str {
+        let (Self::Missing(field) | Self::WrongKind(field) | Self::SurplusDigits(field)) = self;
+        manifest.fields.get(field as usize).map_or("", |field| field.path.as_str())
     }
 }
 

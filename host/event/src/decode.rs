@@ -7,16 +7,22 @@
 //! - Text is unescaped; half of a surrogate pair becomes U+FFFD. A number is not text and text is no number.
 //! - Integers are integral values within `i64`, however they are written (`1`, `-0`, `1.0`, `1e3`). Decimals are exact;
 //!   digits beyond the scale must be zeros. Floats are the nearest finite `f64`.
-//! - Times are RFC 3339 as [`crate::time`] says.
+//! - Times are RFC 3339 as [`crate::time`] says. Where the preset says so, the event's own is a number since the epoch,
+//!   plain or in quotes; digits beyond microseconds are cut off.
+//! - The parts of an event id are text, or integers without fraction and exponent, which count as their digits. An event
+//!   that lacks a part, or has an empty one, has no id.
+//! - An envelope is checked in this order: type, time, event id, what the preset requires; then aggregators are asked.
 
+pub use crate::event_id::EventId;
 pub use crate::reject::{Reject, RejectReason, UnknownReason};
 
 use crate::assemble::Assembly;
 use crate::batch::{Batch, Envelope};
-use crate::json::{self, Fault, What, byte, skip_space};
-use crate::plan::{Plan, PresetPlan, TypeSource};
-use crate::time::Clockwork;
-use crate::walk::{Class, Walk};
+use crate::envelope::{EnvelopeReader, Wrong};
+use crate::json::{Fault, What, byte, skip_space};
+use crate::plan::Plan;
+use crate::preset_plan::PresetPlan;
+use crate::walk::Walk;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -43,13 +49,16 @@ pub struct Pushed {
     /// Byte ranges of the pushed bytes that must not be logged: rejected and blank lines with their newlines;
     /// ascending, adjacent ones joined.
     pub removed: Vec<Range<usize>>,
+    /// Ids of the accepted events that have one, in order.
+    pub ids: Vec<EventId>,
 }
 
 /// Decodes lines into batches. One per parser thread; scratch memory is reused.
 #[derive(Debug)]
 pub struct Decoder {
     plan: Arc<Plan>,
-    walk: Walk,
+    /// One per preset: lines of one shape teach nothing about those of another.
+    walks: Vec<Walk>,
     assembly: Assembly,
     envelopes: EnvelopeReader,
     /// Bytes pushed since the last finish.
@@ -59,8 +68,9 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for a plan.
     pub fn new(plan: Arc<Plan>) -> Self {
+        let walk = |preset: &PresetPlan| Walk::new(&preset.trie, plan.limits().depth);
         Self {
-            walk: Walk::new(&plan.trie, plan.limits().depth),
+            walks: plan.preset_plans.iter().map(walk).collect(),
             assembly: Assembly::new(plan.clone()),
             envelopes: EnvelopeReader::default(),
             pushed: 0,
@@ -79,8 +89,11 @@ impl Decoder {
         let plan = self.plan.clone();
         let mut push = Push {
             plan: &plan,
-            preset: &plan.preset_plans[preset],
-            decoder: self,
+            preset,
+            compiled: &plan.preset_plans[preset],
+            walk: &mut self.walks[preset],
+            assembly: &mut self.assembly,
+            envelopes: &mut self.envelopes,
             bytes,
             valid: utf8_until(bytes, 0),
             mode,
@@ -108,8 +121,12 @@ impl Decoder {
 /// One push under way.
 struct Push<'a> {
     plan: &'a Plan,
-    preset: &'a PresetPlan,
-    decoder: &'a mut Decoder,
+    /// Its index.
+    preset: usize,
+    compiled: &'a PresetPlan,
+    walk: &'a mut Walk,
+    assembly: &'a mut Assembly,
+    envelopes: &'a mut EnvelopeReader,
     bytes: &'a [u8],
     /// From the line at hand up to here the bytes are UTF-8.
     valid: usize,
@@ -126,22 +143,24 @@ impl Push<'_> {
         if byte(bytes, first) == b'\n' {
             return self.blank(start, first);
         }
-        let Decoder { walk, assembly, envelopes, .. } = &mut *self.decoder;
-        let walked = walk.line(&self.plan.trie, bytes, first);
+        let walked = self.walk.line(&self.compiled.trie, bytes, first);
         let Ok(end) = walked else {
             return self.faulty(start, walked);
         };
         if end > self.valid || end - start > self.plan.limits().line_bytes {
             return self.faulty(start, walked);
         }
-        let envelope = match envelopes.read(self.plan, self.preset, walk, bytes) {
-            Ok(envelope) => envelope,
-            Err(reason) => return self.bad_envelope(start, end, reason),
+        let (envelope, id) = match self.envelopes.read(self.plan, self.compiled, self.walk, bytes) {
+            Ok(read) => read,
+            Err(wrong) => return self.bad_envelope(start, end, wrong),
         };
         let reject = self.mode == Mode::Admit;
-        if !assembly.add(walk, bytes, envelope, reject) && reject {
-            let detail = assembly.refusals(envelope);
-            return self.reject(start, end, RejectReason::RefusedByAll, detail);
+        if !self.assembly.add(self.walk, bytes, &self.compiled.columns, envelope, reject) && reject {
+            return self.refused(start, end, envelope);
+        }
+        if let Some(hash) = id {
+            let span = start..(end + 1).min(bytes.len());
+            self.pushed.ids.push(EventId { hash, line: self.pushed.lines, span });
         }
         self.pushed.lines += 1;
         self.pushed.received += 1;
@@ -171,11 +190,11 @@ impl Push<'_> {
         let limits = self.plan.limits();
         if end - start > limits.line_bytes {
             let detail = format!("{} bytes; at most {} are taken", end - start, limits.line_bytes);
-            return self.reject(start, end, RejectReason::LineTooLong, detail);
+            return self.reject(start, end, RejectReason::LineTooLong, None, detail);
         }
         if invalid_utf8 {
             let detail = format!("byte {} is not UTF-8", at_valid - start + 1);
-            return self.reject(start, end, RejectReason::InvalidUtf8, detail);
+            return self.reject(start, end, RejectReason::InvalidUtf8, None, detail);
         }
         let (reason, detail) = match walked {
             Err(Fault { at, what: What::TooDeep }) => {
@@ -192,24 +211,33 @@ impl Push<'_> {
                 unreachable!("a line that was walked is faulty by its length or its bytes only")
             }
         };
-        self.reject(start, end, reason, detail)
+        self.reject(start, end, reason, None, detail)
     }
 
     #[cold]
-    fn bad_envelope(&mut self, start: usize, end: usize, reason: RejectReason) -> usize {
-        let detail = match reason {
-            RejectReason::MissingType => "the event has no type".to_string(),
-            RejectReason::InvalidType => {
-                format!("the type must be text of 1 to {} bytes", self.plan.limits().type_bytes)
-            }
-            _ => "the timestamp must be RFC 3339, e.g. \"2026-01-27T10:00:00.123Z\"".to_string(),
-        };
-        self.reject(start, end, reason, detail)
+    fn bad_envelope(&mut self, start: usize, end: usize, wrong: Wrong) -> usize {
+        let preset = &self.plan.presets()[self.preset];
+        let (reason, field, detail) = wrong.explain(self.plan, preset, self.compiled, self.walk, self.bytes);
+        self.reject(start, end, reason, Some(field), detail)
     }
 
     #[cold]
-    fn reject(&mut self, start: usize, end: usize, reason: RejectReason, detail: String) -> usize {
-        self.pushed.rejects.push(Reject { line: self.pushed.lines, reason, detail, span: start..end });
+    fn refused(&mut self, start: usize, end: usize, envelope: Envelope) -> usize {
+        let (wanted, detail) = self.assembly.refusals(envelope);
+        let field = self.plan.presets()[self.preset].place(&wanted);
+        self.reject(start, end, RejectReason::RefusedByAll, Some(field), detail)
+    }
+
+    #[cold]
+    fn reject(
+        &mut self,
+        start: usize,
+        end: usize,
+        reason: RejectReason,
+        field: Option<String>,
+        detail: String,
+    ) -> usize {
+        self.pushed.rejects.push(Reject { line: self.pushed.lines, reason, field, detail, span: start..end });
         self.pushed.lines += 1;
         self.pushed.received += 1;
         self.remove(start, end)
@@ -224,65 +252,6 @@ impl Push<'_> {
         }
         next
     }
-}
-
-/// Reads types and times. Remembers the last type, since neighbouring events often share it.
-#[derive(Debug, Default)]
-struct EnvelopeReader {
-    /// The last type's name; empty at first, which no type is.
-    name: Vec<u8>,
-    event_type: u32,
-    clockwork: Clockwork,
-    text: Vec<u8>,
-}
-
-impl EnvelopeReader {
-    #[inline(always)]
-    fn read(&mut self, plan: &Plan, preset: &PresetPlan, walk: &Walk, bytes: &[u8]) -> Result<Envelope, RejectReason> {
-        let event_type = match preset.kind {
-            TypeSource::Constant(event_type) => event_type,
-            TypeSource::Slot(slot) => self.event_type(plan, walk, slot, bytes)?,
-        };
-        Ok(Envelope { event_type, time: self.time(walk, preset.timestamp_slot, bytes)? })
-    }
-
-    #[inline(always)]
-    fn event_type(&mut self, plan: &Plan, walk: &Walk, slot: usize, bytes: &[u8]) -> Result<u32, RejectReason> {
-        let (class, value) = walk.slot(slot);
-        let name = match class {
-            Class::Plain => value.of(bytes),
-            Class::Escaped => unescaped(&mut self.text, value.of(bytes)),
-            Class::Absent => return Err(RejectReason::MissingType),
-            _ => return Err(RejectReason::InvalidType),
-        };
-        if name.is_empty() || name.len() > plan.limits().type_bytes {
-            return Err(RejectReason::InvalidType);
-        }
-        if name != self.name {
-            self.event_type = plan.type_called(name);
-            self.name.clear();
-            self.name.extend_from_slice(name);
-        }
-        Ok(self.event_type)
-    }
-
-    #[inline(always)]
-    fn time(&mut self, walk: &Walk, slot: usize, bytes: &[u8]) -> Result<Option<i64>, RejectReason> {
-        let (class, value) = walk.slot(slot);
-        let text = match class {
-            Class::Plain => value.of(bytes),
-            Class::Absent => return Ok(None),
-            Class::Escaped => unescaped(&mut self.text, value.of(bytes)),
-            _ => return Err(RejectReason::InvalidTimestamp),
-        };
-        self.clockwork.parse(text).map(Some).ok_or(RejectReason::InvalidTimestamp)
-    }
-}
-
-fn unescaped<'a>(scratch: &'a mut Vec<u8>, inside: &[u8]) -> &'a [u8] {
-    scratch.clear();
-    json::unescape(inside, scratch);
-    scratch
 }
 
 /// The end of the line that `at` lies in.

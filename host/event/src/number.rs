@@ -46,45 +46,54 @@ fn plain_integer(number: &[u8]) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// Any JSON number: its significant digits D (no leading or trailing zeros) and exponent E, so that it is D x 10^E.
 fn scaled_slowly(number: &[u8], scale: u8) -> Result<i64, NotExact> {
-    let negative = number.first() == Some(&b'-');
-    let split = number.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(number.len());
-    let (mantissa, exponent) = number.split_at(split);
-    let fraction = mantissa.iter().position(|&b| b == b'.').map_or(0, |point| mantissa.len() - point - 1);
-    let mut digits = mantissa.iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0').skip_while(|&d| d == 0);
+    match split(number, scale) {
+        Split { rest: true, .. } => Err(NotExact::SurplusDigits),
+        Split { negative, whole, .. } => {
+            let signed = whole.map(|whole| if negative { -whole } else { whole });
+            signed.and_then(|whole| i64::try_from(whole).ok()).ok_or(NotExact::OutOfRange)
+        }
+    }
+}
 
-    // i128 holds 38 digits; more significant digits than that can only be surplus or out of range.
-    let mut value = 0_i128;
-    let mut trailing_zeros = 0_i64;
-    let mut too_many = false;
-    for digit in digits.by_ref() {
-        if digit == 0 {
-            trailing_zeros += 1;
-            continue;
-        }
-        for next in std::iter::repeat_n(0, trailing_zeros.min(40) as usize).chain([digit]) {
-            match value.checked_mul(10).and_then(|v| v.checked_add(next.into())) {
-                Some(v) => value = v,
-                None => too_many = true,
-            }
-        }
-        trailing_zeros = 0;
+/// The greatest integer that is not above the number times 10^scale, if it is within `i64`. `digits` is a JSON number.
+pub(crate) fn floor_scaled(digits: &[u8], scale: u8) -> Option<i64> {
+    if let Ok(exact) = scaled(digits, scale) {
+        return Some(exact);
     }
-    if value == 0 {
-        return Ok(0);
-    }
-    let power = exponent_of(exponent)
-        .saturating_add(trailing_zeros)
-        .saturating_sub(fraction as i64)
-        .saturating_add(scale.into());
-    if power < 0 {
-        return Err(NotExact::SurplusDigits);
-    }
-    let factor = u32::try_from(power).ok().and_then(|power| 10_i128.checked_pow(power));
-    let scaled = factor.filter(|_| !too_many).and_then(|factor| value.checked_mul(factor));
-    let signed = scaled.map(|v| if negative { -v } else { v });
-    signed.and_then(|v| i64::try_from(v).ok()).ok_or(NotExact::OutOfRange)
+    let Split { negative, whole, rest } = split(digits, scale);
+    let whole = whole?;
+    i64::try_from(if negative { -whole - i128::from(rest) } else { whole }).ok()
+}
+
+/// A number times 10^scale.
+struct Split {
+    negative: bool,
+    /// Its integral part without the sign; none beyond `i128`.
+    whole: Option<i128>,
+    /// Whether anything is behind the point.
+    rest: bool,
+}
+
+/// Any JSON number is its digits times a power of ten; a negative power cuts off as many digits.
+fn split(number: &[u8], scale: u8) -> Split {
+    let exponent_at = number.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(number.len());
+    let (mantissa, exponent) = number.split_at(exponent_at);
+    let fraction = mantissa.iter().position(|&b| b == b'.').map_or(0, |point| mantissa.len() - point - 1);
+    let power = exponent_of(exponent).saturating_sub(fraction as i64).saturating_add(scale.into());
+
+    let digits = mantissa.iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0');
+    let count = digits.clone().count();
+    let kept = count.saturating_sub(usize::try_from(power.saturating_neg()).unwrap_or(0));
+    let append = |value: i128, digit: u8| value.checked_mul(10)?.checked_add(digit.into());
+    let value = digits.clone().take(kept).try_fold(0, append);
+    let factor = u32::try_from(power.max(0)).ok().and_then(|power| 10_i128.checked_pow(power));
+    let whole = match (value, factor) {
+        (Some(0), _) => Some(0),
+        (Some(value), Some(factor)) => value.checked_mul(factor),
+        _ => None,
+    };
+    Split { negative: number.first() == Some(&b'-'), whole, rest: digits.skip(kept).any(|digit| digit != 0) }
 }
 
 /// `e+12` as 12; saturates far beyond what any line could make up for by its digits.

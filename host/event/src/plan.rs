@@ -1,11 +1,13 @@
 //! The plan: what every subscriber and preset together want of a line, compiled once. Knows nothing of batches.
 //!
 //! A *column* is a path read as a kind, whoever wants it. An event *type* of the plan is a name that some manifest has
-//! (or `*`) with the columns to read from such events and the subscribers that read them.
+//! (or `*`) with the columns to read from such events and the subscribers that read them. Where in a line the columns are
+//! is each preset's own: [`crate::preset_plan`].
 
 use crate::json::MAX_DEPTH;
+use crate::preset_plan::PresetPlan;
 use crate::schema::{Field, Kind, Manifest, ManifestError, Preset};
-use crate::trie::{NONE, Trie, TrieBuilder};
+use crate::trie::NONE;
 use hashbrown::HashTable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,11 +22,13 @@ pub struct Limits {
     pub depth: u32,
     /// Longest event type in bytes, after unescaping.
     pub type_bytes: usize,
+    /// Longest part of an event id in bytes, after unescaping.
+    pub event_id_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { line_bytes: 1 << 20, depth: 64, type_bytes: 256 }
+        Self { line_bytes: 1 << 20, depth: 64, type_bytes: 256, event_id_bytes: 256 }
     }
 }
 
@@ -44,8 +48,8 @@ pub struct Plan {
     presets: Vec<Preset>,
     limits: Limits,
     warnings: Vec<String>,
-    pub(crate) trie: Trie,
-    pub(crate) columns: Vec<ColumnPlan>,
+    /// Each path with the kind it is read as.
+    pub(crate) columns: Vec<Field>,
     pub(crate) types: Vec<TypePlan>,
     pub(crate) preset_plans: Vec<PresetPlan>,
     pub(crate) bindings: Vec<Binding>,
@@ -53,13 +57,6 @@ pub struct Plan {
     named: HashTable<u32>,
     /// The type that unnamed events have; [`NONE`] when nobody takes them.
     wildcard: u32,
-}
-
-/// A path read as a kind.
-#[derive(Debug)]
-pub(crate) struct ColumnPlan {
-    pub(crate) slot: usize,
-    pub(crate) kind: Kind,
 }
 
 /// What is read from events of one type, and for whom.
@@ -93,22 +90,6 @@ pub(crate) struct Want {
     /// Position in [`TypePlan::columns`].
     pub(crate) position: usize,
     pub(crate) required: bool,
-}
-
-/// Where a preset's envelope is.
-#[derive(Debug)]
-pub(crate) struct PresetPlan {
-    pub(crate) kind: TypeSource,
-    pub(crate) timestamp_slot: usize,
-}
-
-/// Where an event's type comes from.
-#[derive(Debug)]
-pub(crate) enum TypeSource {
-    /// The plan's type (or [`NONE`]) of every event.
-    Constant(u32),
-    /// The slot that holds the type's name.
-    Slot(usize),
 }
 
 /// How a subscriber's terms map onto the plan's.
@@ -179,11 +160,9 @@ impl Plan {
             let named = |problem| PlanError::Manifest { subscriber: subscriber.name.to_string(), problem };
             subscriber.manifest.check().map_err(named)?;
         }
-        let mut columns = Columns::of(&subscribers)?;
-        let presets_nodes = presets.iter().map(|p| columns.envelope(p)).collect::<Result<Vec<_>, _>>()?;
+        let columns = Columns::of(&subscribers);
         let types = compile_types(&subscribers, &columns);
         let bindings = subscribers.iter().enumerate().map(|(s, _)| bind(s, &subscribers, &types, &columns)).collect();
-        let (trie, columns) = columns.finish();
         let mut plan = Plan {
             warnings: warnings(&subscribers),
             named: name_table(&types),
@@ -192,13 +171,15 @@ impl Plan {
             subscribers,
             presets,
             limits,
-            trie,
-            columns,
+            columns: columns.columns,
             types,
             bindings,
         };
-        plan.preset_plans =
-            plan.presets.iter().zip(presets_nodes).map(|(preset, nodes)| plan.preset_plan(preset, nodes)).collect();
+        let compile = |preset: &Preset| {
+            PresetPlan::new(preset, &plan.columns, |name| plan.type_called(name))
+                .map_err(|problem| PlanError::Preset { preset: preset.name.clone(), problem })
+        };
+        plan.preset_plans = plan.presets.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(plan)
     }
 
@@ -227,77 +208,29 @@ impl Plan {
         let found = self.named.find(xxh3_64(name), |&t| self.types[t as usize].name.as_bytes() == name);
         found.copied().unwrap_or(self.wildcard)
     }
-
-    fn preset_plan(&self, preset: &Preset, (kind, timestamp): (Option<usize>, usize)) -> PresetPlan {
-        let slot = |node: usize| self.trie.nodes[node].slot as usize;
-        let kind = match (&preset.constant_type, kind) {
-            (_, Some(node)) => TypeSource::Slot(slot(node)),
-            (constant, None) => {
-                TypeSource::Constant(self.type_called(constant.as_deref().unwrap_or_default().as_bytes()))
-            }
-        };
-        PresetPlan { kind, timestamp_slot: slot(timestamp) }
-    }
 }
 
-/// Columns while the plan is made: their slots are known at the end only.
+/// The columns of a plan.
+#[derive(Default)]
 struct Columns {
-    trie: TrieBuilder,
-    /// Node and kind.
-    columns: Vec<(usize, Kind)>,
+    columns: Vec<Field>,
     index: HashMap<Field, usize>,
 }
 
 impl Columns {
-    fn of(subscribers: &[Subscriber]) -> Result<Self, PlanError> {
-        let mut all = Self { trie: TrieBuilder::new(), columns: Vec::new(), index: HashMap::new() };
-        for subscriber in subscribers {
-            for (position, field) in subscriber.manifest.fields.iter().enumerate() {
-                all.add(field).map_err(|problem| PlanError::Manifest {
-                    subscriber: subscriber.name.to_string(),
-                    problem: ManifestError { place: format!("fields[{position}].path"), problem },
-                })?;
+    fn of(subscribers: &[Subscriber]) -> Self {
+        let mut all = Self::default();
+        for field in subscribers.iter().flat_map(|subscriber| &subscriber.manifest.fields) {
+            if !all.index.contains_key(field) {
+                all.index.insert(field.clone(), all.columns.len());
+                all.columns.push(field.clone());
             }
         }
-        Ok(all)
-    }
-
-    fn add(&mut self, field: &Field) -> Result<(), String> {
-        if !self.index.contains_key(field) {
-            self.index.insert(field.clone(), self.columns.len());
-            self.columns.push((self.trie.want(&field.path)?, field.kind));
-        }
-        Ok(())
+        all
     }
 
     fn column(&self, field: &Field) -> usize {
         self.index[field]
-    }
-
-    /// Nodes of the type (unless it is constant) and of the timestamp.
-    fn envelope(&mut self, preset: &Preset) -> Result<(Option<usize>, usize), PlanError> {
-        let wrong = |problem: String| PlanError::Preset { preset: preset.name.clone(), problem };
-        let mut node = |what: &str, path: &str| {
-            if path.is_empty() {
-                return Err(wrong(format!("{what} \"\" is the whole event; give a pointer such as \"/{what}\"")));
-            }
-            self.trie.want(path).map_err(|problem| wrong(format!("{what}: {problem}")))
-        };
-        let kind = match &preset.constant_type {
-            Some(constant) if constant.is_empty() => {
-                return Err(wrong("the constant type is empty".into()));
-            }
-            Some(_) => None,
-            None => Some(node("type", &preset.type_path)?),
-        };
-        Ok((kind, node("timestamp", &preset.timestamp_path)?))
-    }
-
-    fn finish(self) -> (Trie, Vec<ColumnPlan>) {
-        let trie = self.trie.finish();
-        let planned = |&(node, kind): &(usize, Kind)| ColumnPlan { slot: trie.nodes[node].slot as usize, kind };
-        let columns = self.columns.iter().map(planned).collect();
-        (trie, columns)
     }
 }
 
@@ -397,6 +330,9 @@ fn check_limits(limits: &Limits) -> Result<(), PlanError> {
     }
     if limits.type_bytes == 0 {
         return wrong("type_bytes", 0, "1 or more");
+    }
+    if limits.event_id_bytes == 0 {
+        return wrong("event_id_bytes", 0, "1 or more");
     }
     Ok(())
 }

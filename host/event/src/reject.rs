@@ -19,8 +19,14 @@ pub enum RejectReason {
     MissingType,
     /// An event type that is no text, empty or too long.
     InvalidType,
-    /// A timestamp that is not RFC 3339 or outside of the years 0001 to 9999.
+    /// A timestamp that is not written as the preset says or outside of the years 0001 to 9999.
     InvalidTimestamp,
+    /// An event id that is neither text nor an integer, or too long.
+    InvalidEventId,
+    /// Something that the preset requires is absent or null.
+    MissingField,
+    /// In an encoding that cannot be turned into JSON.
+    InvalidEncoding,
     /// Every aggregator subscribed to its type refuses it.
     RefusedByAll,
 }
@@ -36,6 +42,9 @@ impl RejectReason {
         Self::MissingType,
         Self::InvalidType,
         Self::InvalidTimestamp,
+        Self::InvalidEventId,
+        Self::MissingField,
+        Self::InvalidEncoding,
         Self::RefusedByAll,
     ];
 
@@ -50,6 +59,9 @@ impl RejectReason {
             Self::MissingType => "missing_type",
             Self::InvalidType => "invalid_type",
             Self::InvalidTimestamp => "invalid_timestamp",
+            Self::InvalidEventId => "invalid_event_id",
+            Self::MissingField => "missing_field",
+            Self::InvalidEncoding => "invalid_encoding",
             Self::RefusedByAll => "refused_by_all",
         }
     }
@@ -82,6 +94,8 @@ pub struct Reject {
     pub line: u32,
     /// Why.
     pub reason: RejectReason,
+    /// RFC 6901 pointer to what is wrong, in the line as it was sent; none when the line as a whole is wrong.
+    pub field: Option<String>,
     /// Why exactly, for people; of bounded length, whatever the line holds.
     pub detail: String,
     /// The line within the pushed bytes, without its newline.

@@ -69,7 +69,23 @@ pub struct Manifest {
     pub refusals: Vec<String>,
 }
 
-/// How a source's lines map onto events. Logged with the plan, since replay decodes with it.
+/// How event times are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimestampFormat {
+    /// RFC 3339 text.
+    #[default]
+    Rfc3339,
+    /// Seconds since the Unix epoch, as a JSON number or as text.
+    Seconds,
+    /// Milliseconds since the Unix epoch, as a JSON number or as text.
+    Milliseconds,
+    /// Microseconds since the Unix epoch, as a JSON number or as text.
+    Microseconds,
+}
+
+/// How a source's lines map onto events. Logged with the plan, since replay decodes with it; a member that an older log
+/// does not have is read as what the decoder of its day did.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Preset {
     /// The preset's name in the configuration; `default` for none.
@@ -80,6 +96,19 @@ pub struct Preset {
     pub type_path: String,
     /// RFC 6901 pointer to the event time.
     pub timestamp_path: String,
+    /// How the event time is written.
+    #[serde(default)]
+    pub timestamp_format: TimestampFormat,
+    /// RFC 6901 pointers to the values that together identify the event; none when events have no ids.
+    #[serde(default)]
+    pub event_id: Vec<String>,
+    /// What aggregators ask for, and where it is in the line; both RFC 6901 pointers, each standing for everything below
+    /// as well. The longest that fits counts; `""` fits everything but the whole event.
+    #[serde(default)]
+    pub rename: Vec<(String, String)>,
+    /// RFC 6901 pointers to what an event must have, in the aggregators' terms.
+    #[serde(default)]
+    pub required: Vec<String>,
 }
 
 impl Default for Preset {
@@ -89,6 +118,10 @@ impl Default for Preset {
             constant_type: None,
             type_path: "/type".into(),
             timestamp_path: "/timestamp".into(),
+            timestamp_format: TimestampFormat::Rfc3339,
+            event_id: vec!["/event_id".into()],
+            rename: Vec::new(),
+            required: Vec::new(),
         }
     }
 }

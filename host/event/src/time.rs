@@ -1,8 +1,11 @@
-//! RFC 3339 text to microseconds since the Unix epoch and back. Reads no clock.
+//! RFC 3339 text, or numbers, to microseconds since the Unix epoch and back. Reads no clock.
 //!
 //! Taken: any offset, `T`, `t` or a space between date and time, `Z` or `z`; fractional digits beyond microseconds are
 //! cut off; a leap second (`:60`) counts as the last microsecond of its minute; years 0001 to 9999, before and after
 //! the offset is applied.
+
+use crate::number;
+use crate::schema::TimestampFormat;
 
 /// 0001-01-01T00:00:00Z.
 pub const MIN_MICROS: i64 = -62_135_596_800_000_000;
@@ -44,6 +47,17 @@ impl Clockwork {
 /// Microseconds since the epoch; none when the text is not RFC 3339 or out of range.
 pub fn parse(text: &str) -> Option<i64> {
     Clockwork::default().parse(text.as_bytes())
+}
+
+/// Microseconds since the epoch of a JSON number in the units of `format`; digits beyond microseconds are cut off, as
+/// they are in text. None when it is out of range.
+pub(crate) fn since_epoch(number: &[u8], format: TimestampFormat) -> Option<i64> {
+    let scale = match format {
+        TimestampFormat::Seconds => 6,
+        TimestampFormat::Milliseconds => 3,
+        TimestampFormat::Microseconds | TimestampFormat::Rfc3339 => 0,
+    };
+    number::floor_scaled(number, scale).filter(|micros| (MIN_MICROS..=MAX_MICROS).contains(micros))
 }
 
 /// RFC 3339 in UTC with as many fractional digits (0, 3 or 6) as needed. Times out of range are clamped.

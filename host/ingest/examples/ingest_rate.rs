@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
-use tally_ingest::{Counters, Popped, Producers, Queue, UnixConfig, UnixSource};
+use tally_ingest::{Counters, Decision, Popped, Producers, Queue, SocketLimits, SocketSource};
+use tally_net::Listener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -25,7 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queue: Arc<Queue<()>> = Queue::new(64 << 20);
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let source = runtime.block_on(UnixSource::bind(UnixConfig::new(&path)))?;
+    let listener = runtime.block_on(Listener::unix(&path, 0o600))?;
+    let (_limits, watched) = watch::channel(SocketLimits::default());
+    let source = SocketSource::new("unix", listener, watched);
     let (producers, counters) = (Producers::new(10), Arc::new(Counters::default()));
     let serving = source.serve(Arc::clone(&queue), producers, Arc::clone(&counters), stopped);
     let served = runtime.spawn(serving);
@@ -73,7 +76,8 @@ fn take_all(queue: &Queue<()>) -> u64 {
             Popped::Chunks(chunks) => {
                 for chunk in chunks {
                     lines += u64::from(chunk.lines);
-                    chunk.stream.decided(chunk.lines, lines, &[]);
+                    let decision = Decision { lines: chunk.lines, duplicates: 0, last_sequence: lines, rejects: &[] };
+                    chunk.stream.decided(&decision);
                 }
             }
         }

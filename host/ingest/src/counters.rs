@@ -13,6 +13,12 @@ pub enum EndReason {
     ReadFailed,
     /// The first line was meant as a handshake and is none.
     BadHandshake,
+    /// The first line has no token, or a wrong one.
+    Unauthorized,
+    /// It came from a user and group that are not let in.
+    PeerNotAllowed,
+    /// Its TLS handshake failed.
+    TlsFailed,
     /// A newer connection of the same producer took over.
     Superseded,
     /// Every remembered producer is in use.
@@ -27,11 +33,14 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Finished,
         Self::Reset,
         Self::ReadFailed,
         Self::BadHandshake,
+        Self::Unauthorized,
+        Self::PeerNotAllowed,
+        Self::TlsFailed,
         Self::Superseded,
         Self::TooManyProducers,
         Self::Idle,
@@ -46,6 +55,9 @@ impl EndReason {
             Self::Reset => "reset",
             Self::ReadFailed => "read_failed",
             Self::BadHandshake => "bad_handshake",
+            Self::Unauthorized => "unauthorized",
+            Self::PeerNotAllowed => "peer_not_allowed",
+            Self::TlsFailed => "tls_failed",
             Self::Superseded => "superseded",
             Self::TooManyProducers => "too_many_producers",
             Self::Idle => "idle",
@@ -69,6 +81,10 @@ pub struct Counters {
     pub(crate) unfinished_lines: AtomicU64,
     pub(crate) unqueued_lines: AtomicU64,
     pub(crate) unread_answers: AtomicU64,
+    pub(crate) datagrams: AtomicU64,
+    pub(crate) dropped_lines: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
     ended: [AtomicU64; EndReason::ALL.len()],
 }
 
@@ -97,6 +113,14 @@ pub struct CountersSnapshot {
     pub unqueued_lines: u64,
     /// Connections closed while answers were left that the client did not read.
     pub unread_answers: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Lines dropped because the queue was full: of datagrams, which nobody waits for.
+    pub dropped_lines: u64,
+    /// HTTP requests with events.
+    pub requests: u64,
+    /// HTTP requests turned away because the queue or the room for bodies was full.
+    pub turned_away: u64,
     /// Connections ended, by reason; reasons that never occurred are left out.
     pub ended: Vec<(&'static str, u64)>,
 }
@@ -117,6 +141,10 @@ impl Counters {
             unfinished_lines: self.unfinished_lines.load(Relaxed),
             unqueued_lines: self.unqueued_lines.load(Relaxed),
             unread_answers: self.unread_answers.load(Relaxed),
+            datagrams: self.datagrams.load(Relaxed),
+            dropped_lines: self.dropped_lines.load(Relaxed),
+            requests: self.requests.load(Relaxed),
+            turned_away: self.turned_away.load(Relaxed),
             ended: ended.filter(|(_, count)| *count > 0).collect(),
         }
     }

@@ -36,12 +36,32 @@ impl Default for FramerLimits {
 pub enum Body {
     /// Whole lines, each ended by a newline.
     Lines(Vec<u8>),
-    /// One line over the limit.
-    TooLong {
+    /// One event that is refused before it is looked at.
+    Refused {
+        /// Why.
+        refusal: Refusal,
         /// Its first [`PREFIX_BYTES`] bytes.
         prefix: Vec<u8>,
-        /// Its length in bytes without the newline.
+    },
+}
+
+/// Why a door refuses an event without looking at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is over the limit.
+    TooLong {
+        /// Its length in bytes, without a newline.
         length: u64,
+    },
+    /// It is not what its encoding allows.
+    Encoding {
+        /// What is wrong, and where.
+        detail: String,
+    },
+    /// It came in a text of several events that is no JSON, so that it has no end.
+    Malformed {
+        /// What is wrong, and where.
+        detail: String,
     },
 }
 
@@ -59,13 +79,13 @@ impl Body {
     /// The memory behind it, in bytes.
     pub fn capacity(&self) -> usize {
         match self {
-            Self::Lines(bytes) | Self::TooLong { prefix: bytes, .. } => bytes.capacity(),
+            Self::Lines(bytes) | Self::Refused { prefix: bytes, .. } => bytes.capacity(),
         }
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Lines(bytes) | Self::TooLong { prefix: bytes, .. } => bytes,
+            Self::Lines(bytes) | Self::Refused { prefix: bytes, .. } => bytes,
         }
     }
 }
@@ -75,8 +95,16 @@ impl Body {
 pub struct Framed {
     /// The bytes.
     pub body: Body,
-    /// How many lines they are; 1 for a line over the limit.
+    /// How many lines they are; 1 for one that is refused.
     pub lines: u32,
+}
+
+impl Framed {
+    /// One event that is refused; of `bytes` the beginning is kept.
+    pub fn refused(refusal: Refusal, mut bytes: Vec<u8>) -> Self {
+        bytes.truncate(PREFIX_BYTES);
+        Self { body: Body::Refused { refusal, prefix: bytes }, lines: 1 }
+    }
 }
 
 /// The first line of a stream, looked at before anything is taken.
@@ -212,6 +240,11 @@ impl Framer {
         self.scanned = 0;
     }
 
+    /// What was read and not taken: for a stream that goes on in another way.
+    pub fn into_rest(self) -> Vec<u8> {
+        self.buffer
+    }
+
     /// Where the leading whole lines end, and whether the line after them is over the limit. Strides over the buffer a line limit at a
     /// time: a line within the limit has its newline within the window.
     fn whole_lines(&self) -> (usize, bool) {
@@ -280,6 +313,6 @@ impl LongLine {
     }
 
     fn framed(self) -> Framed {
-        Framed { body: Body::TooLong { prefix: self.prefix, length: self.length }, lines: 1 }
+        Framed::refused(Refusal::TooLong { length: self.length }, self.prefix)
     }
 }

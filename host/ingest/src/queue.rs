@@ -10,13 +10,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::framer::Body;
 use crate::stream::Stream;
 
 /// What a queued chunk costs beside the memory of its body, in bytes.
 pub const CHUNK_OVERHEAD: usize = 256;
+
+/// What a chunk with this body holds of the queue's budget, in bytes.
+pub(crate) fn charge(body: &Body) -> usize {
+    body.capacity() + CHUNK_OVERHEAD
+}
 
 /// Whole lines of one connection, in the order they were sent.
 #[derive(Debug)]
@@ -58,12 +63,29 @@ impl Permit {
     pub fn bytes(&self) -> usize {
         self.0.num_permits()
     }
+
+    /// Takes `bytes` of it, or what there is.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes());
+        Self(self.0.split(bytes).expect("no more than there is"))
+    }
 }
 
 /// The queue was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is closed: the daemon is stopping")]
 pub struct Closed;
+
+/// Why [`Queue::try_reserve`] gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// The budget is used up.
+    #[error("the queue is full")]
+    Full,
+    /// The queue was closed.
+    #[error("the queue is closed: the daemon is stopping")]
+    Closed,
+}
 
 /// What [`Queue::pop`] gives.
 #[derive(Debug)]
@@ -125,6 +147,15 @@ impl<C: Send> Queue<C> {
         let wanted = u32::try_from(bytes.min(self.max_bytes)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.budget).acquire_many_owned(wanted).await;
         permit.map(Permit).map_err(|_| Closed)
+    }
+
+    /// Reserves like [`reserve`](Self::reserve), but fails instead of waiting.
+    pub fn try_reserve(&self, bytes: usize) -> Result<Permit, ReserveError> {
+        let wanted = u32::try_from(bytes.min(self.max_bytes)).unwrap_or(u32::MAX);
+        Arc::clone(&self.budget).try_acquire_many_owned(wanted).map(Permit).map_err(|error| match error {
+            TryAcquireError::Closed => ReserveError::Closed,
+            TryAcquireError::NoPermits => ReserveError::Full,
+        })
     }
 
     /// True when a reservation of `bytes` would wait now.

@@ -1,8 +1,9 @@
-//! Which crate may depend on which: cli -> daemon -> stages -> event, and nothing back.
+//! Which crate may depend on which: cli -> daemon -> stages -> event, and nothing back; doors stand on net.
 
 use crate::packages::{Dependency, Package};
 
 const EVENT: &str = "tally-event";
+const NET: &str = "tally-net";
 const STAGES: [&str; 7] =
     ["tally-ingest", "tally-wal", "tally-aggregate", "tally-plugin", "tally-state", "tally-sink", "tally-query"];
 
@@ -10,10 +11,14 @@ const STAGES: [&str; 7] =
 const KEPT_TO: [(&str, &[&str], &str); 6] = [
     ("wasmtime", &["tally-plugin"], "one crate knows the sandbox"),
     ("redb", &["tally-state"], "one crate knows the state store's engine"),
-    ("axum", &["tally-query"], "one crate speaks HTTP"),
+    ("axum", &["tally-net", "tally-ingest", "tally-query"], "only doors speak HTTP"),
     ("notify", &["tally-daemon"], "only the daemon watches folders"),
     ("clap", &["tally-cli", "xtask"], "only programs have a command line"),
-    ("tokio", &["tally-ingest", "tally-query", "tally-daemon", "tally-cli", "tally-tests"], "the rest is synchronous"),
+    (
+        "tokio",
+        &["tally-net", "tally-ingest", "tally-query", "tally-daemon", "tally-cli", "tally-tests"],
+        "the rest is synchronous",
+    ),
 ];
 
 /// Every dependency that points the wrong way.
@@ -40,9 +45,10 @@ fn allowed(from: &str, plugin: bool, to: &Dependency) -> bool {
     let to = to.name.as_str();
     match from {
         "tally-cli" => to == "tally-daemon",
-        "tally-daemon" => to == EVENT || STAGES.contains(&to),
+        "tally-daemon" => to == EVENT || to == NET || STAGES.contains(&to),
         "tally-testkit" => to == "tally-wal",
         "tally-sdk" => to == "tally-sdk-macros",
+        "tally-ingest" | "tally-query" if to == NET => true,
         stage if STAGES.contains(&stage) => to == EVENT,
         _ => plugin && to == "tally-sdk",
     }

@@ -1,369 +1,375 @@
-//! From the configuration as read to the one that is used: flags, defaults and checks. Pure but for the number of cores.
+//! From settings to the configuration that is used: what settings must be together. Pure but for the number of cores.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tally_event::schema::Preset;
 
-use super::error::ConfigError;
-use super::raw::{self, Raw};
-use super::units::{Size, Time};
-use super::{Aggregator, Analytics, Config, Flags, Flush, Limits, Log, Plugin, Query, Queue, Shutdown, Unix, Workers};
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+use super::error::{ConfigError, Origin};
+use super::file::{File, Lists};
+use super::settings::{Findings, Settings};
+use super::value::Value;
+use super::{
+    Admin, Analytics, Config, Dedupe, Durability, Flush, Http, Limits, Loaded, Log, LogFormat, Logs, Plugin, Query,
+    Queue, Shutdown, Tcp, TlsFiles, Udp, Unix, Workers, lists,
+};
 
 /// What a source reads at once; a queue or a segment must hold at least that and one line.
-const READ_BYTES: u64 = 256 * KIB;
+const READ_BYTES: u64 = 256 << 10;
 
-/// Checks numbers against their bounds, and knows which file to name when one is out of them.
-struct Checks<'a> {
-    file: Option<&'a Path>,
+/// The sections of the sources, and the key that opens each.
+const SOURCES: [(&str, &str); 4] =
+    [("unix", "unix.path"), ("tcp", "tcp.listen"), ("udp", "udp.listen"), ("http", "http.listen")];
+
+struct Check<'c> {
+    settings: &'c mut Settings,
+    presets: &'c [Preset],
+    findings: &'c mut Findings,
 }
 
-/// Validates what was read and what the flags say.
-pub(super) fn check(raw: Raw, file: Option<&Path>, flags: Flags) -> Result<Config, ConfigError> {
-    let checks = Checks { file };
-    let presets = checks.presets(raw.preset)?;
-    let limits = checks.limits(&raw.limits)?;
-    let unix = checks.unix(&raw.unix, flags.unix, &presets)?;
+/// Validates everything that was set.
+pub(super) fn check(
+    mut settings: Settings,
+    lists: Lists,
+    file: Option<&File>,
+    mut findings: Findings,
+) -> Result<Loaded, ConfigError> {
+    let mut defined = BTreeMap::new();
+    let nowhere = File { path: "tally.toml".as_ref(), text: "" };
+    let file = file.unwrap_or(&nowhere);
+    let presets = lists::presets(file, lists.presets, &mut findings, &mut defined);
+    let aggregators = lists::aggregators(file, lists.aggregators, &mut findings, &mut defined);
+    let mut check = Check { settings: &mut settings, presets: &presets, findings: &mut findings };
+    let data_dir = check.required("data_dir");
+    let plugins_dir = check.required("plugins_dir");
+    check.a_source();
+    check.derive_sockets(&data_dir);
+    check.sizes();
+    let (unix, tcp, udp, http) = (check.unix(), check.tcp(), check.udp(), check.http());
+    let (query, admin) = (check.query(), check.admin());
+    check.doors_are_different();
+    check.unused(&defined);
+    if !findings.problems.is_empty() {
+        let Findings { mut problems, warnings } = findings;
+        problems.sort();
+        return Err(ConfigError::Invalid { problems, warnings });
+    }
     let config = Config {
-        data_dir: checks.directory(flags.data_dir, raw.data_dir, DATA_DIR)?,
-        plugins_dir: checks.directory(flags.plugins_dir, raw.plugins_dir, PLUGINS_DIR)?,
-        query: checks.query(&raw.query, flags.query_socket, &unix.path)?,
-        queue: checks.queue(&raw.queue, &limits)?,
-        log: checks.log(&raw.log, &limits)?,
-        flush: checks.flush(&raw.flush, flags.flush_events, flags.flush_interval)?,
-        analytics: checks.analytics(&raw.analytics)?,
-        plugin: checks.plugin(&raw.plugin)?,
-        shutdown: Shutdown { grace: checks.time("shutdown.grace", raw.shutdown.grace, secs(5), Duration::ZERO, DAY)? },
-        workers: checks.workers(&raw.workers)?,
-        aggregators: checks.aggregators(raw.aggregator)?,
+        data_dir,
+        plugins_dir,
         unix,
-        limits,
-        presets,
-    };
-    Ok(config)
-}
-
-/// What is missing, the flag and the key that give it.
-type Required = (&'static str, &'static str, &'static str);
-
-const DATA_DIR: Required = ("data directory", "--data-dir DIR", "data_dir");
-const PLUGINS_DIR: Required = ("plugins directory", "--plugins-dir DIR", "plugins_dir");
-const UNIX_PATH: Required = ("socket for events", "--unix PATH", "unix.path");
-
-const DAY: Duration = secs(86_400);
-/// Ten years: what is added to a clock must not overflow it.
-const LONGEST: Duration = secs(3_650 * 86_400);
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-impl Checks<'_> {
-    fn invalid(&self, key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
-        ConfigError::Invalid { file: self.file.map(Path::to_path_buf), key: key.into(), problem: problem.into() }
-    }
-
-    fn number(&self, key: &str, value: Option<u64>, default: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
-        let value = value.unwrap_or(default);
-        if (min..=max).contains(&value) {
-            return Ok(value);
-        }
-        let bounds = match max {
-            u64::MAX => format!("at least {min}"),
-            _ => format!("between {min} and {max}"),
-        };
-        Err(self.invalid(key, format!("is {value}; it must be {bounds}")))
-    }
-
-    /// As `number`, for what is used as a length in memory.
-    fn length(&self, key: &str, value: Option<u64>, default: u64, min: u64, max: u64) -> Result<usize, ConfigError> {
-        let value = self.number(key, value, default, min, max)?;
-        usize::try_from(value).map_err(|_| self.invalid(key, format!("is {value}, more than this machine can address")))
-    }
-
-    fn time(
-        &self,
-        key: &str,
-        value: Option<Time>,
-        default: Duration,
-        min: Duration,
-        max: Duration,
-    ) -> Result<Duration, ConfigError> {
-        let value = value.map_or(default, |time| time.0);
-        if (min..=max).contains(&value) {
-            return Ok(value);
-        }
-        Err(self.invalid(key, format!("is {value:?}; it must be between {min:?} and {max:?}")))
-    }
-
-    /// A path in the file is relative to the file's folder.
-    fn resolve(&self, path: &Path) -> PathBuf {
-        match self.file.and_then(Path::parent) {
-            Some(folder) => folder.join(path),
-            None => path.to_path_buf(),
-        }
-    }
-
-    fn directory(
-        &self,
-        flag: Option<PathBuf>,
-        read: Option<PathBuf>,
-        (what, name, key): Required,
-    ) -> Result<PathBuf, ConfigError> {
-        let path = flag.or_else(|| read.map(|path| self.resolve(&path)));
-        match path {
-            Some(path) if path.as_os_str().is_empty() => Err(self.invalid(key, "is empty; it must be a path")),
-            Some(path) => Ok(path),
-            None => Err(ConfigError::Missing { what, flag: name, key }),
-        }
-    }
-
-    fn unix(&self, raw: &raw::Unix, flag: Option<PathBuf>, presets: &[Preset]) -> Result<Unix, ConfigError> {
-        let path = self.directory(flag, raw.path.clone(), UNIX_PATH)?;
-        let wanted = raw.preset.as_deref().unwrap_or("default");
-        let preset = presets.iter().position(|preset| preset.name == wanted).ok_or_else(|| {
-            let known: Vec<&str> = presets.iter().map(|preset| preset.name.as_str()).collect();
-            self.invalid(
-                "unix.preset",
-                format!(
-                    "names `{wanted}`, which is not defined; add [preset.{wanted}] or use one of: {}",
-                    known.join(", ")
-                ),
-            )
-        })?;
-        let mode = match &raw.mode {
-            None => 0o660,
-            Some(text) => u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
-                self.invalid("unix.mode", format!("is \"{text}\"; write permission bits in octal, e.g. \"0660\""))
-            })?,
-        };
-        Ok(Unix { path, preset, mode })
-    }
-
-    fn query(&self, raw: &raw::Query, flag: Option<PathBuf>, unix: &Path) -> Result<Query, ConfigError> {
-        let socket = flag.or_else(|| raw.socket.as_deref().map(|path| self.resolve(path))).unwrap_or_else(|| {
-            let mut path = unix.as_os_str().to_os_string();
-            path.push(".query");
-            PathBuf::from(path)
-        });
-        if socket == unix {
-            return Err(self.invalid("query.socket", "is the socket for events; questions need a socket of their own"));
-        }
-        let max_staleness = self.time("query.max_staleness", raw.max_staleness, secs(1), Duration::ZERO, DAY)?;
-        Ok(Query { socket, max_staleness })
-    }
-
-    fn limits(&self, raw: &raw::Limits) -> Result<Limits, ConfigError> {
-        let size = |size: Option<Size>| size.map(|size| size.0);
-        Ok(Limits {
-            line_bytes: self.length("limits.line_bytes", size(raw.line_bytes), MIB, KIB, 64 * MIB)?,
-            depth: self.number("limits.depth", raw.depth, 64, 1, 512)? as u32,
-            connections: self.length("limits.connections", raw.connections, 1024, 1, 1 << 20)?,
-            producers: self.length("limits.producers", raw.producers, 10_000, 1, 1 << 20)?,
-            rejected_bytes: self.number(
-                "limits.rejected_bytes",
-                size(raw.rejected_bytes),
-                64 * MIB,
-                64 * KIB,
-                u64::MAX,
-            )?,
-            batch_rows: self.length("limits.batch_rows", raw.batch_rows, 4096, 1, 1 << 20)?,
-        })
-    }
-
-    fn queue(&self, raw: &raw::Queue, limits: &Limits) -> Result<Queue, ConfigError> {
-        let min = READ_BYTES + limits.line_bytes as u64;
-        let max_bytes = raw.max_bytes.map(|size| size.0);
-        Ok(Queue { max_bytes: self.length("queue.max_bytes", max_bytes, (64 * MIB).max(min), min, 1 << 40)? })
-    }
-
-    fn log(&self, raw: &raw::Log, limits: &Limits) -> Result<Log, ConfigError> {
-        let size = |size: Option<Size>| size.map(|size| size.0);
-        // A frame is at least one chunk: what is read at once, or one longest line.
-        let least = 2 * (READ_BYTES + limits.line_bytes as u64);
-        Ok(Log {
-            segment_bytes: self.number(
-                "log.segment_bytes",
-                size(raw.segment_bytes),
-                (64 * MIB).max(least),
-                least,
-                4 * GIB,
-            )?,
-            retain_bytes: self.number("log.retain_bytes", size(raw.retain_bytes), GIB, 0, u64::MAX)?,
-            retain_age: self.time("log.retain_age", raw.retain_age, secs(3_600), Duration::ZERO, LONGEST)?,
-            tail_bytes: self.length("log.tail_bytes", size(raw.tail_bytes), 64 * MIB, 0, 1 << 40)?,
-        })
-    }
-
-    fn flush(&self, raw: &raw::Flush, events: Option<u64>, interval: Option<Duration>) -> Result<Flush, ConfigError> {
-        let events = events.or(raw.events);
-        let interval = interval.map(Time).or(raw.interval);
-        let least = Duration::from_millis(1);
-        Ok(Flush {
-            events: self.number("flush.events", events, 1_000_000, 1, u64::MAX)?,
-            interval: self.time("flush.interval", interval, secs(30), least, LONGEST)?,
-        })
-    }
-
-    fn analytics(&self, raw: &raw::Analytics) -> Result<Analytics, ConfigError> {
-        let max_bytes = raw.max_bytes.map(|size| size.0);
-        Ok(Analytics {
-            max_bytes: self.number("analytics.max_bytes", max_bytes, 64 * MIB, 1, u64::MAX)?,
-            max_batches: self.number("analytics.max_batches", raw.max_batches, 100_000, 1, u64::MAX)?,
-            table_rows: self.number("analytics.table_rows", raw.table_rows, 100, 1, 1_000_000)? as u32,
-        })
-    }
-
-    fn plugin(&self, raw: &raw::Plugin) -> Result<Plugin, ConfigError> {
-        let memory = raw.memory.map(|size| size.0);
-        let millisecond = Duration::from_millis(1);
-        for (key, fuel) in [("plugin.fuel_base", raw.fuel_base), ("plugin.fuel_per_row", raw.fuel_per_row)] {
-            self.number(key, fuel, 1, 1, u64::MAX)?;
-        }
-        Ok(Plugin {
-            memory_bytes: self.length("plugin.memory", memory, 256 * MIB, MIB, 4 * GIB)?,
-            backstop: self.time("plugin.backstop", raw.backstop, secs(10), millisecond, secs(3_600))?,
-            fuel_base: raw.fuel_base,
-            fuel_per_row: raw.fuel_per_row,
-        })
-    }
-
-    fn workers(&self, raw: &raw::Workers) -> Result<Workers, ConfigError> {
-        let parsers = self.length("workers.parsers", raw.parsers, 0, 0, 256)?;
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Workers {
-            // Parsing is the larger half of the work; the other half (log writer, apply threads) needs cores too.
-            parsers: if parsers == 0 { (cores() / 2).clamp(1, 8) } else { parsers },
-        })
-    }
-
-    /// `default` first (as defined in the file, if it is), then the others by name.
-    fn presets(&self, raw: BTreeMap<String, raw::Preset>) -> Result<Vec<Preset>, ConfigError> {
-        let mut presets = vec![Preset::default()];
-        for (name, read) in raw {
-            let preset = self.preset(&name, read)?;
-            if name == "default" {
-                presets[0] = preset;
-            } else {
-                presets.push(preset);
-            }
-        }
-        Ok(presets)
-    }
-
-    fn preset(&self, name: &str, raw: raw::Preset) -> Result<Preset, ConfigError> {
-        let key = |field: &str| format!("preset.{name}.{field}");
-        self.name(&format!("preset.{name}"), name)?;
-        if raw.constant_type.is_some() && raw.type_path.is_some() {
-            return Err(self
-                .invalid(key("type"), "gives every event one type, so `type_path` means nothing; remove one of them"));
-        }
-        let length = raw.constant_type.as_ref().map_or(1, String::len);
-        if !(1..=256).contains(&length) {
-            return Err(self.invalid(key("type"), "must have 1 to 256 bytes"));
-        }
-        let default = Preset::default();
-        Ok(Preset {
-            name: name.to_string(),
-            constant_type: raw.constant_type,
-            type_path: self.pointer(&key("type_path"), raw.type_path, default.type_path)?,
-            timestamp_path: self.pointer(&key("timestamp"), raw.timestamp, default.timestamp_path)?,
-        })
-    }
-
-    /// An RFC 6901 pointer to a member, so not the empty one.
-    fn pointer(&self, key: &str, value: Option<String>, default: String) -> Result<String, ConfigError> {
-        let value = value.unwrap_or(default);
-        let escapes_are_right = value.split('~').skip(1).all(|after| after.starts_with('0') || after.starts_with('1'));
-        if value.starts_with('/') && escapes_are_right {
-            return Ok(value);
-        }
-        let meant = value.trim_start_matches('/').replace('~', "~0");
-        Err(self.invalid(
-            key,
-            format!("is \"{value}\"; write a JSON pointer, e.g. \"/{meant}\" (`~0` stands for `~`, `~1` for `/`)"),
-        ))
-    }
-
-    fn aggregators(&self, raw: Vec<raw::Aggregator>) -> Result<Vec<Aggregator>, ConfigError> {
-        let mut seen = BTreeSet::new();
-        let mut aggregators = Vec::with_capacity(raw.len());
-        for (index, read) in raw.into_iter().enumerate() {
-            let aggregator = self.aggregator(index, read)?;
-            if !seen.insert(aggregator.name.clone()) {
-                return Err(self.invalid(
-                    format!("aggregator[{index}].name"),
-                    format!(
-                        "is `{}`, which an earlier [[aggregator]] has; give it a `name` of its own",
-                        aggregator.name
-                    ),
-                ));
-            }
-            aggregators.push(aggregator);
-        }
-        Ok(aggregators)
-    }
-
-    fn aggregator(&self, index: usize, raw: raw::Aggregator) -> Result<Aggregator, ConfigError> {
-        let key = |field: &str| format!("aggregator[{index}].{field}");
-        if let Some(stem) = raw.plugin.strip_suffix(".wasm") {
-            return Err(self.invalid(key("plugin"), format!("is a file name; write it without .wasm: \"{stem}\"")));
-        }
-        self.name(&key("plugin"), &raw.plugin)?;
-        let name = raw.name.unwrap_or_else(|| raw.plugin.clone());
-        self.name(&key("name"), &name)?;
-        let settings = to_json(toml::Value::Table(raw.settings))
-            .map_err(|path| self.invalid(key("settings") + &path, "is not a finite number; JSON has no such value"))?;
-        Ok(Aggregator { name, plugin: raw.plugin, settings })
-    }
-
-    /// Names stand in paths, URLs and records, so they are plain.
-    fn name(&self, key: &str, name: &str) -> Result<(), ConfigError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.') {
-            return Ok(());
-        }
-        Err(self.invalid(
-            key,
-            format!("has the name \"{name}\"; names have 1 to 64 of the characters a-z A-Z 0-9 - _ . and do not begin with a dot"),
-        ))
-    }
-}
-
-/// Canonical JSON: keys sorted by bytes, no spaces, whatever order the file or a map type has. The error is the path of
-/// what JSON cannot say.
-fn to_json(value: toml::Value) -> Result<String, String> {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    Ok(match value {
-        toml::Value::String(text) => quoted(&text),
-        toml::Value::Integer(number) => number.to_string(),
-        toml::Value::Boolean(flag) => flag.to_string(),
-        toml::Value::Datetime(time) => quoted(&time.to_string()),
-        toml::Value::Float(number) => match serde_json::Number::from_f64(number) {
-            Some(number) => number.to_string(),
-            None => return Err(String::new()),
+        tcp,
+        udp,
+        http,
+        query,
+        admin,
+        queue: Queue { max_bytes: length(settings.number("queue.max_bytes")) },
+        log: log(&settings),
+        flush: flush(&settings),
+        dedupe: Dedupe { window: settings.time("dedupe.window"), ids: length(settings.number("dedupe.ids")) },
+        analytics: Analytics {
+            max_bytes: settings.number("analytics.max_bytes"),
+            max_batches: settings.number("analytics.max_batches"),
+            table_rows: settings.number("analytics.table_rows") as u32,
         },
-        toml::Value::Array(items) => {
-            let items: Result<Vec<String>, String> = (items.into_iter().enumerate())
-                .map(|(index, item)| to_json(item).map_err(|path| format!("[{index}]{path}")))
-                .collect();
-            format!("[{}]", items?.join(","))
+        limits: limits(&settings),
+        plugin: Plugin {
+            memory_bytes: length(settings.number("plugin.memory")),
+            backstop: settings.time("plugin.backstop"),
+            fuel_base: settings.number_if_set("plugin.fuel_base"),
+            fuel_per_row: settings.number_if_set("plugin.fuel_per_row"),
+        },
+        shutdown: Shutdown { grace: settings.time("shutdown.grace") },
+        workers: workers(&settings),
+        logs: logs(&settings),
+        aggregators,
+        presets,
+        settings,
+        defined,
+    };
+    Ok(Loaded { config, warnings: findings.warnings })
+}
+
+/// What must be so large at least that lines of this length get through.
+pub(super) fn least_for_a_line(line_bytes: u64) -> [(&'static str, u64); 2] {
+    // A frame is at least one chunk: what is read at once, or one longest line.
+    [("queue.max_bytes", READ_BYTES + line_bytes), ("log.segment_bytes", 2 * (READ_BYTES + line_bytes))]
+}
+
+/// What is used as a length in memory; the key table's bounds are below what a machine of 64 bits can address.
+pub(super) fn length(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn log(settings: &Settings) -> Log {
+    Log {
+        segment_bytes: settings.number("log.segment_bytes"),
+        retain_bytes: settings.number("log.retain_bytes"),
+        retain_age: settings.time("log.retain_age"),
+        tail_bytes: length(settings.number("log.tail_bytes")),
+        durability: match settings.word("log.durability") {
+            "interval" => Durability::Interval(settings.time("log.sync_interval")),
+            "os" => Durability::Os,
+            _ => Durability::Fsync,
+        },
+    }
+}
+
+pub(super) fn flush(settings: &Settings) -> Flush {
+    Flush { events: settings.number("flush.events"), interval: settings.time("flush.interval") }
+}
+
+pub(super) fn limits(settings: &Settings) -> Limits {
+    Limits {
+        line_bytes: length(settings.number("limits.line_bytes")),
+        depth: settings.number("limits.depth") as u32,
+        connections: length(settings.number("limits.connections")),
+        producers: length(settings.number("limits.producers")),
+        rejected_bytes: settings.number("limits.rejected_bytes"),
+        batch_rows: length(settings.number("limits.batch_rows")),
+        body_bytes: length(settings.number("limits.body_bytes")),
+        header_timeout: settings.time("limits.header_timeout"),
+        idle_timeout: settings.time("limits.idle_timeout"),
+        event_id_bytes: length(settings.number("limits.event_id_bytes")),
+    }
+}
+
+pub(super) fn logs(settings: &Settings) -> Logs {
+    let format = match settings.word("logs.format") {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    };
+    Logs { level: settings.word("logs.level").to_string(), format }
+}
+
+fn workers(settings: &Settings) -> Workers {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Workers {
+        parsers: match settings.number("workers.parsers") {
+            // Parsing is the larger half of the work; the other half (log writer, apply threads) needs cores too.
+            0 => (cores() / 2).clamp(1, 8),
+            parsers => length(parsers),
+        },
+    }
+}
+
+impl Check<'_> {
+    fn problem(&mut self, key: &str, text: impl Into<String>) {
+        self.findings.problem(self.settings.origin(key), key, text);
+    }
+
+    /// A path without which there is no daemon. An empty one stands in for one that is missing, which is a problem.
+    fn required(&mut self, name: &str) -> PathBuf {
+        let path = self.settings.path(name);
+        if path.is_none() && !self.settings.failed(name) {
+            let key = super::key(name);
+            let (flag, variable) = (key.and_then(|key| key.flag).unwrap_or(name), key.map(super::Key::variable));
+            let variable = variable.unwrap_or_default();
+            self.problem(name, format!("missing; give {flag} DIR, {variable}, or {name} in the configuration file"));
         }
-        toml::Value::Table(table) => {
-            let mut entries: Vec<(String, toml::Value)> = table.into_iter().collect();
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            let entries: Result<Vec<String>, String> = (entries.into_iter())
-                .map(|(name, item)| {
-                    let value = to_json(item).map_err(|path| format!(".{name}{path}"))?;
-                    Ok(format!("{}:{value}", quoted(&name)))
-                })
-                .collect();
-            format!("{{{}}}", entries?.join(","))
+        path.unwrap_or_default()
+    }
+
+    fn a_source(&mut self) {
+        if !SOURCES.iter().any(|(_, key)| self.settings.value(key).is_some() || self.settings.failed(key)) {
+            let keys = "unix.path, tcp.listen, udp.listen or http.listen in the configuration file";
+            self.problem("", format!("no source of events: give --unix PATH, or {keys}"));
         }
-    })
+    }
+
+    fn derive_sockets(&mut self, data_dir: &std::path::Path) {
+        let base = self.settings.path("unix.path").unwrap_or_else(|| data_dir.join("tally.sock"));
+        for (key, ending) in [("query.socket", ".query"), ("admin.socket", ".admin")] {
+            let mut path = base.clone().into_os_string();
+            path.push(ending);
+            self.settings.derive(key, Value::Path(path.into()));
+        }
+    }
+
+    /// What must hold at least a longest line, or one read.
+    fn sizes(&mut self) {
+        let line = self.settings.number("limits.line_bytes");
+        for (key, least) in least_for_a_line(line) {
+            let bytes = self.settings.number(key);
+            if bytes >= least {
+                continue;
+            }
+            let (bytes, line, least) = (Value::Size(bytes), Value::Size(line), Value::Size(least));
+            self.problem(
+                key,
+                format!("{bytes} is too little; with limits.line_bytes = {line} it must be at least {least}"),
+            );
+        }
+        let segment = self.settings.number("log.segment_bytes");
+        if !segment.is_multiple_of(8) {
+            self.problem("log.segment_bytes", format!("{segment} is no multiple of 8"));
+        }
+    }
+
+    fn unix(&mut self) -> Option<Unix> {
+        let preset = self.preset("unix.preset");
+        let settings = &self.settings;
+        Some(Unix {
+            path: settings.path("unix.path")?,
+            preset,
+            mode: settings.mode("unix.mode"),
+            allow_uids: settings.ids("unix.allow_uids"),
+            allow_gids: settings.ids("unix.allow_gids"),
+        })
+    }
+
+    fn tcp(&mut self) -> Option<Tcp> {
+        let (preset, (tls, token_file)) = (self.preset("tcp.preset"), self.access("tcp"));
+        Some(Tcp { listen: self.settings.address("tcp.listen")?, preset, tls, token_file })
+    }
+
+    fn udp(&mut self) -> Option<Udp> {
+        let preset = self.preset("udp.preset");
+        let listen = self.settings.address("udp.listen")?;
+        if !listen.ip().is_loopback() {
+            let loopback = loopback(listen);
+            let text = format!(
+                "{listen} can be reached from other machines, and UDP has neither TLS nor tokens; listen on {loopback}, or use tcp.listen with tcp.tls_cert, tcp.tls_key and tcp.token_file"
+            );
+            self.problem("udp.listen", text);
+        }
+        Some(Udp { listen, preset, receive_buffer: length(self.settings.number("udp.receive_buffer")) })
+    }
+
+    fn http(&mut self) -> Option<Http> {
+        let (preset, (tls, token_file)) = (self.preset("http.preset"), self.access("http"));
+        let hosts = self.settings.words("http.hosts");
+        Some(Http { listen: self.settings.address("http.listen")?, preset, tls, token_file, hosts })
+    }
+
+    fn query(&mut self) -> Query {
+        let (tls, token_file) = self.access("query");
+        let settings = &self.settings;
+        Query {
+            socket: settings.path("query.socket").unwrap_or_default(),
+            listen: settings.address("query.listen"),
+            hosts: settings.words("query.hosts"),
+            tls,
+            token_file,
+            max_staleness: settings.time("query.max_staleness"),
+            max_rows: length(settings.number("query.max_rows")),
+        }
+    }
+
+    fn admin(&mut self) -> Admin {
+        Admin { socket: self.settings.path("admin.socket").unwrap_or_default() }
+    }
+
+    fn preset(&mut self, key: &str) -> usize {
+        let wanted = self.settings.word(key).to_string();
+        if let Some(index) = self.presets.iter().position(|preset| preset.name == wanted) {
+            return index;
+        }
+        let known: Vec<&str> = self.presets.iter().map(|preset| preset.name.as_str()).collect();
+        let known = known.join(", ");
+        self.problem(key, format!("there is no preset `{wanted}`; add [preset.{wanted}] or use one of: {known}"));
+        0
+    }
+
+    /// TLS and token of a door. Who can be reached from other machines needs both.
+    fn access(&mut self, section: &str) -> (Option<TlsFiles>, Option<PathBuf>) {
+        let name = |key: &str| format!("{section}.{key}");
+        let path = |key: &str| self.settings.path(&name(key));
+        let (cert, key, token_file) = (path("tls_cert"), path("tls_key"), path("token_file"));
+        let given = |key: &&str| self.settings.value(&name(key)).is_some() || self.settings.failed(&name(key));
+        let missing: Vec<String> =
+            ["tls_cert", "tls_key", "token_file"].into_iter().filter(|key| !given(key)).map(name).collect();
+        let half_of_tls = [("tls_cert", "tls_key"), ("tls_key", "tls_cert")];
+        let half_of_tls = half_of_tls.into_iter().find(|(one, other)| given(one) && !given(other));
+        let listen = self.settings.address(&name("listen"));
+        match listen.filter(|listen| !listen.ip().is_loopback()) {
+            Some(listen) if !missing.is_empty() => {
+                let (loopback, missing) = (loopback(listen), enumerated(&missing));
+                let text = format!(
+                    "{listen} can be reached from other machines, which takes TLS and a token: set {missing}, or listen on {loopback}"
+                );
+                self.problem(&name("listen"), text);
+            }
+            _ => {
+                if let Some((one, other)) = half_of_tls {
+                    self.problem(&name(one), format!("TLS takes both files; set {section}.{other} too"));
+                }
+            }
+        }
+        (cert.zip(key).map(|(cert, key)| TlsFiles { cert, key }), token_file)
+    }
+
+    fn doors_are_different(&mut self) {
+        let mut sockets: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        for key in ["unix.path", "query.socket", "admin.socket"] {
+            let Some(path) = self.settings.path(key) else { continue };
+            match sockets.get(&path) {
+                Some(other) => {
+                    self.problem(
+                        key,
+                        format!("{} is the socket of {other} already; each needs its own", path.display()),
+                    );
+                }
+                None => drop(sockets.insert(path, key)),
+            }
+        }
+        let mut addresses: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+        for key in ["tcp.listen", "http.listen", "query.listen"] {
+            // With port 0 the system chooses one that is free.
+            let Some(address) = self.settings.address(key).filter(|address| address.port() != 0) else { continue };
+            match addresses.get(&address) {
+                Some(other) => {
+                    self.problem(key, format!("{address} is the address of {other} already; each needs its own"));
+                }
+                None => drop(addresses.insert(address, key)),
+            }
+        }
+    }
+
+    /// What was set or defined, and changes nothing.
+    fn unused(&mut self, defined: &BTreeMap<String, Origin>) {
+        let query = ("query", "query.listen");
+        for key in super::KEYS {
+            let Some((_, opens)) = SOURCES.into_iter().chain([query]).find(|(section, _)| key.section() == *section)
+            else {
+                continue;
+            };
+            let is_of_the_socket = ["query.socket", "query.max_staleness", "query.max_rows"].contains(&key.name);
+            if self.settings.is_set(key.name) && self.settings.value(opens).is_none() && !is_of_the_socket {
+                let origin = self.settings.origin(key.name);
+                self.findings.warnings.push(format!("{origin}: {} has no effect without {opens}", key.name));
+            }
+        }
+        if self.settings.is_set("log.sync_interval") && self.settings.word("log.durability") != "interval" {
+            let origin = self.settings.origin("log.sync_interval");
+            let text = "log.sync_interval has no effect without log.durability = interval";
+            self.findings.warnings.push(format!("{origin}: {text}"));
+        }
+        let used: BTreeSet<String> =
+            SOURCES.iter().map(|(section, _)| self.settings.word(&format!("{section}.preset")).to_string()).collect();
+        for (key, origin) in defined {
+            if let Some(name) = key.strip_prefix("preset.").filter(|name| !used.contains(*name)) {
+                let keys = "unix.preset, tcp.preset, udp.preset or http.preset";
+                self.findings.warnings.push(format!("{origin}: preset.{name} is not used; name it in {keys}"));
+            }
+        }
+    }
+}
+
+/// `a, b and c`.
+fn enumerated(names: &[String]) -> String {
+    match names {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+/// The same port, reachable from this machine only.
+fn loopback(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
 }

@@ -1,6 +1,55 @@
-//! What can be wrong with a configuration, in words that say where and what to do.
+//! What can be wrong with a configuration, and where a setting came from, in words that say where and what to do.
 
+use std::fmt;
 use std::path::PathBuf;
+
+/// Where a setting comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A place in a file; the line counts from 1.
+    File(PathBuf, usize),
+    /// This environment variable.
+    Environment(String),
+    /// This flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Environment(name) | Origin::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where it was said.
+    pub origin: Origin,
+    /// The key, e.g. `limits.depth`; empty if it is about the file as a whole.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Problem { origin, key, text } = self;
+        match origin {
+            Origin::Default if key.is_empty() => f.write_str(text),
+            Origin::Default => write!(f, "{key}: {text}"),
+            Origin::File(..) if key.is_empty() => write!(f, "{origin}: {text}"),
+            Origin::File(..) => write!(f, "{origin}: {key}: {text}"),
+            // The name of a variable or flag says the key.
+            Origin::Environment(_) | Origin::Flag(_) => write!(f, "{origin}: {text}"),
+        }
+    }
+}
 
 /// Why a configuration was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -13,36 +62,24 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is not TOML, or a key is unknown or of the wrong type.
-    #[error("{}:{line}:{column}: {message}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// 1-based.
-        line: usize,
-        /// 1-based, in characters.
-        column: usize,
-        /// What is wrong and what to write instead.
-        message: String,
-    },
-    /// Something without a default was given neither as a flag nor in the file.
-    #[error("no {what}: give {flag}, or `{key}` in the configuration file")]
-    Missing {
-        /// What it is, in words.
-        what: &'static str,
-        /// The flag that gives it.
-        flag: &'static str,
-        /// The key that gives it.
-        key: &'static str,
-    },
-    /// A value that cannot be used.
-    #[error("{}`{key}` {problem}", file.as_ref().map(|f| format!("{}: ", f.display())).unwrap_or_default())]
+    /// Everything that is wrong with what was read; at least one thing.
+    #[error("{}", listed(problems, warnings))]
     Invalid {
-        /// The file, if there is one (a flag may have set the value).
-        file: Option<PathBuf>,
-        /// The key, e.g. `limits.depth`.
-        key: String,
-        /// What is wrong with it and what would be right.
-        problem: String,
+        /// Why it is not taken, file first.
+        problems: Vec<Problem>,
+        /// What is odd besides; it may be the reason.
+        warnings: Vec<String>,
     },
+}
+
+/// A single problem by itself, several under a line that says how many.
+fn listed(problems: &[Problem], warnings: &[String]) -> String {
+    let lines: String = match problems {
+        [problem] => problem.to_string(),
+        _ => {
+            let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+            format!("{} mistakes in the configuration:{lines}", problems.len())
+        }
+    };
+    lines + &warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect::<String>()
 }

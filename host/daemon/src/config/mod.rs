@@ -1,23 +1,60 @@
-//! The configuration: what stands in `tally.toml`, overridden by flags, checked once and then used as it is.
+//! The configuration: defaults, then `tally.toml`, then the environment, then flags; checked once and then used as it is.
 //!
-//! Two types, on purpose: `raw` is what was read (optional keys, text as written), [`Config`] is what was validated and is
-//! used (every key present, indices resolved). Nothing here opens a socket, a log or a plugin; the only I/O is reading the
-//! file that was named. Paths in the file are relative to the file's folder, paths in flags to the working folder.
+//! [`keys`] is the one table of every setting. [`Settings`] are values with where they came from, [`Config`] is what was
+//! validated and is used (every key present, indices resolved). Nothing here opens a socket, a log or a plugin; the only I/O
+//! is reading the file that was named, and [`inspect`]. Paths in the file are relative to the file's folder, other paths to
+//! the working folder.
 
+mod changes;
 mod check;
 mod error;
-mod raw;
+mod file;
+mod inspect;
+pub mod keys;
+mod lists;
+mod settings;
+mod show;
+mod spelling;
 mod units;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use error::ConfigError;
+pub use changes::{Change, Changes};
+pub use error::{ConfigError, Origin, Problem};
+pub use inspect::inspect;
+pub use keys::{KEYS, Key, key, limit_keys};
+pub use settings::{Flag, Settings};
+pub use show::{Row, Section};
 use tally_event::schema::Preset;
 pub use units::{parse_duration, parse_size};
+pub use value::{Kind, Value};
+
+/// Where a configuration is read from. Kept, so that it can be read again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment variables; [`Sources::environment`] gives those of the process.
+    pub environment: Vec<(String, String)>,
+    /// What the command line sets.
+    pub flags: Vec<Flag>,
+}
+
+/// A configuration, and what is odd about it but no reason to refuse it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
 
 /// Everything the daemon is told, validated: every default is filled in and every limit has been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,16 +63,26 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The folder that is watched for `*.wasm` plugins.
     pub plugins_dir: PathBuf,
-    /// The Unix socket that takes events.
-    pub unix: Unix,
-    /// The Unix socket that answers questions.
+    /// The Unix socket that takes events. Of the four sources at least one is there.
+    pub unix: Option<Unix>,
+    /// The TCP socket that takes events.
+    pub tcp: Option<Tcp>,
+    /// The UDP socket that takes events.
+    pub udp: Option<Udp>,
+    /// The HTTP server that takes events.
+    pub http: Option<Http>,
+    /// Who answers questions.
     pub query: Query,
+    /// Who answers questions and takes orders.
+    pub admin: Admin,
     /// The queue between sources and parsers.
     pub queue: Queue,
     /// The durable log and how much of it is kept.
     pub log: Log,
     /// When an analytics record is written.
     pub flush: Flush,
+    /// Which repeated events are recognised.
+    pub dedupe: Dedupe,
     /// The analytics files.
     pub analytics: Analytics,
     /// What a single line, connection or batch may cost.
@@ -46,11 +93,17 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// How many threads do what.
     pub workers: Workers,
+    /// The daemon's own log lines.
+    pub logs: Logs,
     /// The configured aggregators, in the file's order; names are unique. A plugin that none of them names runs once under
     /// its own name with the settings `{}`.
     pub aggregators: Vec<Aggregator>,
-    /// The source presets. The first is always `default`, the others follow by name.
+    /// The source presets: those that come with Tally, `default` first, then those of the file by name.
     pub presets: Vec<Preset>,
+    /// Every setting as it was set, and by whom.
+    pub settings: Settings,
+    /// Where each preset of the file and each aggregator was defined: `preset.NAME` and `aggregator.NAME`.
+    pub(crate) defined: BTreeMap<String, Origin>,
 }
 
 /// `[unix]`: the socket that takes events.
@@ -62,15 +115,84 @@ pub struct Unix {
     pub preset: usize,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Users that may connect. Without users and groups whoever may open the socket file.
+    pub allow_uids: Vec<u32>,
+    /// Groups that may connect.
+    pub allow_gids: Vec<u32>,
 }
 
-/// `[query]`: the socket that answers questions.
+/// A certificate and its key, to encrypt connections with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsFiles {
+    /// PEM file of the certificate chain.
+    pub cert: PathBuf,
+    /// PEM file of the private key.
+    pub key: PathBuf,
+}
+
+/// `[tcp]`: the TCP socket that takes events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tcp {
+    /// A loopback address, or one with TLS and a token.
+    pub listen: SocketAddr,
+    /// Index into [`Config::presets`] of the preset its lines are read with.
+    pub preset: usize,
+    /// Encryption, if any.
+    pub tls: Option<TlsFiles>,
+    /// File of the token that clients must show, if any.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[udp]`: the UDP socket that takes events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Udp {
+    /// A loopback address.
+    pub listen: SocketAddr,
+    /// Index into [`Config::presets`] of the preset its lines are read with.
+    pub preset: usize,
+    /// Bytes of datagrams that the kernel may hold.
+    pub receive_buffer: usize,
+}
+
+/// `[http]`: the HTTP server that takes events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// A loopback address, or one with TLS and a token.
+    pub listen: SocketAddr,
+    /// Index into [`Config::presets`] of the preset that the events of `/v1/events` are read with.
+    pub preset: usize,
+    /// Encryption, if any.
+    pub tls: Option<TlsFiles>,
+    /// File of the token that clients must show, if any.
+    pub token_file: Option<PathBuf>,
+    /// Host names that requests may name, besides localhost and addresses.
+    pub hosts: Vec<String>,
+}
+
+/// `[query]`: who answers questions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
-    /// Path of the socket; by default that of `[unix]` with `.query` appended.
+    /// Path of the Unix socket; by default that of `[unix]` with `.query` appended.
     pub socket: PathBuf,
+    /// An address that answers too, if any: loopback, or with TLS and a token.
+    pub listen: Option<SocketAddr>,
+    /// Host names that requests to the address may name, besides localhost and addresses.
+    pub hosts: Vec<String>,
+    /// Encryption of the address, if any.
+    pub tls: Option<TlsFiles>,
+    /// File of the token that clients of the address must show, if any.
+    pub token_file: Option<PathBuf>,
     /// A question may cause at most one cut in this time.
     pub max_staleness: Duration,
+    /// Most rows of a table in one answer.
+    pub max_rows: usize,
+}
+
+/// `[admin]`: who answers questions and takes orders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Path of the Unix socket; by default that of `[unix]` with `.admin` appended.
+    pub socket: PathBuf,
 }
 
 /// `[queue]`: what may wait between sources and parsers.
@@ -95,6 +217,19 @@ pub struct Log {
     pub retain_age: Duration,
     /// Bytes of recent frames that stay in memory for the apply threads.
     pub tail_bytes: usize,
+    /// When an event counts as durable.
+    pub durability: Durability,
+}
+
+/// When an event counts as durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it was synced to disk.
+    Fsync,
+    /// When it was given to the operating system, which is told to sync every so often.
+    Interval(Duration),
+    /// When it was given to the operating system.
+    Os,
 }
 
 /// `[flush]`: when an analytics record is written, whichever comes first.
@@ -104,6 +239,15 @@ pub struct Flush {
     pub events: u64,
     /// After this time, if there was an event.
     pub interval: Duration,
+}
+
+/// `[dedupe]`: which repeated events are recognised by their event id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dedupe {
+    /// How long an id is remembered.
+    pub window: Duration,
+    /// Ids remembered at most; 0 switches it off.
+    pub ids: usize,
 }
 
 /// `[analytics]`: the analytics files.
@@ -124,7 +268,7 @@ pub struct Limits {
     pub line_bytes: usize,
     /// Deepest JSON nesting; the event itself is depth 1.
     pub depth: u32,
-    /// Connections open at once on the event socket.
+    /// Connections open at once, for each source.
     pub connections: usize,
     /// Producers whose progress is remembered; the least recently used is forgotten.
     pub producers: usize,
@@ -132,6 +276,14 @@ pub struct Limits {
     pub rejected_bytes: u64,
     /// Most rows that are given to a plugin in one call.
     pub batch_rows: usize,
+    /// Longest body of an HTTP request, bytes after decompression.
+    pub body_bytes: usize,
+    /// Time for a client to send the head of a request or a handshake.
+    pub header_timeout: Duration,
+    /// A connection on which nothing happens for so long is closed.
+    pub idle_timeout: Duration,
+    /// Longest event id, bytes.
+    pub event_id_bytes: usize,
 }
 
 /// `[plugin]`: what a plugin may cost.
@@ -161,6 +313,24 @@ pub struct Workers {
     pub parsers: usize,
 }
 
+/// `[logs]`: the daemon's own log lines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logs {
+    /// A level, or a filter such as `info,tally_wal=debug`.
+    pub level: String,
+    /// What a line looks like.
+    pub format: LogFormat,
+}
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
 /// `[[aggregator]]`: a plugin, a name and settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregator {
@@ -172,37 +342,43 @@ pub struct Aggregator {
     pub settings: String,
 }
 
-/// What the command line overrides. `None` leaves what the file or the default says.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Flags {
-    /// `--data-dir`
-    pub data_dir: Option<PathBuf>,
-    /// `--plugins-dir`
-    pub plugins_dir: Option<PathBuf>,
-    /// `--unix`
-    pub unix: Option<PathBuf>,
-    /// `--query-socket`
-    pub query_socket: Option<PathBuf>,
-    /// `--flush-events`
-    pub flush_events: Option<u64>,
-    /// `--flush-interval`
-    pub flush_interval: Option<Duration>,
+impl Sources {
+    /// The environment variables of this process; those that are not UTF-8 set nothing.
+    pub fn environment() -> Vec<(String, String)> {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        std::env::vars_os().filter_map(text).collect()
+    }
+
+    /// Reads all layers and checks the result. The error lists everything that is wrong.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let Some(path) = &self.file else {
+            return self.read(None);
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        self.read(Some(&text))
+    }
+
+    /// As [`Sources::load`], with the text of the file.
+    fn read(&self, text: Option<&str>) -> Result<Loaded, ConfigError> {
+        let mut findings = settings::Findings::default();
+        let mut settings = Settings::defaults();
+        let path = self.file.as_deref().unwrap_or(Path::new("tally.toml"));
+        let lists = match text {
+            Some(text) => file::File { path, text }.take(&mut settings, &mut findings),
+            None => file::Lists::default(),
+        };
+        settings.take_environment(&self.environment, &mut findings);
+        settings.take_flags(&self.flags, &mut findings);
+        let file = text.map(|text| file::File { path, text });
+        check::check(settings, lists, file.as_ref(), findings)
+    }
 }
 
 impl Config {
-    /// Reads `file` (if any), lets `overrides` win, fills in the defaults and checks the result.
-    pub fn load(file: Option<&Path>, overrides: Flags) -> Result<Config, ConfigError> {
-        let Some(path) = file else {
-            return check::check(raw::Raw::default(), None, overrides);
-        };
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        Config::parse(&text, path, overrides)
-    }
-
-    /// As [`Config::load`], from text that was read already; `path` is where it came from.
-    pub fn parse(text: &str, path: &Path, overrides: Flags) -> Result<Config, ConfigError> {
-        let raw = raw::read(text, path)?;
-        check::check(raw, Some(path), overrides)
+    /// The index in [`Config::presets`] of the preset of this name.
+    pub fn preset(&self, name: &str) -> Option<usize> {
+        self.presets.iter().position(|preset| preset.name == name)
     }
 }

@@ -1,9 +1,6 @@
 //! Durations (`"30s"`, `"1h30m"`) and sizes (`"64MiB"`, or a number of bytes) as people write them.
 
-use std::fmt;
 use std::time::Duration;
-
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// Units of time in nanoseconds, longest name first where one begins another.
 const TIMES: &[(&str, u64)] = &[
@@ -31,11 +28,8 @@ const SIZES: &[(&str, u64)] = &[
 
 /// Reads a duration such as `30s`, `500ms` or `1h30m`: whole numbers, each with a unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!(
-            "`{text}` is not a duration; write a number with a unit (us, ms, s, m, h, d), e.g. \"30s\" or \"1h30m\""
-        )
-    };
+    let wrong =
+        || format!("\"{text}\" is no time; write a number with a unit (us, ms, s, m, h, d), e.g. \"30s\" or \"1h30m\"");
     let mut rest = text.trim();
     let mut nanos: u64 = 0;
     if rest.is_empty() {
@@ -66,7 +60,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         .zip(scale(SIZES, unit.trim()))
         .and_then(|(n, scale)| n.checked_mul(scale))
         .ok_or_else(|| {
-            format!("`{text}` is not a size; write a number of bytes or one with a unit (kB, MB, GB, TB, KiB, MiB, GiB, TiB), e.g. \"64MiB\"")
+            format!("\"{text}\" is no size; write a number of bytes or one with a unit (kB, MB, GB, TB, KiB, MiB, GiB, TiB), e.g. \"64MiB\"")
         })
 }
 
@@ -79,50 +73,24 @@ fn scale(units: &[(&str, u64)], name: &str) -> Option<u64> {
     units.iter().find(|(unit, _)| *unit == name).map(|(_, scale)| *scale)
 }
 
-/// A duration as read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Time(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl Visitor<'_> for Reader {
-            type Value = Time;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a duration with a unit, e.g. \"30s\"")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Time, E> {
-                parse_duration(text).map(Time).map_err(E::custom)
-            }
+/// A duration as people write it, in the form that [`parse_duration`] reads; what is below a microsecond is left out.
+pub(super) fn write_duration(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, scale) in [TIMES[5], TIMES[4], TIMES[3], TIMES[2], TIMES[1], TIMES[0]] {
+        if rest >= scale {
+            text += &format!("{}{unit}", rest / scale);
+            rest %= scale;
         }
-        deserializer.deserialize_any(Reader)
     }
+    if text.is_empty() { "0s".to_string() } else { text }
 }
 
-/// A size as read, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Size(pub(super) u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl Visitor<'_> for Reader {
-            type Value = Size;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a size, e.g. \"64MiB\" or a number of bytes")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
-                parse_size(text).map(Size).map_err(E::custom)
-            }
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-                u64::try_from(bytes)
-                    .map(Size)
-                    .map_err(|_| E::custom(format!("{bytes} is not a size; sizes are not negative")))
-            }
-            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
-                Ok(Size(bytes))
-            }
-        }
-        deserializer.deserialize_any(Reader)
+/// A size in the largest binary unit that says it exactly.
+pub(super) fn write_size(bytes: u64) -> String {
+    let units = SIZES.iter().rev().filter(|(unit, _)| unit.ends_with("iB"));
+    match units.into_iter().find(|(_, scale)| bytes != 0 && bytes.is_multiple_of(*scale)) {
+        Some((unit, scale)) => format!("{}{unit}", bytes / scale),
+        None => bytes.to_string(),
     }
 }

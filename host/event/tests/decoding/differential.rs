@@ -11,18 +11,19 @@ use tally_event::plan::{Limits, Plan};
 
 /// Limits that the lines of the generator reach.
 fn limits(depth: u32) -> Limits {
-    Limits { line_bytes: 2000, depth, type_bytes: 16 }
+    Limits { line_bytes: 2000, depth, type_bytes: 16, event_id_bytes: 12 }
 }
 
 const FIRST: u64 = 1000;
 const ARRIVAL: i64 = 1_769_508_000_000_000;
 
 /// A batch in the oracle's terms.
-fn seen(pushed: &[(u32, Pushed)], mut batch: Batch) -> Expected {
+pub fn seen(pushed: &[(u32, Pushed)], mut batch: Batch) -> Expected {
     batch.stamp(FIRST, ARRIVAL);
     let rejects = pushed.iter().flat_map(|(before, pushed)| {
         pushed.rejects.iter().map(move |reject| (before + reject.line, Reason::Exactly(reject.reason)))
     });
+    let ids = pushed.iter().flat_map(|(before, pushed)| pushed.ids.iter().map(move |id| (before + id.line, id.hash)));
     let subscribers = batch.plan().subscribers();
     let shares = subscribers.iter().enumerate().map(|(index, subscriber)| {
         let selected = batch.for_subscriber(index);
@@ -33,11 +34,12 @@ fn seen(pushed: &[(u32, Pushed)], mut batch: Batch) -> Expected {
         Share { rows: view::rows(&selected.rows), refused: refused.collect(), not_subscribed: selected.not_subscribed }
     });
     let shares = shares.collect();
-    Expected { rejects: rejects.collect(), accepted: batch.accepted(), max_time: batch.max_time(), shares }
+    let (rejects, ids) = (rejects.collect(), ids.collect());
+    Expected { rejects, accepted: batch.accepted(), ids, max_time: batch.max_time(), shares }
 }
 
 /// What is left of the bytes when the removed ranges are taken out; checks the ranges.
-fn kept(bytes: &[u8], pushed: &Pushed) -> Vec<u8> {
+pub fn kept(bytes: &[u8], pushed: &Pushed) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut at = 0;
     for (index, range) in pushed.removed.iter().enumerate() {
@@ -52,7 +54,7 @@ fn kept(bytes: &[u8], pushed: &Pushed) -> Vec<u8> {
     kept
 }
 
-fn check_counts(bytes: &[u8], pushed: &Pushed) {
+pub fn check_counts(bytes: &[u8], pushed: &Pushed) {
     let newlines = bytes.iter().filter(|&&byte| byte == b'\n').count();
     let unterminated = bytes.last().is_some_and(|&byte| byte != b'\n');
     assert_eq!(pushed.lines as usize, newlines + usize::from(unterminated));
@@ -64,10 +66,18 @@ fn check_counts(bytes: &[u8], pushed: &Pushed) {
         assert!(reject.span.end == bytes.len() || bytes[reject.span.end] == b'\n');
         assert!(!reject.detail.is_empty() && reject.detail.len() < 4000);
     }
+    for id in &pushed.ids {
+        let before = bytes[..id.span.start].iter().filter(|&&byte| byte == b'\n').count();
+        assert_eq!(before, id.line as usize);
+        let line = &bytes[id.span.clone()];
+        assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), usize::from(line.ends_with(b"\n")));
+        assert!(line.ends_with(b"\n") || id.span.end == bytes.len());
+        assert!(pushed.removed.iter().all(|removed| removed.end <= id.span.start || id.span.end <= removed.start));
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(4800))]
 
     #[test]
     fn agrees_with_the_oracle(
@@ -95,6 +105,7 @@ proptest! {
         prop_assert_eq!(decoder.rows(), expected.accepted as usize);
         prop_assert_eq!(pushed.accepted, expected.accepted);
         let logged = kept(&bytes, &pushed);
+        let hashes: Vec<u128> = pushed.ids.iter().map(|id| id.hash).collect();
         let first = seen(&[(0, pushed)], decoder.finish());
         prop_assert_eq!(&first, &expected);
 
@@ -102,6 +113,7 @@ proptest! {
         let replayed = decoder.push(0, &logged, Mode::Replay);
         prop_assert_eq!(&replayed.rejects, &vec![]);
         prop_assert_eq!(&replayed.removed, &vec![]);
+        prop_assert_eq!(replayed.ids.iter().map(|id| id.hash).collect::<Vec<_>>(), hashes);
         let replayed = seen(&[(0, replayed)], decoder.finish());
         prop_assert_eq!(&replayed.shares, &expected.shares);
 

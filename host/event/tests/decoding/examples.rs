@@ -44,7 +44,10 @@ fn plan(subscribers: &[Subscriber]) -> Arc<Plan> {
 }
 
 fn rejects(pushed: &Pushed) -> String {
-    let line = |r: &tally_event::decode::Reject| format!("line {} {}: {}\n", r.line, r.reason, r.detail);
+    let line = |r: &tally_event::decode::Reject| {
+        let field = r.field.as_ref().map(|field| format!(" at {field:?}")).unwrap_or_default();
+        format!("line {} {}{field}: {}\n", r.line, r.reason, r.detail)
+    };
     pushed.rejects.iter().map(line).collect()
 }
 
@@ -172,15 +175,15 @@ fn every_reject_says_what_is_wrong() {
             line 15 invalid_json: byte 5: ',' or ']' was expected
             line 16 invalid_utf8: byte 7 is not UTF-8
             line 17 invalid_utf8: byte 1 is not UTF-8
-            line 19 missing_type: the event has no type
-            line 20 missing_type: the event has no type
-            line 21 invalid_type: the type must be text of 1 to 256 bytes
-            line 22 invalid_type: the type must be text of 1 to 256 bytes
-            line 23 invalid_timestamp: the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z"
-            line 24 invalid_timestamp: the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z"
+            line 19 missing_type at "/type": the event has no type
+            line 20 missing_type at "/type": the event has no type
+            line 21 invalid_type at "/type": the type must be text of 1 to 256 bytes, not 1
+            line 22 invalid_type at "/type": the type must be text of 1 to 256 bytes, not ""
+            line 23 invalid_timestamp at "/timestamp": the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z", not "yesterday"
+            line 24 invalid_timestamp at "/timestamp": the timestamp must be RFC 3339, e.g. "2026-01-27T10:00:00.123Z", not 1769508000; a preset with a timestamp_format takes numbers
             line 25 too_deep: byte 80: nested more than 64 deep
             line 27 line_too_long: 1048595 bytes; at most 1048576 are taken
-            line 28 invalid_type: the type must be text of 1 to 256 bytes
+            line 28 invalid_type at "/type": the type must be text of 1 to 256 bytes, not "ttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt... (259 bytes)
             a:
             1 e 1970-01-01T00:00:00Z /n=-
         "#]],
@@ -197,19 +200,19 @@ fn what_all_refuse_is_rejected_when_it_is_new_and_kept_when_it_was_logged() {
         Mode::Admit,
         lines,
         expect![[r#"
-        line 2 refused_by_all: a wrong_kind:/user, b missing:/n
-        a:
-        1 e 1970-01-01T00:00:00Z /user="u"
-        2 e 1970-01-01T00:00:00Z /user="u"
-        2 not subscribed
-        b:
-        1 e 1970-01-01T00:00:00Z /n=1
-        2 refused missing:/n
-        2 not subscribed
-        c:
-        3 x 1970-01-01T00:00:00Z
-        3 not subscribed
-    "#]],
+            line 2 refused_by_all at "/user": a wrong_kind:/user, b missing:/n
+            a:
+            1 e 1970-01-01T00:00:00Z /user="u"
+            2 e 1970-01-01T00:00:00Z /user="u"
+            2 not subscribed
+            b:
+            1 e 1970-01-01T00:00:00Z /n=1
+            2 refused missing:/n
+            2 not subscribed
+            c:
+            3 x 1970-01-01T00:00:00Z
+            3 not subscribed
+        "#]],
     );
     check_with(
         &subscribers,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::sync::Arc;
 use tally_event::plan::Subscriber;
-use tally_event::schema::{EventType, Field, Kind, Manifest, Ordering, Preset};
+use tally_event::schema::{EventType, Field, Kind, Manifest, Ordering, Preset, TimestampFormat};
 
 /// Paths that overlap: a value and what is inside of it, keys that look like indices, keys that need escapes.
 const PATHS: &[&str] = &[
@@ -39,15 +39,20 @@ const KINDS: &[Kind] = &[
 ];
 
 pub fn subscribers() -> impl Strategy<Value = Vec<Subscriber>> {
-    prop::collection::vec(manifest(), 1..4).prop_map(|manifests| {
+    subscribers_of(PATHS)
+}
+
+/// Subscribers that want some of these paths, besides a few that are in most lines.
+pub fn subscribers_of(paths: &'static [&'static str]) -> impl Strategy<Value = Vec<Subscriber>> {
+    prop::collection::vec(manifest(paths), 1..4).prop_map(|manifests| {
         let named = |(index, manifest)| Subscriber { name: format!("s{index}").into(), manifest: Arc::new(manifest) };
         manifests.into_iter().enumerate().map(named).collect()
     })
 }
 
-fn manifest() -> impl Strategy<Value = Manifest> {
+fn manifest(paths: &'static [&'static str]) -> impl Strategy<Value = Manifest> {
     let field = prop_oneof![
-        20 => (select(PATHS), select(KINDS)),
+        20 => (select(paths), select(KINDS)),
         10 => select(&[("/user", Kind::Text), ("/n", Kind::Integer), ("/flag", Kind::Boolean), ("/at", Kind::Timestamp)][..]),
         1 => Just(("", Kind::Json)),
     ];
@@ -86,7 +91,31 @@ pub fn preset() -> impl Strategy<Value = Preset> {
         3 => Just(Preset::default()),
         1 => Just(Preset { name: "edits".into(), constant_type: Some("home".into()), timestamp_path: "/at".into(), ..Preset::default() }),
         1 => Just(Preset { name: "nested".into(), type_path: "/p/x".into(), timestamp_path: "/items/0".into(), ..Preset::default() }),
+        1 => Just(Preset {
+            timestamp_path: "/price".into(),
+            timestamp_format: TimestampFormat::Milliseconds,
+            event_id: vec!["/user".into(), "/n".into()],
+            required: vec!["/flag".into()],
+            ..Preset::default()
+        }),
+        1 => Just(Preset {
+            rename: renames(&[("/user", "/a~1b"), ("/p", "/items"), ("/p/x", "/n"), ("/type", "/p/x"), ("/items/0", "")]),
+            event_id: vec!["/n".into()],
+            ..Preset::default()
+        }),
+        1 => Just(Preset {
+            rename: renames(&[("", "/p"), ("/user", "/user"), ("/p", "/items"), ("/price", "/n")]),
+            timestamp_path: "/n".into(),
+            timestamp_format: TimestampFormat::Seconds,
+            event_id: vec!["/at".into()],
+            required: vec!["/user".into()],
+            ..Preset::default()
+        }),
     ]
+}
+
+pub fn renames(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|&(wanted, place)| (wanted.into(), place.into())).collect()
 }
 
 /// Lines, most of them fine; sometimes without the last newline.

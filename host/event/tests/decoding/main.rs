@@ -4,4 +4,6 @@ mod differential;
 mod examples;
 mod generate;
 mod oracle;
+mod preset_laws;
+mod presets;
 mod view;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use std::collections::HashMap;
 use tally_event::decode::RejectReason;
 use tally_event::plan::{Limits, Subscriber};
-use tally_event::schema::{Kind, Manifest, Preset};
+use tally_event::schema::{Kind, Manifest, Preset, TimestampFormat};
 
 /// What becomes of a batch of lines.
 #[derive(Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Expected {
     /// Line number and reason.
     pub rejects: Vec<(u32, Reason)>,
     pub accepted: u32,
+    /// Line number and hash of the event's id.
+    pub ids: Vec<(u32, u128)>,
     pub max_time: Option<i64>,
     /// By subscriber.
     pub shares: Vec<Share>,
@@ -70,14 +72,15 @@ impl Rules<'_> {
             if line.iter().all(|byte| b" \t\r".contains(byte)) {
                 continue;
             }
-            if let Err(reason) = self.line(line, &mut expected) {
-                expected.rejects.push((number as u32, reason));
+            match self.line(line, &mut expected) {
+                Ok(id) => expected.ids.extend(id.map(|hash| (number as u32, hash))),
+                Err(reason) => expected.rejects.push((number as u32, reason)),
             }
         }
         expected
     }
 
-    fn line(&self, line: &[u8], expected: &mut Expected) -> Result<(), Reason> {
+    fn line(&self, line: &[u8], expected: &mut Expected) -> Result<Option<u128>, Reason> {
         let no = |reason| Err(Reason::Exactly(reason));
         if line.len() > self.limits.line_bytes {
             return no(RejectReason::LineTooLong);
@@ -99,12 +102,37 @@ impl Rules<'_> {
         let name = self.event_type(&event).map_err(Reason::Exactly)?;
         let time = match event.find(&self.preset.timestamp_path) {
             None => None,
-            Some(raw) => match timestamp(raw) {
+            Some(raw) => match event_time(raw, self.preset.timestamp_format) {
                 Some(micros) => Some(micros),
                 None => return no(RejectReason::InvalidTimestamp),
             },
         };
-        self.accept(&event, &name, time.unwrap_or(self.arrival), expected)
+        let id = self.event_id(&event).map_err(Reason::Exactly)?;
+        let missing = |wanted: &String| event.find(&place(self.preset, wanted)).is_none();
+        if self.preset.required.iter().any(missing) {
+            return no(RejectReason::MissingField);
+        }
+        self.accept(&event, &name, time.unwrap_or(self.arrival), expected)?;
+        Ok(id)
+    }
+
+    fn event_id(&self, event: &Event<'_>) -> Result<Option<u128>, RejectReason> {
+        let mut parts = Vec::new();
+        for pointer in &self.preset.event_id {
+            let part: String = match event.find(pointer) {
+                None => String::new(),
+                Some(raw) if raw.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()) => raw.into(),
+                Some(raw) => serde_json::from_str(raw).map_err(|_| RejectReason::InvalidEventId)?,
+            };
+            if part.len() > self.limits.event_id_bytes {
+                return Err(RejectReason::InvalidEventId);
+            }
+            parts.push(part);
+        }
+        let prefixed = |part: &String| [&(part.len() as u32).to_le_bytes(), part.as_bytes()].concat();
+        let bytes: Vec<u8> = parts.iter().flat_map(prefixed).collect();
+        let any = !parts.is_empty() && parts.iter().all(|part| !part.is_empty());
+        Ok(any.then(|| xxhash_rust::xxh3::xxh3_128(&bytes)))
     }
 
     fn event_type(&self, event: &Event<'_>) -> Result<String, RejectReason> {
@@ -119,7 +147,7 @@ impl Rules<'_> {
 
     fn accept(&self, event: &Event<'_>, name: &str, time: i64, expected: &mut Expected) -> Result<(), Reason> {
         let sequence = self.first_sequence + u64::from(expected.accepted);
-        let given: Vec<_> = self.subscribers.iter().map(|s| give(&s.manifest, event, name)).collect();
+        let given: Vec<_> = self.subscribers.iter().map(|s| give(&s.manifest, self.preset, event, name)).collect();
         let any_reader = given.iter().any(Option::is_some);
         let any_taker = given.iter().flatten().any(|given| given.is_ok());
         if self.admit && any_reader && !any_taker {
@@ -139,7 +167,12 @@ impl Rules<'_> {
 }
 
 /// What a manifest makes of an event: nothing, its type and cells, or a refusal.
-fn give(manifest: &Manifest, event: &Event<'_>, name: &str) -> Option<Result<(u32, Vec<Cell>), String>> {
+fn give(
+    manifest: &Manifest,
+    preset: &Preset,
+    event: &Event<'_>,
+    name: &str,
+) -> Option<Result<(u32, Vec<Cell>), String>> {
     let position = |name: &str| manifest.event_types.iter().position(|t| t.name == name);
     let index = position(name).or_else(|| position("*"))?;
     let event_type = &manifest.event_types[index];
@@ -149,7 +182,7 @@ fn give(manifest: &Manifest, event: &Event<'_>, name: &str) -> Option<Result<(u3
         if !required && !event_type.optional.contains(&(index as u32)) {
             continue;
         }
-        match event.find(&field.path) {
+        match event.find(&place(preset, &field.path)) {
             None if required => return Some(Err(format!("missing:{}", field.path))),
             None => {}
             Some(raw) => match cell(event, raw, field.kind) {
@@ -204,6 +237,57 @@ fn scaled(raw: &str, scale: i64) -> Result<i64, &'static str> {
     format!("{sign}0{whole}").parse().map_err(|_| "wrong_kind")
 }
 
+/// Where in the line the value is that aggregators call `wanted`.
+pub fn place(preset: &Preset, wanted: &str) -> String {
+    let tokens = |pointer: &str| -> Vec<String> { pointer.split('/').skip(1).map(String::from).collect() };
+    let wanted = tokens(wanted);
+    for around in (0..=wanted.len()).rev().filter(|_| !wanted.is_empty()) {
+        if let Some((_, to)) = preset.rename.iter().find(|(from, _)| tokens(from) == wanted[..around]) {
+            return [&tokens(to)[..], &wanted[around..]].concat().iter().map(|token| format!("/{token}")).collect();
+        }
+    }
+    wanted.iter().map(|token| format!("/{token}")).collect()
+}
+
+fn event_time(raw: &str, format: TimestampFormat) -> Option<i64> {
+    let scale = match format {
+        TimestampFormat::Rfc3339 => return timestamp(raw),
+        TimestampFormat::Seconds => 6,
+        TimestampFormat::Milliseconds => 3,
+        TimestampFormat::Microseconds => 0,
+    };
+    let number = if raw.starts_with('"') { serde_json::from_str(raw).ok()? } else { raw.to_string() };
+    let json = serde_json::from_str::<&RawValue>(&number).is_ok_and(|parsed| parsed.get() == number);
+    let micros = if json && number.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+        floor(&number, scale)?
+    } else {
+        return None;
+    };
+    (tally_event::time::MIN_MICROS..=tally_event::time::MAX_MICROS).contains(&micros).then_some(micros)
+}
+
+/// The number with its point moved by exponent and scale, in text, and what is behind the point cut off.
+fn floor(raw: &str, scale: i64) -> Option<i64> {
+    let (mantissa, exponent) = raw.split_once(['e', 'E']).unwrap_or((raw, "0"));
+    let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.bytes().all(|digit| digit == b'0') {
+        return Some(0);
+    }
+    let exponent: i64 = match exponent.parse() {
+        Ok(exponent @ -9999..=9999) => exponent,
+        _ if exponent.starts_with('-') => return Some(if negative { -1 } else { 0 }),
+        _ => return None,
+    };
+    let point = whole.len() as i64 + exponent + scale;
+    let padded = format!("{}{digits}{}", "0".repeat((-point).max(0) as usize), "0".repeat(point.max(0) as usize));
+    let (whole, rest) = padded.split_at(point.max(0) as usize);
+    let whole: i128 = format!("0{whole}").parse().ok()?;
+    let rest = rest.bytes().any(|digit| digit != b'0');
+    i64::try_from(if negative { -whole - i128::from(rest) } else { whole }).ok()
+}
+
 fn timestamp(raw: &str) -> Option<i64> {
     use chrono::Datelike;
     let text: String = serde_json::from_str(raw).ok()?;
@@ -216,16 +300,16 @@ fn timestamp(raw: &str) -> Option<i64> {
 }
 
 /// An event's JSON.
-struct Event<'a> {
+pub struct Event<'a> {
     /// With whole surrogate pairs only.
-    text: &'a str,
+    pub text: &'a str,
     /// As it came; of the same length.
-    raw: &'a str,
+    pub raw: &'a str,
 }
 
 impl<'a> Event<'a> {
     /// The JSON at a pointer; null is nothing.
-    fn find(&self, pointer: &str) -> Option<&'a str> {
+    pub fn find(&self, pointer: &str) -> Option<&'a str> {
         let mut found = self.text;
         for token in pointer.split('/').skip(1) {
             let token = token.replace("~1", "/").replace("~0", "~");
@@ -242,14 +326,14 @@ impl<'a> Event<'a> {
     }
 
     /// The bytes that came where `found` is.
-    fn as_written(&self, found: &str) -> &'a str {
+    pub fn as_written(&self, found: &str) -> &'a str {
         let start = found.as_ptr() as usize - self.text.as_ptr() as usize;
         &self.raw[start..start + found.len()]
     }
 }
 
 /// The same JSON with `\ufffd` for every half surrogate pair. Backslashes stand in strings only.
-fn whole_surrogates(text: &str) -> String {
+pub fn whole_surrogates(text: &str) -> String {
     let unit = |at: usize| {
         let digits = text.get(at..).filter(|rest| rest.starts_with("\\u"))?.get(2..6)?;
         u16::from_str_radix(digits, 16).ok()
@@ -272,7 +356,7 @@ fn whole_surrogates(text: &str) -> String {
 }
 
 /// How deep brackets nest, strings left out.
-fn depth(text: &str) -> u32 {
+pub fn depth(text: &str) -> u32 {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_u32, 0, false, false);
     for byte in text.bytes() {
         match byte {

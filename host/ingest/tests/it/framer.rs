@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tally_ingest::framer::{FirstLine, PREFIX_BYTES, SMALLEST_READ};
-use tally_ingest::{Body, Framed, Framer, FramerLimits};
+use tally_ingest::{Body, Framed, Framer, FramerLimits, Refusal};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Line {
@@ -25,7 +25,8 @@ fn by_hand(bytes: &[u8], limit: usize, tail_counts: bool) -> Vec<Line> {
 
 fn lines_of(framed: Framed) -> Vec<Line> {
     let lines = match framed.body {
-        Body::TooLong { prefix, length } => vec![Line::TooLong(prefix, length)],
+        Body::Refused { refusal: Refusal::TooLong { length }, prefix } => vec![Line::TooLong(prefix, length)],
+        Body::Refused { refusal, .. } => panic!("lines are refused for their length alone, not for {refusal:?}"),
         Body::Lines(bytes) => {
             assert_eq!(bytes.last(), Some(&b'\n'), "a body ends with a newline");
             by_hand(&bytes, usize::MAX, false)
@@ -183,7 +184,8 @@ fn a_line_over_the_limit_is_not_kept() {
         assert_eq!(framer.take(), None);
     }
     framer.push(b"\n");
-    let Some(Framed { body: Body::TooLong { prefix, length }, lines: 1 }) = framer.take() else {
+    let Some(Framed { body: Body::Refused { refusal: Refusal::TooLong { length }, prefix }, lines: 1 }) = framer.take()
+    else {
         panic!("a line over the limit")
     };
     assert_eq!(prefix.len(), PREFIX_BYTES);

@@ -10,7 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
-use tally_ingest::{Body, Chunk, Counters, CountersSnapshot, Popped, Producers, Queue, Stream, UnixConfig, UnixSource};
+use tally_ingest::{
+    Body, Chunk, Counters, CountersSnapshot, Decision, Popped, Producers, Queue, RejectedLine, SocketLimits,
+    SocketSource, Stream,
+};
+use tally_net::{Listener, Token};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -29,12 +33,22 @@ pub struct Decided {
     pub text: String,
 }
 
+/// How the source is set up.
+pub struct Setup {
+    pub limits: SocketLimits,
+    pub read_bytes: usize,
+    pub grace: Duration,
+    pub token: Option<Token>,
+}
+
 /// Everything behind the socket.
 pub struct Daemon {
     pub path: PathBuf,
     pub queue: Arc<Queue<()>>,
     pub producers: Arc<Producers>,
     pub shutdown: watch::Sender<bool>,
+    /// Kept, so that the limits stay as they are.
+    _limits: watch::Sender<SocketLimits>,
     counters: Arc<Counters>,
     gate: Arc<Gate>,
     runtime: Runtime,
@@ -48,33 +62,49 @@ impl Daemon {
         Self::with(|_| {})
     }
 
-    pub fn with(configure: impl FnOnce(&mut UnixConfig)) -> Self {
+    pub fn with(configure: impl FnOnce(&mut Setup)) -> Self {
         Self::with_queue(64 << 20, configure)
     }
 
-    pub fn with_queue(max_bytes: usize, configure: impl FnOnce(&mut UnixConfig)) -> Self {
+    pub fn with_queue(max_bytes: usize, configure: impl FnOnce(&mut Setup)) -> Self {
         Self::with_parts(Queue::new(max_bytes), Producers::new(100), configure)
     }
 
-    pub fn with_parts(
-        queue: Arc<Queue<()>>,
-        producers: Arc<Producers>,
-        configure: impl FnOnce(&mut UnixConfig),
-    ) -> Self {
+    pub fn with_parts(queue: Arc<Queue<()>>, producers: Arc<Producers>, configure: impl FnOnce(&mut Setup)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut config = UnixConfig::new(folder.path().join("tally.sock"));
-        configure(&mut config);
-        let path = config.path.clone();
+        let path = folder.path().join("tally.sock");
+        let mut setup = Setup {
+            limits: SocketLimits::default(),
+            read_bytes: 256 * 1024,
+            grace: Duration::from_secs(5),
+            token: None,
+        };
+        configure(&mut setup);
         let (shutdown, stop) = watch::channel(false);
         let counters = Arc::new(Counters::default());
         let runtime = Runtime::new().expect("a runtime");
-        let source = runtime.block_on(UnixSource::bind(config)).expect("binds");
+        let listener = runtime.block_on(Listener::unix(&path, 0o660)).expect("binds");
+        let (limits, watched) = watch::channel(setup.limits);
+        let mut source = SocketSource::new("unix", listener, watched);
+        (source.read_bytes, source.grace, source.token) = (setup.read_bytes, setup.grace, setup.token);
         let serving = source.serve(Arc::clone(&queue), Arc::clone(&producers), Arc::clone(&counters), stop);
         let served = Some(runtime.spawn(serving));
         let gate = Arc::new(Gate::default());
         let sequencer = Sequencer::new(&queue, &producers, &gate);
         let sequencer = Some(thread::spawn(move || sequencer.run()));
-        Self { path, queue, producers, shutdown, counters, gate, runtime, served, sequencer, _folder: folder }
+        Self {
+            path,
+            queue,
+            producers,
+            shutdown,
+            _limits: limits,
+            counters,
+            gate,
+            runtime,
+            served,
+            sequencer,
+            _folder: folder,
+        }
     }
 
     pub fn connect(&self) -> Client {
@@ -194,24 +224,25 @@ impl Sequencer {
     fn decide(&mut self, chunk: &Chunk) {
         self.check_numbers(chunk);
         let rejects = match &chunk.body {
-            Body::TooLong { prefix, .. } => {
+            Body::Refused { prefix, .. } => {
                 self.note(chunk, 0, prefix);
-                vec![(0, "line_too_long")]
+                vec![rejected(0, "line_too_long")]
             }
             Body::Lines(bytes) => self.decide_lines(chunk, bytes),
         };
         if let (Some(id), Some(lines)) = (chunk.stream.producer(), chunk.producer_lines) {
             self.producers.durable(id, lines);
         }
-        chunk.stream.decided(chunk.lines, self.sequence, &rejects);
+        let (lines, last_sequence) = (chunk.lines, self.sequence);
+        chunk.stream.decided(&Decision { lines, duplicates: 0, last_sequence, rejects: &rejects });
     }
 
-    fn decide_lines(&mut self, chunk: &Chunk, bytes: &[u8]) -> Vec<(u32, &'static str)> {
+    fn decide_lines(&mut self, chunk: &Chunk, bytes: &[u8]) -> Vec<RejectedLine> {
         let mut rejects = Vec::new();
         for (index, line) in bytes.split_terminator_newline().enumerate() {
             self.note(chunk, index as u64, line);
             if line.starts_with(b"bad") {
-                rejects.push((index as u32, "invalid_json"));
+                rejects.push(rejected(index as u32, "invalid_json"));
             } else if !line.is_empty() {
                 self.sequence += 1;
             }
@@ -346,4 +377,8 @@ impl Client {
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
     }
+}
+
+fn rejected(line: u32, reason: &'static str) -> RejectedLine {
+    RejectedLine { line, reason, field: None, detail: String::new() }
 }

@@ -1,12 +1,12 @@
 //! Handshakes and answers, as tables.
 
 use expect_test::{Expect, expect};
-use tally_ingest::protocol::{Hello, Progress, error_line, hello, is_producer, write_resume};
+use tally_ingest::protocol::{Handshake, Hello, Progress, error_line, hello, is_producer, write_resume};
 
 fn check(lines: &[&str], expected: Expect) {
     let said = |line: &&str| match hello(line.as_bytes()) {
         Hello::Data => format!("{line}\n  data\n"),
-        Hello::Ack { producer } => format!("{line}\n  ack, producer {producer:?}\n"),
+        Hello::Handshake(said) => format!("{line}\n  {said:?}\n"),
         Hello::Bad(why) => format!("{line}\n  bad: {why}\n"),
     };
     expected.assert_eq(&lines.iter().map(said).collect::<String>());
@@ -21,18 +21,21 @@ fn handshakes() {
             r#"{"tally":"ack","producer":"web-1 (blue)"}"#,
             r#"{"producer":"web-1","tally":"ack"}"#,
             r#"{"t\u0061lly":"ack"}"#,
+            r#"{"tally":"data","encoding":"msgpack","token":"s3cret"}"#,
         ],
         expect![[r#"
             {"tally":"ack"}
-              ack, producer None
+              Handshake { answers: true, producer: None, encoding: Json, token: None }
              { "tally" : "ack" }
-              ack, producer None
+              Handshake { answers: true, producer: None, encoding: Json, token: None }
             {"tally":"ack","producer":"web-1 (blue)"}
-              ack, producer Some("web-1 (blue)")
+              Handshake { answers: true, producer: Some("web-1 (blue)"), encoding: Json, token: None }
             {"producer":"web-1","tally":"ack"}
-              ack, producer Some("web-1")
+              Handshake { answers: true, producer: Some("web-1"), encoding: Json, token: None }
             {"t\u0061lly":"ack"}
-              ack, producer None
+              Handshake { answers: true, producer: None, encoding: Json, token: None }
+            {"tally":"data","encoding":"msgpack","token":"s3cret"}
+              Handshake { answers: false, producer: None, encoding: MessagePack, token: Some(Secret) }
         "#]],
     );
 }
@@ -52,14 +55,16 @@ fn bad_handshakes() {
             r#"{"type":"action","tally":"ack"}"#,
             r#"{ "tally":"ack""#,
             r#"{"tally":"ack"} trailing"#,
+            r#"{"tally":"ack","encoding":"xml"}"#,
+            r#"{"tally":"data","producer":"p"}"#,
         ],
         expect![[r#"
             {"tally":"nack"}
-              bad: "tally" must be "ack", not "nack"
+              bad: "tally" must be "ack" (answers) or "data" (none), not "nack"
             {"tally":null}
-              bad: "tally" must be "ack", not null
+              bad: "tally" must be "ack" (answers) or "data" (none), not null
             {"tally":{"ack":[1,2,3]}}
-              bad: "tally" must be "ack", not {"ack":[1,2,3]}
+              bad: "tally" must be "ack" (answers) or "data" (none), not {"ack":[1,2,3]}
             {"tally":"ack","producer":7}
               bad: "producer" must be a string of 1 to 128 printable ASCII characters
             {"tally":"ack","producer":""}
@@ -67,15 +72,19 @@ fn bad_handshakes() {
             {"tally":"ack","producer":"a\nb"}
               bad: "producer" must be a string of 1 to 128 printable ASCII characters
             {"tally":"ack","producr":"a"}
-              bad: unknown key "producr"; a handshake has "tally" and, to resume, "producer"
+              bad: unknown key "producr"; a handshake has "tally" and, as wanted, "producer", "encoding", "token"
             {"tally":"ack","tally":"ack"}
               bad: a key of the handshake is repeated
             {"type":"action","tally":"ack"}
-              bad: unknown key "type"; a handshake has "tally" and, to resume, "producer"
+              bad: unknown key "type"; a handshake has "tally" and, as wanted, "producer", "encoding", "token"
             { "tally":"ack"
               bad: the first line begins a handshake but is not valid JSON: EOF while parsing an object at line 1 column 15
             {"tally":"ack"} trailing
               bad: the first line begins a handshake but is not valid JSON: trailing characters at line 1 column 17
+            {"tally":"ack","encoding":"xml"}
+              bad: "encoding" must be "json" or "msgpack", not "xml"
+            {"tally":"data","producer":"p"}
+              bad: "producer" goes with "tally":"ack": without answers nobody can resume
         "#]],
     );
 }
@@ -113,7 +122,7 @@ fn everything_else_is_data() {
 
 #[test]
 fn a_carriage_return_belongs_to_the_line_end() {
-    assert_eq!(hello(b"{\"tally\":\"ack\"}\r"), Hello::Ack { producer: None });
+    assert_eq!(hello(b"{\"tally\":\"ack\"}\r"), Hello::Handshake(Handshake { answers: true, ..Handshake::default() }));
 }
 
 #[test]
@@ -143,12 +152,15 @@ fn answers() {
     progress.write(&mut text);
     progress.left_out = 5;
     progress.write(&mut text);
+    progress.duplicates = 4;
+    progress.write(&mut text);
     text.push_str(&error_line("superseded", "a \"newer\" connection"));
     expect![[r#"
         {"resume":17}
         {"durable":10,"sequence":8,"rejected":0,"rejects":[]}
         {"durable":10,"sequence":8,"rejected":2,"rejects":[[3,"invalid_json"],[9,"missing_type"]]}
         {"durable":10,"sequence":8,"rejected":2,"rejects":[[3,"invalid_json"],[9,"missing_type"]],"rejects_left_out":5}
+        {"durable":10,"sequence":8,"rejected":2,"rejects":[[3,"invalid_json"],[9,"missing_type"]],"rejects_left_out":5,"duplicates":4}
         {"error":"superseded","message":"a \"newer\" connection"}
     "#]]
     .assert_eq(&text);

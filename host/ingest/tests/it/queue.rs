@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 use tally_ingest::queue::CHUNK_OVERHEAD;
-use tally_ingest::{Body, Chunk, Closed, Popped, Queue, Stream};
+use tally_ingest::{Body, Chunk, Closed, Popped, Queue, ReserveError, Stream};
 use tokio::time::timeout;
 
 async fn chunk(queue: &Queue<&'static str>, text: &str, preset: usize) -> Chunk {
@@ -18,7 +18,7 @@ async fn chunk(queue: &Queue<&'static str>, text: &str, preset: usize) -> Chunk 
 fn text(popped: Popped<&'static str>) -> String {
     let body = |chunk: &Chunk| match &chunk.body {
         Body::Lines(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Body::TooLong { .. } => "too long".into(),
+        Body::Refused { .. } => "too long".into(),
     };
     match popped {
         Popped::Chunks(chunks) => {
@@ -84,6 +84,19 @@ async fn a_chunk_larger_than_the_budget_fits_when_the_queue_is_empty() {
     let queue: Arc<Queue<()>> = Queue::new(10);
     let all = queue.reserve(1_000_000).await.expect("open");
     assert_eq!((all.bytes(), queue.depth().bytes), (10, 10));
+}
+
+#[test]
+fn a_reservation_that_may_not_wait_fails_instead() {
+    let queue: Arc<Queue<()>> = Queue::new(10);
+    let most = queue.try_reserve(8).expect("there is room");
+    assert_eq!(queue.try_reserve(3).map(|permit| permit.bytes()), Err(ReserveError::Full));
+    let rest = queue.try_reserve(2).expect("there is room");
+    drop((most, rest));
+    let all = queue.try_reserve(1_000_000).expect("cut down to the budget");
+    assert_eq!(all.bytes(), 10);
+    queue.close();
+    assert_eq!(queue.try_reserve(0).map(|permit| permit.bytes()), Err(ReserveError::Closed));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ const ACK: &str = r#"{"tally":"ack"}"#;
 
 #[test]
 fn a_line_over_the_limit_is_one_rejected_line() {
-    let daemon = Daemon::with(|config| config.line_bytes = 100_000);
+    let daemon = Daemon::with(|config| config.limits.line_bytes = 100_000);
     let mut client = daemon.hello(ACK);
     client.send("before\n");
     let long = "x".repeat(1_000_000);
@@ -25,7 +25,7 @@ fn a_line_over_the_limit_is_one_rejected_line() {
 
 #[test]
 fn a_long_first_line_is_data() {
-    let daemon = Daemon::with(|config| config.line_bytes = 50_000);
+    let daemon = Daemon::with(|config| config.limits.line_bytes = 50_000);
     let mut client = daemon.connect();
     client.send(&format!("{{\"a\":\"{}\"}}\ntwo\n", "x".repeat(100_000)));
     client.finish();
@@ -41,7 +41,7 @@ fn a_bad_handshake_is_answered_and_ends_the_connection() {
     client.try_send("data\n");
     let answer = client.line().expect("an answer");
     expect![[r#"
-        {"error":"bad_handshake","message":"\"tally\" must be \"ack\", not \"yes\""}
+        {"error":"bad_handshake","message":"\"tally\" must be \"ack\" (answers) or \"data\" (none), not \"yes\""}
     "#]]
     .assert_eq(&answer);
     assert_eq!(client.line(), None);
@@ -71,7 +71,7 @@ fn only_the_first_line_is_a_handshake() {
 
 #[test]
 fn too_many_connections_are_refused_in_words() {
-    let daemon = Daemon::with(|config| config.max_connections = 2);
+    let daemon = Daemon::with(|config| config.limits.connections = 2);
     let first = daemon.connect();
     let mut second = daemon.hello(ACK);
     daemon.until("open", |counters| counters.connections == 2);
@@ -94,7 +94,7 @@ fn too_many_connections_are_refused_in_words() {
 
 #[test]
 fn an_idle_connection_is_ended_when_configured() {
-    let daemon = Daemon::with(|config| config.idle = Some(Duration::from_millis(100)));
+    let daemon = Daemon::with(|config| config.limits.idle = Some(Duration::from_millis(100)));
     let mut client = daemon.hello(ACK);
     client.send("one\n");
     client.until_durable(1);

@@ -9,70 +9,31 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+use crate::listener::BindError;
+
 /// The longest socket path, in bytes: what the kernel's address has room for, less the terminating zero.
 pub const MAX_PATH_BYTES: usize = 107;
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
+pub(crate) const BACKLOG: u32 = 1024;
 /// How long a listener has to answer before it counts as alive but busy.
 const PROBE: Duration = Duration::from_secs(1);
 /// How often the folder's lock is tried, and the pause between.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why the socket could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The path does not fit a socket address.
-    #[error("the socket path {} has {} bytes, at most {MAX_PATH_BYTES} are possible; choose a shorter one", .path.display(), .path.as_os_str().len())]
-    PathTooLong {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The folder of the socket is missing.
-    #[error("cannot make the socket {}: its folder {} does not exist; create it or choose another path", .path.display(), .folder.display())]
-    NoFolder {
-        /// The path.
-        path: PathBuf,
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Something other than a socket is there.
-    #[error("cannot make the socket {}: there is a file of that name that is not a socket; remove it or choose another path", .path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Another process listens there.
-    #[error("cannot make the socket {}: a process listens on it already; stop that one or choose another path", .path.display())]
-    InUse {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("cannot make the socket {}: {action}: {error}", .path.display())]
-    Io {
-        /// The path.
-        path: PathBuf,
-        /// What was being done.
-        action: &'static str,
-        /// What the system said.
-        error: io::Error,
-    },
-}
-
 /// The file of a bound socket; removed when dropped, unless another one has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }
 
 /// Binds and listens.
-pub(super) async fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), SourceError> {
+pub(crate) async fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), BindError> {
     if path.as_os_str().as_bytes().len() > MAX_PATH_BYTES {
-        return Err(SourceError::PathTooLong { path: path.into() });
+        return Err(BindError::PathTooLong { path: path.into() });
     }
-    let failed = |action| move |error| SourceError::Io { path: path.into(), action, error };
+    let failed = |action| move |error| BindError::Io { path: path.into(), action, error };
     // Held until the new socket listens: of two daemons starting at once, one must see the other's socket as alive, not as stale.
     let _folder = lock_folder(path).await?;
     remove_stale(path).await?;
@@ -85,7 +46,7 @@ pub(super) async fn listen(path: &Path, mode: u32) -> Result<(UnixListener, Sock
 }
 
 /// An exclusive lock of the socket's folder. A folder that another program keeps locked, or that cannot be locked, is used without.
-async fn lock_folder(path: &Path) -> Result<Option<File>, SourceError> {
+async fn lock_folder(path: &Path) -> Result<Option<File>, BindError> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -93,7 +54,7 @@ async fn lock_folder(path: &Path) -> Result<Option<File>, SourceError> {
     let file = match File::open(folder) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(SourceError::NoFolder { path: path.into(), folder: folder.into() });
+            return Err(BindError::NoFolder { path: path.into(), folder: folder.into() });
         }
         Err(_) => return Ok(None),
     };
@@ -107,13 +68,13 @@ async fn lock_folder(path: &Path) -> Result<Option<File>, SourceError> {
     Ok(None)
 }
 
-async fn remove_stale(path: &Path) -> Result<(), SourceError> {
-    let failed = |action| move |error| SourceError::Io { path: path.into(), action, error };
+async fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let failed = |action| move |error| BindError::Io { path: path.into(), action, error };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("looking at what is there")(error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(SourceError::NotASocket { path: path.into() });
+            return Err(BindError::NotASocket { path: path.into() });
         }
         Ok(_) => {}
     }
@@ -124,9 +85,9 @@ async fn remove_stale(path: &Path) -> Result<(), SourceError> {
         }
         Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Its backlog is full.
-        Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => Err(SourceError::InUse { path: path.into() }),
+        Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => Err(BindError::InUse { path: path.into() }),
         Ok(Err(error)) => Err(failed("asking whether a process listens on it")(error)),
-        Ok(Ok(_)) | Err(_) => Err(SourceError::InUse { path: path.into() }),
+        Ok(Ok(_)) | Err(_) => Err(BindError::InUse { path: path.into() }),
     }
 }
 

@@ -7,14 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
 
-use tally_ingest::{SourceError, UnixConfig, UnixSource};
+use tally_net::{BindError, Listener, Peer};
 use tokio::runtime::Runtime;
 
-use crate::harness::Daemon;
-
-fn bind(path: impl Into<PathBuf>) -> Result<UnixSource, SourceError> {
+fn bind(path: impl Into<PathBuf>) -> Result<Listener, BindError> {
     let runtime = Runtime::new().expect("a runtime");
-    runtime.block_on(UnixSource::bind(UnixConfig::new(path)))
+    runtime.block_on(Listener::unix(&path.into(), 0o660))
 }
 
 fn refusal(path: impl Into<PathBuf>) -> String {
@@ -26,41 +24,42 @@ fn stale_socket(path: &Path) {
     assert!(path.exists(), "a listener leaves its file behind");
 }
 
-#[test]
-fn its_permissions_are_as_configured() {
-    let mode = |daemon: Daemon| {
-        let metadata = fs::metadata(&daemon.path).expect("a file");
+#[tokio::test]
+async fn its_permissions_are_as_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for mode in [0o660, 0o600] {
+        let path = folder.path().join("s");
+        let _listener = Listener::unix(&path, mode).await.expect("binds");
+        let metadata = fs::metadata(&path).expect("a file");
         assert!(metadata.file_type().is_socket());
-        daemon.stop();
-        metadata.permissions().mode() & 0o777
-    };
-    assert_eq!(mode(Daemon::start()), 0o660);
-    assert_eq!(mode(Daemon::with(|config| config.mode = 0o600)), 0o600);
+        assert_eq!(metadata.permissions().mode() & 0o777, mode);
+    }
 }
 
-#[test]
-fn a_stale_file_is_replaced() {
+#[tokio::test]
+async fn a_stale_file_is_replaced_and_a_peer_known() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("s");
     stale_socket(&path);
-    let daemon = Daemon::with(|config| config.path = path);
-    let mut client = daemon.connect();
-    client.send("one\n");
-    client.finish();
-    client.until_closed();
-    assert_eq!(daemon.stop_texts(), ["one"]);
+    let listener = Listener::unix(&path, 0o660).await.expect("binds");
+    let _client = std::os::unix::net::UnixStream::connect(&path).expect("connects");
+    let accepted = listener.accept().await.expect("accepts");
+    let Peer::Unix { pid, uid, .. } = accepted.peer() else { panic!("a Unix peer") };
+    assert_eq!(*pid, Some(std::process::id() as i32));
+    assert_eq!(*uid, std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).expect("a file")));
 }
 
-#[test]
-fn a_live_socket_is_left_alone() {
-    let daemon = Daemon::start();
-    let refusal = refusal(&daemon.path);
+#[tokio::test]
+async fn a_live_socket_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let listener = Listener::unix(&path, 0o660).await.expect("binds");
+    let refusal = Listener::unix(&path, 0o660).await.expect_err("refused").to_string();
     assert!(refusal.contains("a process listens on it already"), "{refusal}");
-    let mut client = daemon.connect();
-    client.send("one\n");
-    client.finish();
-    client.until_closed();
-    assert_eq!(daemon.stop_texts(), ["one"]);
+    // The first connection is the question whether anybody listens.
+    listener.accept().await.expect("accepts");
+    let _client = std::os::unix::net::UnixStream::connect(&path).expect("connects");
+    listener.accept().await.expect("accepts");
 }
 
 #[test]
@@ -92,18 +91,16 @@ fn a_path_is_as_long_as_an_address_can_be() {
 }
 
 #[test]
-fn the_file_goes_with_the_source_unless_it_is_another_ones() {
-    let daemon = Daemon::start();
-    let path = daemon.path.clone();
-    daemon.stop();
-    assert!(!path.exists());
-
+fn the_file_goes_with_the_listener_unless_it_is_another_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("s");
-    let daemon = Daemon::with(|config| config.path = path.clone());
+    drop(bind(&path).expect("binds"));
+    assert!(!path.exists());
+
+    let listener = bind(&path).expect("binds");
     fs::remove_file(&path).expect("removes");
     let other = UnixListener::bind(&path).expect("binds");
-    daemon.stop();
+    drop(listener);
     assert!(path.exists());
     drop(other);
 }
@@ -118,14 +115,14 @@ fn of_many_starting_at_once_over_a_stale_file_one_listens() {
         let start = || {
             let runtime = Runtime::new().expect("a runtime");
             barrier.wait();
-            let source = runtime.block_on(UnixSource::bind(UnixConfig::new(&path)));
-            (runtime, source)
+            let listener = runtime.block_on(Listener::unix(&path, 0o660));
+            (runtime, listener)
         };
         let starts: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
             threads.into_iter().map(|thread| thread.join().expect("joins")).collect()
         });
-        let listening = starts.iter().filter(|(_, source)| source.is_ok()).count();
+        let listening = starts.iter().filter(|(_, listener)| listener.is_ok()).count();
         assert_eq!(listening, 1, "{starts:?}");
         std::os::unix::net::UnixStream::connect(&path).expect("it is there");
     }

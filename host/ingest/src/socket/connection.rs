@@ -9,17 +9,17 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tally_net::{Accepting, Token, WriteHalf};
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{UnixConfig, stopped};
+use super::input::Input;
+use super::{SocketLimits, stopped};
 use crate::counters::{Counters, EndReason, add};
-use crate::framer::{FirstLine, Framer, FramerLimits};
+use crate::framer::FirstLine;
 use crate::producers::{AdmitError, Lease, Producers};
-use crate::protocol::{CLOSING_SHUTDOWN, Hello, error_line, hello};
+use crate::protocol::{CLOSING_SHUTDOWN, Encoding, Handshake, Hello, error_line, hello};
 use crate::queue::Queue;
 use crate::stream::{Ending, Stream};
 
@@ -30,8 +30,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What all connections of a source share.
 pub(super) struct Shared<C> {
-    pub config: UnixConfig,
     pub source: Arc<str>,
+    pub preset: usize,
+    pub token: Option<Token>,
+    pub limits: watch::Receiver<SocketLimits>,
+    pub read_bytes: usize,
+    pub grace: Duration,
     pub queue: Arc<Queue<C>>,
     pub producers: Arc<Producers>,
     pub counters: Arc<Counters>,
@@ -46,17 +50,17 @@ pub(super) struct Connection<C> {
 }
 
 /// Why reading ended, and what to tell the client.
-struct End {
+pub(super) struct End {
     reason: EndReason,
     message: String,
 }
 
 impl End {
-    fn new(reason: EndReason, message: impl Into<String>) -> Self {
+    pub fn new(reason: EndReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
-    fn quiet(reason: EndReason) -> Self {
+    pub fn quiet(reason: EndReason) -> Self {
         Self::new(reason, "")
     }
 
@@ -86,25 +90,62 @@ impl<C: Send> Connection<C> {
         Self { shared, peer, shutdown }
     }
 
-    /// Serves the socket to its end.
-    pub(super) async fn run(self, socket: UnixStream) {
-        let (from, to) = socket.into_split();
-        let mut input = Input::new(from, &self.shared);
-        let end = match self.first_line(&mut input).await {
-            Err(end) => {
-                self.note_left_over(&mut input, 0);
-                end
+    /// Serves the connection to its end.
+    pub(super) async fn run(self, accepted: Accepting) {
+        let limits = *self.shared.limits.borrow();
+        let end = match accepted.ready(limits.handshake).await {
+            Ok(socket) => {
+                let (from, to) = socket.into_split();
+                let counters = Arc::clone(&self.shared.counters);
+                self.converse(Input::new(from, self.shared.read_bytes, limits, counters), to, limits).await
             }
-            Ok(Hello::Bad(why)) => dismiss(End::new(EndReason::BadHandshake, why), to).await,
-            Ok(Hello::Data) => self.plain(input).await,
-            Ok(Hello::Ack { producer: None }) => {
-                let stream = Stream::acknowledged(Arc::clone(&self.shared.source), self.peer.clone());
-                self.answered(input, to, &stream, None).await
-            }
-            Ok(Hello::Ack { producer: Some(id) }) => self.produced(input, to, &id).await,
+            Err(error) => End::new(EndReason::TlsFailed, format!("the TLS handshake failed: {error}")),
         };
         self.shared.counters.ended(end.reason);
         self.log(&end);
+    }
+
+    async fn converse(&self, mut input: Input, to: WriteHalf, limits: SocketLimits) -> End {
+        let first = match self.shared.token {
+            // Who may come in must not have to be waited for.
+            Some(_) => timeout(limits.handshake, self.first_line(&mut input)).await.unwrap_or_else(|_| {
+                Err(End::new(EndReason::Unauthorized, "the first line, with the token, did not come in time"))
+            }),
+            None => self.first_line(&mut input).await,
+        };
+        let handshake = match first {
+            Err(end) => {
+                self.note_left_over(&mut input, 0);
+                return end;
+            }
+            Ok(Hello::Bad(why)) => return dismiss(End::new(EndReason::BadHandshake, why), to).await,
+            Ok(Hello::Data) => Handshake::default(),
+            Ok(Hello::Handshake(handshake)) => handshake,
+        };
+        if let Some(why) = self.unauthorized(&handshake) {
+            self.note_left_over(&mut input, 0);
+            return dismiss(End::new(EndReason::Unauthorized, why), to).await;
+        }
+        if handshake.encoding == Encoding::MessagePack {
+            input.become_frames();
+        }
+        match handshake.producer {
+            Some(id) => self.produced(input, to, &id).await,
+            None if handshake.answers => {
+                let stream = Stream::acknowledged(Arc::clone(&self.shared.source), self.peer.clone());
+                self.answered(input, to, &stream, None).await
+            }
+            None => self.plain(input).await,
+        }
+    }
+
+    fn unauthorized(&self, handshake: &Handshake) -> Option<&'static str> {
+        let token = self.shared.token.as_ref()?;
+        match &handshake.token {
+            None => Some("this door wants a token: begin with the line {\"tally\":\"ack\",\"token\":\"...\"}"),
+            Some(given) if !token.matches(given.as_bytes()) => Some("the token is not the right one"),
+            Some(_) => None,
+        }
     }
 
     fn log(&self, end: &End) {
@@ -120,15 +161,16 @@ impl<C: Send> Connection<C> {
     /// Waits for the first line; takes it when it is a handshake.
     async fn first_line(&self, input: &mut Input) -> Result<Hello, End> {
         loop {
-            let said = match input.framer.first_line() {
+            let at_end = input.at_end;
+            let said = match input.first_line() {
                 FirstLine::Whole(line) => Some(hello(line)),
                 FirstLine::TooLong => Some(Hello::Data),
-                FirstLine::Unfinished(line) => input.at_end.then(|| hello(line)),
+                FirstLine::Unfinished(line) => at_end.then(|| hello(line)),
             };
             match said {
                 Some(Hello::Data) => return Ok(Hello::Data),
                 Some(other) => {
-                    input.framer.skip_first_line();
+                    input.skip_first_line();
                     return Ok(other);
                 }
                 None => self.unless_stopped(input.fill()).await??,
@@ -150,7 +192,7 @@ impl<C: Send> Connection<C> {
     }
 
     /// A producer's connection: fences older ones, waits for what they had admitted, and goes on from there.
-    async fn produced(&self, input: Input, to: OwnedWriteHalf, id: &str) -> End {
+    async fn produced(&self, input: Input, to: WriteHalf, id: &str) -> End {
         let lease = self.shared.producers.open(id);
         let granted = self.unless_stopped(lease.granted()).await;
         let end = match granted {
@@ -166,7 +208,7 @@ impl<C: Send> Connection<C> {
     }
 
     /// Receives and answers side by side; then answers what is left and says why it ends.
-    async fn answered(&self, input: Input, to: OwnedWriteHalf, stream: &Arc<Stream>, lease: Option<&Lease>) -> End {
+    async fn answered(&self, input: Input, to: WriteHalf, stream: &Arc<Stream>, lease: Option<&Lease>) -> End {
         let mut answering = pin!(answer(stream, to));
         let mut receiving = pin!(self.receive(input, stream, lease));
         let mut answered = None;
@@ -238,10 +280,10 @@ impl<C: Send> Connection<C> {
     fn note_left_over(&self, input: &mut Input, unqueued: u32) {
         let counters = &self.shared.counters;
         add(&counters.unqueued_lines, u64::from(unqueued));
-        while let Some(framed) = input.framer.take() {
+        while let Some(framed) = input.take() {
             add(&counters.unqueued_lines, u64::from(framed.lines));
         }
-        add(&counters.unfinished_lines, u64::from(input.framer.has_unfinished_line()));
+        add(&counters.unfinished_lines, u64::from(input.has_unfinished()));
     }
 
     /// Queues all whole lines that were read; fails with the number of lines it had in hand. At the end of the stream an unfinished line is
@@ -252,17 +294,17 @@ impl<C: Send> Connection<C> {
         stream: &Arc<Stream>,
         lease: Option<&Lease>,
     ) -> Result<(), (End, u32)> {
-        let Shared { config, queue, counters, .. } = &*self.shared;
+        let Shared { preset, queue, counters, .. } = &*self.shared;
         loop {
-            let framed = match input.framer.take() {
-                None if input.at_end && lease.is_none() => input.framer.finish(),
+            let framed = match input.take() {
+                None if input.at_end && lease.is_none() => input.finish(),
                 framed => framed,
             };
             let Some(framed) = framed else { return Ok(()) };
             let lines = framed.lines;
             let queued = tokio::select! {
                 biased;
-                queued = stream.admit(framed, config.preset, lease, queue, counters) => queued.map_err(End::from),
+                queued = stream.admit(framed, *preset, lease, queue, counters) => queued.map_err(End::from),
                 () = superseded(lease) => Err(AdmitError::Superseded.into()),
                 () = self.grace_is_over() => Err(End::quiet(EndReason::Shutdown)),
             };
@@ -273,12 +315,12 @@ impl<C: Send> Connection<C> {
     async fn grace_is_over(&self) {
         stopped(self.shutdown.clone()).await;
         let from = *self.shared.stopped_at.get_or_init(Instant::now);
-        sleep_until(from + self.shared.config.grace).await;
+        sleep_until(from + self.shared.grace).await;
     }
 }
 
 /// Ends a connection whose answers have not begun.
-async fn dismiss(end: End, mut to: OwnedWriteHalf) -> End {
+async fn dismiss(end: End, mut to: WriteHalf) -> End {
     let line = end.line().unwrap_or_default();
     let _ = timeout(LAST_WORDS, to.write_all(line.as_bytes())).await;
     end
@@ -292,7 +334,7 @@ async fn superseded(lease: Option<&Lease>) {
 }
 
 /// Writes answers as they come, the newest state each time, until the last one.
-async fn answer(stream: &Stream, mut to: OwnedWriteHalf) -> io::Result<()> {
+async fn answer(stream: &Stream, mut to: WriteHalf) -> io::Result<()> {
     let mut text = String::new();
     loop {
         text.clear();
@@ -311,79 +353,4 @@ async fn answer(stream: &Stream, mut to: OwnedWriteHalf) -> io::Result<()> {
 async fn out_of_patience(stream: &Stream) {
     stream.ended().await;
     sleep(PATIENCE).await;
-}
-
-/// The reading half and its framer.
-struct Input {
-    from: OwnedReadHalf,
-    framer: Framer,
-    /// The client has finished sending.
-    at_end: bool,
-    idle: Option<Duration>,
-    counters: Arc<Counters>,
-}
-
-impl Input {
-    fn new<C>(from: OwnedReadHalf, shared: &Shared<C>) -> Self {
-        let limits = FramerLimits { read_bytes: shared.config.read_bytes, line_bytes: shared.config.line_bytes };
-        Self {
-            from,
-            framer: Framer::new(limits),
-            at_end: false,
-            idle: shared.config.idle,
-            counters: Arc::clone(&shared.counters),
-        }
-    }
-
-    /// Waits for bytes and reads what is there, up to one buffer. May be cancelled: nothing read is lost.
-    async fn fill(&mut self) -> Result<(), End> {
-        let Some(idle) = self.idle else {
-            return self.fill_patiently().await;
-        };
-        match timeout(idle, self.fill_patiently()).await {
-            Ok(filled) => filled,
-            Err(_) => Err(End::new(EndReason::Idle, format!("nothing was sent for {idle:?}"))),
-        }
-    }
-
-    async fn fill_patiently(&mut self) -> Result<(), End> {
-        loop {
-            self.from.readable().await.map_err(read_failed)?;
-            if self.read_what_is_there().map_err(read_failed)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// True when there was something: bytes or the end.
-    fn read_what_is_there(&mut self) -> io::Result<bool> {
-        let mut read = 0;
-        loop {
-            match self.from.try_read_buf(self.framer.space()) {
-                Ok(0) => {
-                    self.at_end = true;
-                    break;
-                }
-                Ok(count) => read += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The bytes come first; the error is met again.
-                Err(_) if read > 0 => break,
-                Err(error) => return Err(error),
-            }
-            if self.framer.is_full() {
-                break;
-            }
-        }
-        self.framer.adapt(read);
-        add(&self.counters.bytes_read, read as u64);
-        Ok(read > 0 || self.at_end)
-    }
-}
-
-fn read_failed(error: io::Error) -> End {
-    match error.kind() {
-        ErrorKind::ConnectionReset => End::quiet(EndReason::Reset),
-        _ => End::new(EndReason::ReadFailed, format!("reading from the connection failed: {error}")),
-    }
 }

@@ -1,0 +1,155 @@
+//! Event ids of the recent past, so that an event that is sent again counts once. Pure: times are arrival times, given by the caller.
+//!
+//! An id is known from the moment it is offered; it is remembered, and so bounded and aged, once the frame that holds it is durable. The log
+//! has the ids of each frame, and every segment opens with those remembered by then: a restart reads one segment.
+
+use std::collections::{HashSet, VecDeque};
+
+/// Ids that came within so long, in microseconds, share one entry of a segment's opening.
+const GROUP_MICROS: i64 = 1_000_000;
+
+/// See the module. An id is a 128-bit hash of what the sender calls its event.
+#[derive(Debug)]
+pub struct IdWindow {
+    most: usize,
+    micros: i64,
+    /// Those in `order`, and those offered since.
+    known: HashSet<u128>,
+    /// Oldest first.
+    order: VecDeque<u128>,
+    /// Arrival time and how many of `order` it covers, in the same order.
+    groups: VecDeque<(i64, usize)>,
+}
+
+impl IdWindow {
+    /// Remembers at most `most` ids, each for `micros` microseconds. With 0 ids every one is new.
+    pub fn new(most: usize, micros: i64) -> Self {
+        Self { most, micros, known: HashSet::new(), order: VecDeque::new(), groups: VecDeque::new() }
+    }
+
+    /// False when nothing is ever remembered.
+    pub fn is_on(&self) -> bool {
+        self.most > 0
+    }
+
+    /// Makes `id` known. False when it was already.
+    pub fn offer(&mut self, id: u128) -> bool {
+        !self.is_on() || self.known.insert(id)
+    }
+
+    /// True when `id` is known.
+    pub fn knows(&self, id: u128) -> bool {
+        self.known.contains(&id)
+    }
+
+    /// Remembers ids that arrived at `arrival`, which is not before the last call's, and forgets what is too old or too much.
+    pub fn remember(&mut self, arrival: i64, ids: impl IntoIterator<Item = u128>) {
+        if !self.is_on() {
+            return;
+        }
+        let before = self.order.len();
+        for id in ids {
+            self.known.insert(id);
+            self.order.push_back(id);
+        }
+        let more = self.order.len() - before;
+        match self.groups.back_mut() {
+            _ if more == 0 => {}
+            Some((at, count)) if arrival - *at < GROUP_MICROS => *count += more,
+            _ => self.groups.push_back((arrival, more)),
+        }
+        self.expire(arrival);
+    }
+
+    /// Forgets what is too old at `now`, or too much.
+    pub fn expire(&mut self, now: i64) {
+        while let Some((at, count)) = self.groups.front_mut() {
+            let old = now.saturating_sub(*at) >= self.micros.saturating_add(GROUP_MICROS);
+            let much = self.order.len().saturating_sub(self.most);
+            let going = if old { *count } else { much.min(*count) };
+            if going == 0 {
+                return;
+            }
+            for id in self.order.drain(..going) {
+                self.known.remove(&id);
+            }
+            *count -= going;
+            if *count == 0 {
+                self.groups.pop_front();
+            }
+        }
+    }
+
+    /// What is remembered, oldest first: arrival times and their ids.
+    pub fn groups(&self) -> impl Iterator<Item = (i64, impl ExactSizeIterator<Item = u128>)> {
+        let mut from = 0;
+        self.groups.iter().map(move |&(at, count)| {
+            let ids = self.order.range(from..from + count).copied();
+            from += count;
+            (at, ids)
+        })
+    }
+
+    /// How many ids are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// True when none is.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn ids_are_forgotten_by_age_and_by_number() {
+        let mut window = IdWindow::new(3, 10 * SECOND);
+        assert!(window.offer(1) && !window.offer(1));
+        window.remember(0, [1]);
+        window.remember(5 * SECOND, [2]);
+        assert!(window.knows(1));
+        window.remember(11 * SECOND, [3]);
+        assert!(!window.knows(1) && window.knows(2), "older than the window and its grain");
+        window.remember(12 * SECOND, [4, 5]);
+        assert!(!window.knows(2) && window.knows(3) && window.len() == 3);
+    }
+
+    #[test]
+    fn switched_off_it_takes_everything_for_new() {
+        let mut window = IdWindow::new(0, SECOND);
+        assert!(window.offer(1) && window.offer(1));
+        window.remember(0, [1]);
+        assert!(window.is_empty() && !window.knows(1));
+    }
+
+    proptest! {
+        /// Whatever happened, what a segment's opening holds restores the same memory.
+        #[test]
+        fn its_groups_restore_it(steps in proptest::collection::vec((0..4 * SECOND, proptest::collection::vec(0u128..50, 0..6)), 0..60)) {
+            let mut window = IdWindow::new(20, 8 * SECOND);
+            let mut now = 0;
+            for (later, ids) in steps {
+                now += later;
+                let new: Vec<u128> = ids.into_iter().filter(|id| window.offer(*id)).collect();
+                window.remember(now, new);
+                prop_assert!(window.len() <= 20);
+            }
+            let mut again = IdWindow::new(20, 8 * SECOND);
+            for (at, ids) in window.groups() {
+                again.remember(at, ids);
+            }
+            prop_assert_eq!(&again.order, &window.order);
+            prop_assert_eq!(&again.groups, &window.groups);
+            for id in 0..50 {
+                prop_assert_eq!(again.knows(id), window.knows(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Takes out of a job the events that were seen before, by their ids. Part of the sequencer: only it knows the order.
+//! Must not know: the log, acknowledgements.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tally_aggregate::IdWindow;
+use tally_event::decode::{Decoder, Mode};
+use tally_event::plan::Plan;
+
+use crate::parse::Decoded;
+
+/// The ids of the recent past, and those of the frame being filled.
+pub struct Duplicates {
+    window: IdWindow,
+    /// Of the frame being filled, in order.
+    fresh: Vec<u128>,
+    decoder: Option<(Arc<Plan>, Decoder)>,
+}
+
+impl Duplicates {
+    /// Goes on from what the log remembers.
+    pub fn new(window: IdWindow) -> Self {
+        Self { window, fresh: Vec::new(), decoder: None }
+    }
+
+    /// Takes the duplicates out of a job that arrived at `arrival`: what is left is as if they had not been sent.
+    pub fn take_out(&mut self, decoded: &mut Decoded, arrival: i64) {
+        if !self.window.is_on() || decoded.chunks.iter().all(|chunk| chunk.ids.is_empty()) {
+            return;
+        }
+        self.window.expire(arrival);
+        let mut found = false;
+        for chunk in &mut decoded.chunks {
+            let mut again = Vec::new();
+            for id in chunk.ids.drain(..) {
+                if self.window.offer(id.hash) {
+                    self.fresh.push(id.hash);
+                } else {
+                    again.push(id.span);
+                }
+            }
+            if !again.is_empty() {
+                found = true;
+                let count = u32::try_from(again.len()).expect("a chunk has fewer lines");
+                chunk.accepted -= count;
+                chunk.duplicates += count;
+                chunk.removed.append(&mut again);
+                join(&mut chunk.removed);
+            }
+        }
+        if found {
+            self.decode_again(decoded);
+        }
+    }
+
+    /// Rare, so the price is a second decoding rather than a batch from which rows can be deleted.
+    fn decode_again(&mut self, decoded: &mut Decoded) {
+        if !self.decoder.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &decoded.plan)) {
+            self.decoder = Some((decoded.plan.clone(), Decoder::new(decoded.plan.clone())));
+        }
+        let Some((_, decoder)) = &mut self.decoder else { unreachable!("made above") };
+        for chunk in &decoded.chunks {
+            let kept: u32 = chunk.kept().map(|span| decoder.push(decoded.preset, span, Mode::Replay).accepted).sum();
+            assert_eq!(kept, chunk.accepted, "what was accepted once is accepted again");
+        }
+        decoded.batch = decoder.finish();
+    }
+
+    /// Ids of the frame being filled.
+    pub fn fresh(&self) -> &[u128] {
+        &self.fresh
+    }
+
+    /// The frame is durable.
+    pub fn remember(&mut self, arrival: i64) {
+        self.window.remember(arrival, self.fresh.drain(..));
+    }
+
+    /// What durable frames had, as far as it is remembered.
+    pub fn window(&self) -> &IdWindow {
+        &self.window
+    }
+}
+
+/// Sorts ranges and joins those that touch.
+fn join(ranges: &mut Vec<Range<usize>>) {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
+        let touch = next.start <= last.end;
+        if touch {
+            last.end = last.end.max(next.end);
+        }
+        touch
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_joined_where_they_touch() {
+        let mut ranges = vec![10..20, 0..5, 5..7, 30..31, 20..30];
+        join(&mut ranges);
+        assert_eq!(ranges, [0..7, 10..31]);
+    }
+}

@@ -1,0 +1,84 @@
+//! Which segments of the log may go, and the anchors that must be logged before they do. Part of the sequencer: letting go is a decision too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tally_aggregate::{Anchor, AskedAnchor, Note};
+
+use super::Sequencer;
+
+/// How much of the log is kept beyond what is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// A covered segment may go when the segments after it hold this many bytes.
+    pub bytes: u64,
+    /// A covered segment may go when it is this old.
+    pub age: Duration,
+}
+
+impl Sequencer {
+    /// Sealed segments that may go by size or age: the first frame that has to stay, if any may go.
+    fn expendable_before(&self) -> Option<u64> {
+        let segments = self.log.segments();
+        let now = self.clock.wall();
+        let mut after: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let mut keep_from = None;
+        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+            after -= segment.bytes;
+            let age = segment.modified.and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default();
+            if !segment.sealed || (after < self.retention.bytes && age < self.retention.age) {
+                break;
+            }
+            keep_from = Some(next.first_frame);
+        }
+        keep_from
+    }
+
+    /// A flush becomes an anchor when segments could go if every total were saved as of it.
+    pub(super) fn wants_anchor(&self) -> bool {
+        self.control.asked_anchor.is_none() && self.expendable_before().is_some()
+    }
+
+    /// Logs the asked anchor once every total is saved and the records are written, then lets segments go.
+    pub(super) fn anchor_when_ready(&mut self) -> anyhow::Result<()> {
+        let Some(asked) = self.control.asked_anchor.clone() else { return Ok(()) };
+        let mut totals = BTreeMap::new();
+        let mut needed_from = asked.frame;
+        {
+            let facts = self.progress.facts();
+            if facts.records_cut < asked.cut {
+                return Ok(());
+            }
+            for name in &asked.expected {
+                match facts.pinned.get(name) {
+                    Some((cut, chain, hash)) if *cut == asked.cut => {
+                        totals.insert(name.clone(), (*chain, hash.clone()));
+                    }
+                    _ if facts.quarantined.contains_key(name) => {}
+                    _ if !self.control.plan.aggregators.contains_key(name) => {}
+                    _ => return Ok(()),
+                }
+            }
+            // Whoever is behind the anchor still needs what it has not saved.
+            for name in self.control.plan.aggregators.keys() {
+                needed_from = needed_from.min(facts.saved.get(name).map_or(0, |meta| meta.frame));
+            }
+        }
+        let Some(expendable) = self.expendable_before() else { return Ok(()) };
+        self.open_frame();
+        self.frame.dirty = true;
+        let AskedAnchor { cut, frame, last_sequence, .. } = asked;
+        let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
+        self.body.note(&note);
+        self.control.note(self.log.next_frame(), &note);
+        self.commit()?;
+        let deleted =
+            self.log.delete_before(needed_from.min(expendable)).context("deleting old segments of the log")?;
+        if let (Some(first), Some(last)) = (deleted.first(), deleted.last()) {
+            tracing::info!(first = first.name, last = last.name, anchor = cut, "the log lets segments go");
+        }
+        self.publish_facts();
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The HTTP/1.1 server of every door: an accept loop of our own, so that connections, heads and idle time are bounded and counted; checks of
+//! peer, `Host` and token before a request reaches the router.
+//!
+//! Must not know: routes. Browsers are no clients of it: nothing is sent that would let a page of another origin read an answer.
+
+mod activity;
+mod checks;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::counters::{Counters, add};
+use crate::guard::{AllowList, Hosts, Token};
+use crate::listener::{Accepting, Listener, Refusals};
+use activity::{Activity, Watched};
+use checks::Checked;
+
+/// How long accepting pauses after it failed: it fails for want of file descriptors or memory, which trying again at once would not bring.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Most bytes of a request's head.
+const MAX_HEAD: usize = 64 * 1024;
+/// Most headers of a request.
+const MAX_HEADERS: usize = 64;
+
+/// Bounds on what clients may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; further ones are answered 503.
+    pub connections: usize,
+    /// How long a request's head may take, from the connection's start or its own first byte.
+    pub header_timeout: Duration,
+    /// How long nothing may go over a connection.
+    pub idle_timeout: Duration,
+}
+
+/// A door that speaks HTTP.
+#[derive(Debug)]
+pub struct Server {
+    /// Where clients come in.
+    pub listener: Listener,
+    /// What answers. The [`Peer`](crate::Peer) is among a request's extensions.
+    pub router: axum::Router,
+    /// Bounds; a change holds from the next connection or request on.
+    pub limits: watch::Receiver<Limits>,
+    /// Whom a Unix socket lets in.
+    pub allow: AllowList,
+    /// What a request must carry: `Authorization: Bearer TOKEN`, or basic authentication with the token for its user name.
+    pub token: Option<Token>,
+    /// Paths that need no token, such as `/health`.
+    pub open_paths: &'static [&'static str],
+    /// Names that the `Host` header may have; `None` for any.
+    pub hosts: Option<Hosts>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+}
+
+/// Serves until `stop` says true (or its sender is gone); then takes nothing more, and gives requests under way as long as `grace`.
+pub async fn serve(server: Server, stop: watch::Receiver<bool>, grace: Duration) {
+    let door = Arc::new(Door {
+        checked: Checked::new(&server),
+        limits: server.limits.clone(),
+        allow: server.allow,
+        counters: server.counters,
+        stop: stop.clone(),
+    });
+    let mut stop = std::pin::pin!(stopped(stop));
+    let mut connections = JoinSet::new();
+    let mut refusals = Refusals::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            Some(ended) = connections.join_next() => door.note_end(ended),
+            accepted = server.listener.accept() => match accepted {
+                Ok(accepted) => door.take(accepted, &mut connections, &mut refusals),
+                Err(error) => {
+                    add(&door.counters.accept_errors, 1);
+                    tracing::warn!(door = server.listener.address(), %error, "could not accept a connection; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // The file of a Unix socket goes with it.
+    drop(server.listener);
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            door.note_end(ended);
+        }
+    };
+    let _ = tokio::time::timeout(grace, drained).await;
+}
+
+/// Waits until the daemon stops.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// What the connections of a server share.
+struct Door {
+    checked: Checked,
+    limits: watch::Receiver<Limits>,
+    allow: AllowList,
+    counters: Arc<Counters>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Door {
+    fn take(self: &Arc<Self>, accepted: Accepting, connections: &mut JoinSet<()>, refusals: &mut Refusals) {
+        let max = self.limits.borrow().connections;
+        if connections.len() >= max {
+            add(&self.counters.too_many, 1);
+            tracing::warn!(peer = %accepted.peer(), max, "refused a connection: as many are open as may be; raise limits.connections or close some");
+            let detail = format!("{max} connections are open, which is the limit; try again later");
+            refusals.refuse(accepted, canned(503, "Service Unavailable", "too_many_connections", &detail));
+        } else if !self.allow.allows(accepted.peer()) {
+            add(&self.counters.not_allowed, 1);
+            tracing::warn!(peer = %accepted.peer(), "refused a connection: neither its user nor its group is on the list");
+            let detail =
+                format!("{} may not use this socket: neither its user nor its group is on the list", accepted.peer());
+            refusals.refuse(accepted, canned(403, "Forbidden", "peer_not_allowed", &detail));
+        } else {
+            add(&self.counters.connections, 1);
+            add(&self.counters.accepted, 1);
+            connections.spawn(Arc::clone(self).converse(accepted));
+        }
+    }
+
+    fn note_end(&self, ended: Result<(), JoinError>) {
+        self.counters.connections.fetch_sub(1, Relaxed);
+        if let Err(error) = ended {
+            add(&self.counters.panicked, 1);
+            tracing::error!(%error, "the task of a connection failed; this is a bug");
+        }
+    }
+
+    /// Serves one connection until it ends, or until the request under way has been answered after the stop.
+    async fn converse(self: Arc<Self>, accepted: Accepting) {
+        let peer = accepted.peer().clone();
+        let patience = self.limits.borrow().header_timeout;
+        let socket = match accepted.ready(patience).await {
+            Ok(socket) => socket,
+            Err(error) => {
+                add(&self.counters.tls_failed, 1);
+                tracing::info!(%peer, %error, "the TLS handshake failed");
+                return;
+            }
+        };
+        let activity = Arc::new(Activity::begun());
+        let service = self.checked.serving(peer.clone(), Arc::clone(&activity));
+        let socket = Watched::new(socket, Arc::clone(&activity), Arc::clone(&self.counters));
+        let connection = hyper::server::conn::http1::Builder::new()
+            // Ours tells an idle connection from a slow head.
+            .header_read_timeout(None)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(socket), service);
+        let mut connection = std::pin::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            late = activity.too_late(self.limits.clone()) => {
+                let counter = if late.head { &self.counters.header_timeouts } else { &self.counters.idle_timeouts };
+                add(counter, 1);
+                tracing::debug!(%peer, head = late.head, "closed a connection that took too long");
+                return;
+            }
+            () = stopped(self.stop.clone()) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%peer, %error, "an HTTP connection ended");
+        }
+    }
+}
+
+/// An error as RFC 9457 has it: `application/problem+json` with a code for programs and a sentence for people.
+pub fn problem(status: StatusCode, code: &str, detail: impl Into<String>) -> Response {
+    let body = problem_text(status.as_u16(), status.canonical_reason().unwrap_or_default(), code, &detail.into());
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+}
+
+fn problem_text(status: u16, title: &str, code: &str, detail: &str) -> String {
+    serde_json::json!({ "type": "about:blank", "title": title, "status": status, "code": code, "detail": detail })
+        .to_string()
+}
+
+/// A whole answer for a connection that is not served.
+fn canned(status: u16, title: &str, code: &str, detail: &str) -> Vec<u8> {
+    let body = problem_text(status, title, code, detail);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
