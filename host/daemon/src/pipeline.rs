@@ -255,7 +255,7 @@ fn plugin_limits(config: &Config) -> Limits {
 }
 
 /// One daemon per data directory.
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data_dir: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(data_dir).with_context(|| format!("making the data directory {}", data_dir.display()))?;
     let path = data_dir.join("tally.lock");
     let file = File::options()
