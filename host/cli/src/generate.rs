@@ -10,25 +10,29 @@ mod random;
 mod timestamp;
 mod workload;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::progress::Meter;
 use random::Share;
 use workload::{Mix, Workload};
 
 /// Output is handed over in pieces of about this size.
 const PIECE: usize = 256 * 1024;
 
-/// Print a reproducible stream of events, one JSON object a line.
+/// Prints a reproducible stream of events, one JSON object a line.
 ///
 /// Lines are 1 ms apart, starting at 2026-01-27T10:00:00Z. Users follow Zipf's law with exponent 1.0 over a million,
 /// posts with 1.1 over ten thousand. Shares are parts of all lines; each line is of one kind.
-///
-/// Example: tally generate --events 1000000 --seed 7 --homepage 0.1 | tally send - --to unix:/tmp/tally.sock --ack
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Example:
+  tally generate --events 100000 --homepage 10% > events.ndjson
+  tally generate --events 1000000 --seed 7 --invalid 0.01 | tally send - --to unix:/tmp/tally.sock --ack
+  tally generate --follow --rate 5000 | tally send - --to unix:/tmp/tally.sock")]
 pub struct Args {
     /// Number of lines
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
@@ -67,7 +71,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let events = if args.follow { u64::MAX } else { args.events };
     let workload = Workload::new(args.seed, mix(&args)?);
-    match write(workload, events, args.rate, &mut io::stdout().lock()) {
+    let mut meter = Meter::on((!args.follow).then_some(args.events), watched());
+    let outcome = write(workload, events, args.rate, &mut io::stdout().lock(), &mut meter);
+    meter.end();
+    match outcome {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write the generated lines to stdout"),
     }
@@ -79,7 +86,20 @@ fn mix(args: &Args) -> Result<Mix> {
     )
 }
 
-fn write(mut workload: Workload, events: u64, rate: Option<u64>, to: &mut impl Write) -> io::Result<()> {
+/// Lines that go to a file leave the terminal free for a bar; a reader may have one of its own.
+fn watched() -> bool {
+    let to_file =
+        rustix::fs::fstat(io::stdout()).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+    to_file && io::stderr().is_terminal()
+}
+
+fn write(
+    mut workload: Workload,
+    events: u64,
+    rate: Option<u64>,
+    to: &mut impl Write,
+    meter: &mut Meter,
+) -> io::Result<()> {
     let mut pace = rate.map(Pace::new);
     let mut piece = Vec::with_capacity(PIECE + 4096);
     let mut left = events;
@@ -93,6 +113,8 @@ fn write(mut workload: Workload, events: u64, rate: Option<u64>, to: &mut impl W
         to.write_all(&piece)?;
         piece.clear();
         left -= made;
+        let written = events - left;
+        meter.show(written, |seconds| format!("{written} lines, {:.0} lines/s", written as f64 / seconds));
         if let Some(pace) = &mut pace {
             to.flush()?;
             pace.wait(made);

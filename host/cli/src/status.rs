@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::client::Target;
 use crate::outcome::print;
-use crate::render::{Output, answer};
+use crate::render::{Output, Paint, answer};
 
 /// Shows sequences, queue, flushes, ledger and lag.
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,6 @@ pub struct Args {
 /// Asks and prints.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let value = args.target.get("/v1/status")?;
-    print(&answer(&value, args.output))?;
+    print(&answer(&value, args.output, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }

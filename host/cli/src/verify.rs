@@ -8,6 +8,7 @@ use anyhow::Context;
 use tally_daemon::{VerifyOptions, VerifyReport};
 
 use crate::outcome::print;
+use crate::progress::while_waiting;
 use crate::render::Output;
 
 /// Rebuilds state and records from log and plugins, and compares them with what is stored.
@@ -30,11 +31,8 @@ pub struct Args {
 /// Verifies and prints the report.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let failing = format!("{} does not verify", args.data_dir.display());
-    let report = tally_daemon::verify(VerifyOptions {
-        data_dir: args.data_dir,
-        batch_rows: args.batch_rows.map(|rows| rows as usize),
-    })
-    .context(failing)?;
+    let options = VerifyOptions { data_dir: args.data_dir, batch_rows: args.batch_rows.map(|rows| rows as usize) };
+    let report = while_waiting("replaying the log", || tally_daemon::verify(options)).context(failing)?;
     print(&match args.output {
         Output::Table => readable(&report),
         Output::Json => serde_json::to_string(&report)? + "\n",

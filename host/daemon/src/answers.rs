@@ -162,6 +162,15 @@ impl Backend for Answers {
             "ledger": published.counts,
             "queue": { "bytes": depth.bytes, "chunks": depth.chunks, "max_bytes": depth.max_bytes },
             "log": { "segments": published.segments, "bytes": published.log_bytes, "tail_bytes": context.tail.bytes() },
+            "sources": {
+                "unix": {
+                    "connections": sources.connections,
+                    "total": sources.accepted,
+                    "refused": sources.refused,
+                    "lines": sources.lines,
+                    "bytes": sources.bytes_read,
+                },
+            },
             "connections": { "now": sources.connections, "total": sources.accepted, "refused": sources.refused },
             "aggregators": aggregators,
         }))

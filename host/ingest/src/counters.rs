@@ -83,6 +83,8 @@ pub struct Counters {
     pub(crate) unread_answers: AtomicU64,
     pub(crate) datagrams: AtomicU64,
     pub(crate) dropped_lines: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
     ended: [AtomicU64; EndReason::ALL.len()],
 }
 
@@ -115,6 +117,10 @@ pub struct CountersSnapshot {
     pub datagrams: u64,
     /// Lines dropped because the queue was full: of datagrams, which nobody waits for.
     pub dropped_lines: u64,
+    /// HTTP requests with events.
+    pub requests: u64,
+    /// HTTP requests turned away because the queue or the room for bodies was full.
+    pub turned_away: u64,
     /// Connections ended, by reason; reasons that never occurred are left out.
     pub ended: Vec<(&'static str, u64)>,
 }
@@ -137,6 +143,8 @@ impl Counters {
             unread_answers: self.unread_answers.load(Relaxed),
             datagrams: self.datagrams.load(Relaxed),
             dropped_lines: self.dropped_lines.load(Relaxed),
+            requests: self.requests.load(Relaxed),
+            turned_away: self.turned_away.load(Relaxed),
             ended: ended.filter(|(_, count)| *count > 0).collect(),
         }
     }

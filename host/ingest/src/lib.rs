@@ -8,6 +8,7 @@
 pub mod counters;
 pub mod encoding;
 pub mod framer;
+pub mod http;
 pub mod producers;
 pub mod protocol;
 pub mod queue;

@@ -18,6 +18,11 @@ use crate::stream::Stream;
 /// What a queued chunk costs beside the memory of its body, in bytes.
 pub const CHUNK_OVERHEAD: usize = 256;
 
+/// What a chunk with this body holds of the queue's budget, in bytes.
+pub(crate) fn charge(body: &Body) -> usize {
+    body.capacity() + CHUNK_OVERHEAD
+}
+
 /// Whole lines of one connection, in the order they were sent.
 #[derive(Debug)]
 pub struct Chunk {
@@ -57,6 +62,12 @@ impl Permit {
     /// Its size in bytes.
     pub fn bytes(&self) -> usize {
         self.0.num_permits()
+    }
+
+    /// Takes `bytes` of it, or what there is.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes());
+        Self(self.0.split(bytes).expect("no more than there is"))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::counters::{Counters, add};
 use crate::framer::Framed;
 use crate::producers::{AdmitError, Lease};
 use crate::protocol::{MAX_REJECTS, Progress, write_resume};
-use crate::queue::{CHUNK_OVERHEAD, Chunk, Permit, Queue};
+use crate::queue::{Chunk, Permit, Queue, charge};
 
 /// See the module.
 #[derive(Debug)]
@@ -206,13 +206,29 @@ impl Stream {
         queue: &Queue<C>,
         counters: &Counters,
     ) -> Result<(), AdmitError> {
-        let charge = framed.body.capacity() + CHUNK_OVERHEAD;
+        let charge = charge(&framed.body);
         if queue.would_wait(charge) {
             add(&counters.queue_waits, 1);
         }
         let permit = queue.reserve(charge).await.map_err(|_| AdmitError::Closed)?;
         let lines = framed.lines;
         self.enqueue(framed, preset, permit, lease, queue)?;
+        add(&counters.lines, u64::from(lines));
+        add(&counters.chunks, 1);
+        Ok(())
+    }
+
+    /// Queues framed lines for which there is room already; of a stream without a producer.
+    pub(crate) fn admit_reserved<C: Send>(
+        self: &Arc<Self>,
+        framed: Framed,
+        preset: usize,
+        permit: Permit,
+        queue: &Queue<C>,
+        counters: &Counters,
+    ) -> Result<(), AdmitError> {
+        let lines = framed.lines;
+        self.enqueue(framed, preset, permit, None, queue)?;
         add(&counters.lines, u64::from(lines));
         add(&counters.chunks, 1);
         Ok(())

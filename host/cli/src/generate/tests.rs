@@ -28,7 +28,7 @@ fn plain() -> Mix {
 
 fn lines(seed: u64, mix: Mix, count: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write(Workload::new(seed, mix), count, None, &mut bytes).unwrap();
+    write(Workload::new(seed, mix), count, None, &mut bytes, &mut crate::progress::Meter::on(None, false)).unwrap();
     bytes
 }
 

@@ -7,10 +7,11 @@ use anyhow::{anyhow, bail};
 
 use super::Args;
 use super::backlog::Backlog;
-use super::meter::{Meter, Stopwatch};
-use super::session::{End, Progress, Refused, Session};
+use super::encoding::{Encoding, write_maps};
+use super::session::{End, Progress, Refused, Session, Whom};
 use super::source::Source;
 use super::summary::Summary;
+use crate::progress::{Meter, Stopwatch};
 
 /// Bytes that may be sent ahead of the acknowledgements, and are kept to be sent again.
 const WINDOW: usize = 32 << 20;
@@ -24,13 +25,14 @@ const LASTING: Duration = Duration::from_secs(5);
 /// A stream of lines on its way.
 struct Sender<'a> {
     args: &'a Args,
-    source: Source,
+    whom: &'a Whom,
+    source: &'a mut Source,
     exhausted: bool,
     backlog: Backlog,
     /// Lines known to be durable.
     durable: u64,
-    meter: Meter,
-    summary: Summary,
+    meter: &'a mut Meter,
+    summary: &'a mut Summary,
 }
 
 /// How a connection ended when not everything was durable.
@@ -42,18 +44,19 @@ enum Broken {
 }
 
 /// Sends everything, or says how far it came and why no further.
-pub(super) fn send(args: &Args, source: Source, meter: Meter) -> (Summary, anyhow::Result<()>) {
-    let mut sender = Sender {
-        args,
-        source,
-        exhausted: false,
-        backlog: Backlog::default(),
-        durable: 0,
-        meter,
-        summary: Summary::new(true),
-    };
+pub(super) fn send(
+    args: &Args,
+    whom: &Whom,
+    source: &mut Source,
+    meter: &mut Meter,
+    summary: &mut Summary,
+) -> anyhow::Result<()> {
+    let mut sender =
+        Sender { args, whom, source, exhausted: false, backlog: Backlog::default(), durable: 0, meter, summary };
     let outcome = sender.insist();
-    sender.finish(outcome)
+    sender.summary.lines = sender.backlog.end();
+    sender.summary.durable = sender.durable;
+    outcome
 }
 
 impl Sender<'_> {
@@ -103,12 +106,11 @@ impl Sender<'_> {
     /// One connection, from the handshake until everything is durable.
     fn converse(&mut self) -> Result<(), Broken> {
         let patience = self.args.retry_for;
-        let mut session = Session::open(&self.args.to, self.args.producer.as_deref(), patience).map_err(|error| {
-            match error.downcast_ref::<Refused>() {
+        let mut session =
+            Session::open(self.whom, patience).map_err(|error| match error.downcast_ref::<Refused>() {
                 Some(Refused(end)) if end.is_final() => Broken::Final(anyhow!("{end}")),
                 _ => Broken::Passing(error),
-            }
-        })?;
+            })?;
         let base = match self.args.producer {
             Some(_) => session.resume,
             None => 0,
@@ -162,6 +164,7 @@ impl Sender<'_> {
     /// Writes what is not durable, reads on, and waits for the last acknowledgement.
     fn pump(&mut self, session: &mut Session, base: u64) -> Result<(), Stopped> {
         let mut position = base;
+        let mut maps = Vec::new();
         loop {
             let (durable, ended) = session.durable();
             self.durable = self.durable.max(base + durable);
@@ -170,9 +173,20 @@ impl Sender<'_> {
                 return Err(Stopped::Connection(None));
             }
             let sent = position - self.summary.resumed.unwrap_or(0);
-            self.meter.show(self.source.consumed(), sent, Some(self.durable));
+            let durable_now = self.durable;
+            self.meter.show(self.source.consumed(), |seconds| {
+                format!("{sent} lines, {durable_now} durable, {:.0} lines/s", sent as f64 / seconds)
+            });
             if let Some((lines, next)) = self.backlog.from(position) {
-                session.write(lines).map_err(|error| Stopped::Connection(Some(error)))?;
+                let bytes = match self.whom.encoding {
+                    Encoding::Json => lines,
+                    Encoding::Msgpack => {
+                        maps.clear();
+                        write_maps(lines, self.args.from_line + position, true, &mut maps).map_err(Stopped::Source)?;
+                        &maps
+                    }
+                };
+                session.write(bytes).map_err(|error| Stopped::Connection(Some(error)))?;
                 position = next;
             } else if self.backlog.bytes() >= WINDOW {
                 session.wait(durable);
@@ -193,15 +207,6 @@ impl Sender<'_> {
             false => self.exhausted = true,
         }
         Ok(())
-    }
-
-    fn finish(mut self, outcome: anyhow::Result<()>) -> (Summary, anyhow::Result<()>) {
-        self.summary.lines = self.backlog.end();
-        self.summary.durable = self.durable;
-        self.summary.complete = outcome.is_ok();
-        self.summary.seconds = self.meter.seconds();
-        self.meter.end();
-        (self.summary, outcome)
     }
 }
 

@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use crate::client::explain_connect;
+use super::encoding::Encoding;
+use crate::address::Endpoint;
+use crate::connect::{Access, Stream};
 
 /// Longest answer taken, bytes: a thousand rejects are far below.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -30,6 +30,7 @@ struct Answer {
     durable: Option<u64>,
     sequence: u64,
     rejected: u64,
+    duplicates: u64,
     rejects: Vec<(u64, String)>,
     rejects_left_out: u64,
     closing: Option<String>,
@@ -46,6 +47,8 @@ pub struct Progress {
     pub sequence: u64,
     /// Rejected among the durable lines.
     pub rejected: u64,
+    /// Of those, events that the daemon had already.
+    pub duplicates: u64,
     /// Rejected lines by reason, as far as they were named.
     pub reasons: BTreeMap<String, u64>,
     /// The first rejected lines (of this connection, the first is 1) and their reasons.
@@ -101,10 +104,42 @@ impl Shared {
     }
 }
 
+/// Whom to connect to, and as what.
+#[derive(Clone, Debug)]
+pub struct Whom {
+    /// Where the door is.
+    pub endpoint: Endpoint,
+    /// What opens it.
+    pub access: Access,
+    /// The token that `access` names.
+    pub token: Option<String>,
+    /// The stream's name.
+    pub producer: Option<String>,
+    /// How events are written.
+    pub encoding: Encoding,
+}
+
+impl Whom {
+    /// The first line of a connection; `word` is `ack` or `data`.
+    pub fn handshake(&self, word: &str) -> String {
+        let mut hello = serde_json::json!({"tally": word});
+        if let Some(producer) = &self.producer {
+            hello["producer"] = producer.as_str().into();
+        }
+        if let Some(token) = &self.token {
+            hello["token"] = token.as_str().into();
+        }
+        if self.encoding == Encoding::Msgpack {
+            hello["encoding"] = "msgpack".into();
+        }
+        format!("{hello}\n")
+    }
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub struct Session {
-    stream: UnixStream,
+    stream: Stream,
     shared: Arc<Shared>,
     listener: Option<JoinHandle<()>>,
     /// Lines of the producer that were durable before; 0 without one.
@@ -113,13 +148,13 @@ pub struct Session {
 
 impl Session {
     /// Connects and shakes hands. With a producer this waits for the daemon to say where to resume.
-    pub fn open(socket: &Path, producer: Option<&str>, patience: Duration) -> anyhow::Result<Session> {
-        let mut stream = UnixStream::connect(socket).map_err(|error| explain_connect(socket, error))?;
-        let shaking = || format!("{} did not take the handshake", socket.display());
-        stream.write_all(handshake(producer).as_bytes()).with_context(shaking)?;
+    pub fn open(whom: &Whom, patience: Duration) -> anyhow::Result<Session> {
+        let mut stream = Stream::connect(&whom.endpoint, &whom.access)?;
+        let shaking = || format!("{} did not take the handshake", whom.endpoint);
+        stream.write_all(whom.handshake("ack").as_bytes()).with_context(shaking)?;
         let mut answers = BufReader::new(stream.try_clone()?);
         let mut resume = 0;
-        if producer.is_some() {
+        if whom.producer.is_some() {
             stream.set_read_timeout(Some(patience.max(Duration::from_secs(1))))?;
             resume = read_resume(&mut answers).with_context(shaking)?;
             stream.set_read_timeout(None)?;
@@ -181,14 +216,6 @@ impl Drop for Session {
     }
 }
 
-fn handshake(producer: Option<&str>) -> String {
-    let mut hello = serde_json::json!({"tally": "ack"});
-    if let Some(producer) = producer {
-        hello["producer"] = producer.into();
-    }
-    format!("{hello}\n")
-}
-
 fn read_resume(answers: &mut impl BufRead) -> anyhow::Result<u64> {
     let Some(answer) = read_answer(answers)? else {
         bail!("it closed the connection");
@@ -214,6 +241,16 @@ impl std::fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+/// What the daemon had against a connection that nothing else was asked on.
+pub fn objection(answers: &mut impl BufRead) -> Option<End> {
+    while let Ok(Some(answer)) = read_answer(answers) {
+        if let Some(end) = take(answer, &mut Progress::default()) {
+            return Some(end);
+        }
+    }
+    None
+}
 
 /// One line from the daemon; `None` at the end of the connection.
 fn read_answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Answer>> {
@@ -253,6 +290,7 @@ fn take(answer: Answer, progress: &mut Progress) -> Option<End> {
         progress.durable = progress.durable.max(durable);
         progress.sequence = progress.sequence.max(answer.sequence);
         progress.rejected = progress.rejected.max(answer.rejected);
+        progress.duplicates = progress.duplicates.max(answer.duplicates);
     }
     for (line, reason) in answer.rejects {
         *progress.reasons.entry(reason.clone()).or_default() += 1;
@@ -275,9 +313,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_handshake_escapes_the_name() {
-        assert_eq!(handshake(None), "{\"tally\":\"ack\"}\n");
-        assert_eq!(handshake(Some("a\"b")), "{\"producer\":\"a\\\"b\",\"tally\":\"ack\"}\n");
+    fn the_handshake_says_what_was_asked_and_escapes_the_name() {
+        let mut whom = Whom {
+            endpoint: Endpoint::Unix("t".into()),
+            access: Access::default(),
+            token: None,
+            producer: None,
+            encoding: Encoding::Json,
+        };
+        assert_eq!(whom.handshake("ack"), "{\"tally\":\"ack\"}\n");
+        whom.producer = Some("a\"b".to_string());
+        assert_eq!(whom.handshake("ack"), "{\"producer\":\"a\\\"b\",\"tally\":\"ack\"}\n");
+        whom = Whom { token: Some("t".to_string()), producer: None, encoding: Encoding::Msgpack, ..whom };
+        assert_eq!(whom.handshake("data"), "{\"encoding\":\"msgpack\",\"tally\":\"data\",\"token\":\"t\"}\n");
     }
 
     fn heard(text: &str) -> Progress {

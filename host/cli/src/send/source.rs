@@ -24,6 +24,7 @@ pub struct Source {
     tail: Vec<u8>,
     consumed: Rc<Cell<u64>>,
     size: Option<u64>,
+    blanks: bool,
 }
 
 /// Counts the bytes that pass.
@@ -66,7 +67,7 @@ impl Source {
             [0x1f, 0x8b] => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BLOCK, reader))),
             _ => Box::new(reader),
         };
-        Ok(Source { name: name.to_string(), reader, held: Vec::new(), tail: Vec::new(), consumed, size })
+        Ok(Source { name: name.to_string(), reader, held: Vec::new(), tail: Vec::new(), consumed, size, blanks: true })
     }
 
     /// Bytes of the file (compressed, if it is), where that is known.
@@ -79,8 +80,26 @@ impl Source {
         self.consumed.get()
     }
 
+    /// From here on blank lines are left out, and not counted.
+    pub fn leave_out_blank_lines(&mut self) {
+        self.blanks = false;
+        remove_blank_lines(&mut self.held);
+    }
+
     /// Replaces `block` with the next whole lines; false at the end. A last line without a newline gets one.
     pub fn next(&mut self, block: &mut Vec<u8>) -> anyhow::Result<bool> {
+        while self.read(block)? {
+            if !self.blanks {
+                remove_blank_lines(block);
+            }
+            if !block.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn read(&mut self, block: &mut Vec<u8>) -> anyhow::Result<bool> {
         block.clear();
         if !self.held.is_empty() {
             std::mem::swap(block, &mut self.held);
@@ -127,6 +146,22 @@ impl Source {
         }
         Ok(skipped)
     }
+}
+
+fn remove_blank_lines(block: &mut Vec<u8>) {
+    if !lines(block).any(is_blank) {
+        return;
+    }
+    *block = lines(block).filter(|line| !is_blank(line)).collect::<Vec<_>>().concat();
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.trim_ascii().is_empty()
+}
+
+/// The lines of a block of whole lines, with their newlines.
+pub fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    block.split_inclusive(|byte| *byte == b'\n')
 }
 
 /// Lines of a block of whole lines.
@@ -225,6 +260,17 @@ mod tests {
             assert_eq!(source.skip_lines(skip).unwrap(), skip.min(4));
             let expected: Vec<&str> = ["a\n", "\n", "b\n", "c\n"].into_iter().skip(skip as usize).collect();
             assert_eq!(rest(&mut source), expected.concat());
+        }
+    }
+
+    #[test]
+    fn blank_lines_can_be_left_out() {
+        for step in [1, 2, 100] {
+            let mut source = source(b"a\n\n \t\r\n\nb\n\n\nc\n\n", step);
+            assert_eq!(source.skip_lines(2).unwrap(), 2);
+            source.leave_out_blank_lines();
+            assert_eq!(source.skip_lines(1).unwrap(), 1);
+            assert_eq!(rest(&mut source), "c\n");
         }
     }
 

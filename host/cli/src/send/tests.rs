@@ -10,6 +10,8 @@ use expect_test::expect;
 
 use super::*;
 
+mod doors;
+
 /// What one connection is cut after: so many bytes read, and then with or without acknowledging what was decided.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -55,23 +57,26 @@ impl StandIn {
 
     /// Sends `text` with the flags; the summary and what went wrong.
     fn send(&self, text: &str, flags: &str) -> (Summary, Option<String>) {
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: Args,
-        }
-        let file = self.file(text);
-        let to = format!("unix:{}", self.socket.display());
-        let words = ["send", file.as_str(), "--to", to.as_str()];
-        let args = Line::parse_from(words.into_iter().chain(flags.split_whitespace())).args;
-        let (summary, outcome) = send(args).unwrap();
-        assert_eq!(summary.complete, outcome.is_ok());
-        (summary, outcome.err().map(|error| format!("{error:#}")))
+        send_to(&format!("unix:{}", self.socket.display()), &self.file(text), flags)
     }
 
     fn decided(&self) -> Vec<String> {
         self.decided.lock().unwrap().clone()
     }
+}
+
+/// Sends a file with the flags; the summary and what went wrong.
+fn send_to(to: &str, file: &str, flags: &str) -> (Summary, Option<String>) {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+    let words = ["send", file, "--to", to];
+    let args = Line::parse_from(words.into_iter().chain(flags.split_whitespace())).args;
+    let (summary, outcome) = send(args).unwrap();
+    assert_eq!(summary.complete, outcome.is_ok());
+    (summary, outcome.err().map(|error| format!("{error:#}")))
 }
 
 fn serve(stream: UnixStream, decided: &Mutex<Vec<String>>, cut: Option<Cut>) {
@@ -125,7 +130,7 @@ fn every_line_is_acknowledged_and_rejects_are_told_by_line() {
     "#]]
     .assert_eq(&summary.text());
     expect![[r#"
-        {"complete":true,"connections":1,"durable":4,"lines":4,"rate":2000,"rejected":2,"rejected_by_reason":{"invalid_json":2},"resumed":0,"seconds":0.002,"sequence":4}
+        {"complete":true,"connections":1,"duplicates":0,"durable":4,"lines":4,"rate":2000,"rejected":2,"rejected_by_reason":{"invalid_json":2},"resumed":0,"seconds":0.002,"sequence":4}
     "#]].assert_eq(&summary.json());
 }
 

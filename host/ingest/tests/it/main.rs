@@ -4,6 +4,7 @@ mod doors;
 mod encoding;
 mod framer;
 mod harness;
+mod http;
 mod producers;
 mod protocol;
 mod queue;
