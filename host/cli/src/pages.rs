@@ -165,6 +165,9 @@ mod tests {
             tally-batch-last
             tally-batch-show
             tally-completions
+            tally-config
+            tally-config-check
+            tally-config-show
             tally-generate
             tally-man
             tally-plugin

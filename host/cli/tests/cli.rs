@@ -158,6 +158,26 @@ fn a_configuration_is_checked_without_a_daemon() {
 }
 
 #[test]
+fn a_check_can_be_had_as_json() {
+    check(
+        &[],
+        &format!("config check {LEAST} --set tcp.preset=segment --output json"),
+        expect![[r#"
+        exit 0
+        {"problems":[],"valid":true,"warnings":["--set tcp.preset: tcp.preset has no effect without tcp.listen","--plugins-dir: plugins_dir: plugins is no folder; create it, or set plugins_dir"]}
+    "#]],
+    );
+    check(
+        &[],
+        &format!("config check {LEAST} --set limits.depth=0 --output json"),
+        expect![[r#"
+        exit 2
+        {"problems":[{"key":"limits.depth","origin":{"from":"flag","name":"--set limits.depth"},"text":"0 is not between 1 and 512"}],"valid":false,"warnings":[]}
+    "#]],
+    );
+}
+
+#[test]
 fn a_configuration_is_shown_with_where_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tally.toml"), "[flush]\nevents = 5\n[http]\ntoken_file = 't'\n").unwrap();
