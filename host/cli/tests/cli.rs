@@ -158,6 +158,26 @@ fn a_configuration_is_checked_without_a_daemon() {
 }
 
 #[test]
+fn a_check_can_be_had_as_json() {
+    check(
+        &[],
+        &format!("config check {LEAST} --set tcp.preset=segment --output json"),
+        expect![[r#"
+        exit 0
+        {"problems":[],"valid":true,"warnings":["--set tcp.preset: tcp.preset has no effect without tcp.listen","--plugins-dir: plugins_dir: plugins is no folder; create it, or set plugins_dir"]}
+    "#]],
+    );
+    check(
+        &[],
+        &format!("config check {LEAST} --set limits.depth=0 --output json"),
+        expect![[r#"
+        exit 2
+        {"problems":[{"key":"limits.depth","origin":{"from":"flag","name":"--set limits.depth"},"text":"0 is not between 1 and 512"}],"valid":false,"warnings":[]}
+    "#]],
+    );
+}
+
+#[test]
 fn a_configuration_is_shown_with_where_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tally.toml"), "[flush]\nevents = 5\n[http]\ntoken_file = 't'\n").unwrap();
@@ -310,43 +330,22 @@ fn wrong_flags_end_with_2() {
     }
 }
 
-#[test]
-fn every_help_page_has_an_example() {
-    let folder = tempfile::tempdir().unwrap();
-    for command in [
-        "run",
-        "send",
-        "generate",
-        "query",
-        "status",
-        "plugin list",
-        "plugin reload",
-        "config",
-        "config check",
-        "config show",
-        "verify",
-    ] {
-        let output = tally(folder.path(), &format!("{command} --help"));
-        assert_eq!(output.status.code(), Some(0));
-        let help = String::from_utf8(output.stdout).unwrap();
-        assert!(help.contains("Example:"), "{command} --help teaches nothing:\n{help}");
-    }
-}
-
 /// Answers one request with `response`; gives back the request's first line.
 fn answer_once(socket: &Path, response: &'static str) -> std::thread::JoinHandle<String> {
     let listener = UnixListener::bind(socket).unwrap();
-    std::thread::spawn(move || {
-        let mut stream = listener.accept().unwrap().0;
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            request.push(byte[0]);
-        }
-        stream.write_all(response.as_bytes()).unwrap();
-        String::from_utf8(request).unwrap().lines().next().unwrap().to_string()
-    })
+    std::thread::spawn(move || answer(listener.accept().unwrap().0, response).lines().next().unwrap().to_string())
+}
+
+/// Reads a request's head and answers it.
+fn answer(mut stream: impl Read + Write, response: &str) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        request.push(byte[0]);
+    }
+    stream.write_all(response.as_bytes()).unwrap();
+    String::from_utf8(request).unwrap()
 }
 
 #[test]
@@ -390,4 +389,185 @@ fn a_reader_that_leaves_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert_eq!((child.wait().unwrap().code(), errors.as_str()), (Some(0), ""));
     daemon.join().unwrap();
+}
+
+/// What a command asks of the daemon, and what it prints of the answer.
+fn check_question(line: &str, body: &'static str, expected: Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let daemon = answer_once(&folder.path().join("q"), response.leak());
+    let output = tally(folder.path(), &format!("{line} --to q"));
+    let (code, stdout, stderr) = (output.status.code().unwrap(), output.stdout, output.stderr);
+    let text = String::from_utf8([stdout, stderr].concat()).unwrap();
+    expected.assert_eq(&format!("{}\nexit {code}\n{text}", daemon.join().unwrap()));
+}
+
+#[test]
+fn every_question_has_its_path() {
+    let value = r#"{"table":"summary","column":"hot_post","kind":"text","value":"post_1","as_of_sequence":12}"#;
+    check_question(
+        "query video-actions summary hot_post",
+        value,
+        expect![[r#"
+        GET /v1/aggregators/video-actions/summary/hot_post HTTP/1.1
+        exit 0
+        post_1
+    "#]],
+    );
+    check_question(
+        "query video-actions posts --rows 2 --format csv",
+        "post_id,plays\n1,3\n",
+        expect![[r#"
+        GET /v1/aggregators/video-actions/posts?rows=2&format=csv HTTP/1.1
+        exit 0
+        post_id,plays
+        1,3
+    "#]],
+    );
+    let table = r#"{"as_of_sequence":12,"watermark":null,"complete":true,"columns":[{"name":"post_id"},{"name":"plays"}],
+        "rows":[{"plays":3,"post_id":"1"}],"rows_left_out":0}"#;
+    check_question(
+        "query video-actions posts",
+        table,
+        expect![[r#"
+        GET /v1/aggregators/video-actions/posts HTTP/1.1
+        exit 0
+        as of sequence 12, watermark -
+
+        post_id  plays
+        1            3
+    "#]],
+    );
+    let batch = r#"{"batch_id":3,"totals":{"a":{"n":1},"b":{"n":2}}}"#;
+    check_question(
+        "batch last",
+        batch,
+        expect![[r#"
+            GET /v1/batches/last HTTP/1.1
+            exit 0
+            batch_id  3
+
+            totals
+               a  b
+            n  1  2
+        "#]],
+    );
+    check_question(
+        "batch show 3 --output json",
+        batch,
+        expect![[r#"
+        GET /v1/batches/3 HTTP/1.1
+        exit 0
+        {"batch_id":3,"totals":{"a":{"n":1},"b":{"n":2}}}"#]],
+    );
+    let rejected = r#"{"counts":{"invalid_json":1},"rejected":[{"reason":"invalid_json","bytes":"{"}]}"#;
+    check_question(
+        "rejected --reason invalid_json --rows 5 --output json",
+        rejected,
+        expect![[r#"
+        GET /v1/rejected?rows=5&reason=invalid_json HTTP/1.1
+        exit 0
+        {"counts":{"invalid_json":1},"rejected":[{"bytes":"{","reason":"invalid_json"}]}
+    "#]],
+    );
+}
+
+#[test]
+fn a_reload_that_leaves_something_wanted_behind_fails() {
+    let plugins = r#"{"plugins":[{"name":"a","wanted_digest":"1","running_digest":null,"reason":"no component"}]}"#;
+    check_question(
+        "plugin reload --output json",
+        plugins,
+        expect![[r#"
+        POST /v1/plugins/reload HTTP/1.1
+        exit 1
+        {"plugins":[{"name":"a","reason":"no component","running_digest":null,"wanted_digest":"1"}]}
+        error: not everything wanted runs: a (no component)
+    "#]],
+    );
+}
+
+#[test]
+fn questions_go_by_tcp_too_and_show_their_token() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let daemon = std::thread::spawn(move || {
+        answer(listener.accept().unwrap().0, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"ready\":true}")
+    });
+    let output = tally(folder.path(), &format!("status --to http://localhost:{port} --token-file token"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ready  true\n");
+    let request = daemon.join().unwrap();
+    assert!(request.starts_with("GET /v1/status HTTP/1.1"), "{request}");
+    assert!(request.contains("authorization: Bearer s3cret") && request.contains(&format!("host: localhost:{port}")));
+}
+
+#[test]
+fn the_daemon_is_found_by_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tally.toml"), "[unix]\npath = \"t\"\n").unwrap();
+    let daemon = answer_once(&folder.path().join("t.query"), "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}");
+    assert_eq!(tally(folder.path(), "status --output json").stdout, b"{}\n");
+    assert_eq!(daemon.join().unwrap(), "GET /v1/status HTTP/1.1");
+}
+
+#[test]
+fn what_cannot_be_answered_says_what_to_do() {
+    check(
+        &[],
+        "query a --to q --format csv",
+        expect![[r#"
+        exit 2
+        error: csv is one table: name it, e.g. `tally query a summary --format csv`
+    "#]],
+    );
+    check(
+        &[],
+        "top --to q",
+        expect![[r#"
+        exit 2
+        error: stdout is no terminal; `tally top --once` prints one frame as text
+    "#]],
+    );
+    check(
+        &[],
+        "plugin inspect a",
+        expect![[r#"
+        exit 2
+        error: where is the daemon? Give --to PATH (its query socket, e.g. /tmp/tally.sock.query) or --to http://HOST:PORT, or set TALLY_QUERY_SOCKET, or TALLY_CONFIG to its configuration file; there is no ./tally.toml
+    "#]],
+    );
+    check(
+        &[("x.wasm", "no")],
+        "plugin check x.wasm",
+        expect![[r#"
+        exit 1
+        error: x.wasm would not be taken: not a usable WebAssembly component: the file is empty or ends within the first eight bytes; was it still being written?
+    "#]],
+    );
+    check(
+        &[("e", "{}\n")],
+        "send e --to udp:localhost:9 --ack",
+        expect![[r#"
+        exit 2
+        error: UDP acknowledges nothing; leave out --ack and --producer, or send by unix, tcp or http
+    "#]],
+    );
+    check(
+        &[("e", "{}\n")],
+        "send e --to unix:t --wait durable",
+        expect![[r#"
+        exit 2
+        error: --wait is for http; on a socket --ack waits until lines are durable
+    "#]],
+    );
+    check(
+        &[],
+        "man plugin frobnicate",
+        expect![[r#"
+        exit 2
+        error: there is no command `plugin frobnicate`; see `tally --help`
+    "#]],
+    );
 }
