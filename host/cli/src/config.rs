@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use tally_daemon::config::{Config, Loaded, Origin, inspect, key};
+use tally_daemon::config::{Config, ConfigError, Loaded, Origin, Problem, inspect, key};
 
 use crate::logs;
 use crate::outcome::{Usage, print};
@@ -21,12 +21,12 @@ pub enum Command {
     /// Reads the same file, environment and flags as `tally run`. Ends with exit code 2 if the daemon would refuse the
     /// configuration, listing every mistake; otherwise with 0, also when there are warnings.
     #[command(after_help = "Example:\n  tally config check --config tally.toml")]
-    Check(Check),
+    Check(Args),
     /// Shows every key, its value, and where that comes from
     ///
     /// Reads the same file, environment and flags as `tally run`. Of secrets only the path of their file is shown.
     #[command(after_help = "Example:\n  BATCH_SIZE=100 tally config show --config tally.toml --output json")]
-    Show(Show),
+    Show(Args),
 }
 
 static KEYS: LazyLock<String> = LazyLock::new(|| {
@@ -49,16 +49,9 @@ Keys:
     )
 });
 
-/// What to check.
+/// What to check or show, and how to print.
 #[derive(Debug, clap::Args)]
-pub struct Check {
-    #[command(flatten)]
-    layers: Layers,
-}
-
-/// What to show.
-#[derive(Debug, clap::Args)]
-pub struct Show {
+pub struct Args {
     #[command(flatten)]
     layers: Layers,
     /// What the answer looks like
@@ -69,32 +62,49 @@ pub struct Show {
 /// Checks or shows.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Check(args) => {
-            let Loaded { config, mut warnings } = load(args.layers)?;
-            warnings.extend(inspect(&config));
-            let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-            text += match warnings.len() {
-                0 => "the configuration is right\n",
-                _ => "the configuration is right but for the warnings\n",
-            };
-            print(&text)?;
-        }
+        Command::Check(args) => check(args),
         Command::Show(args) => {
-            let config = load(args.layers)?.config;
+            let config = load(args.layers).map_err(|error| Usage(error.into()))?.config;
             print(&match args.output {
                 Output::Table => readable(&config),
                 Output::Json => format!("{}\n", for_programs(&config)),
             })?;
+            Ok(ExitCode::SUCCESS)
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+fn check(args: Args) -> anyhow::Result<ExitCode> {
+    let (problems, warnings) = match load(args.layers) {
+        Ok(Loaded { config, mut warnings }) => {
+            warnings.extend(inspect(&config));
+            (Vec::new(), warnings)
+        }
+        Err(ConfigError::Invalid { problems, warnings }) if args.output == Output::Json => (problems, warnings),
+        Err(error) => return Err(Usage(error.into()).into()),
+    };
+    let mut text: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    text += match warnings.len() {
+        0 => "the configuration is right\n",
+        _ => "the configuration is right but for the warnings\n",
+    };
+    if args.output == Output::Json {
+        let problem =
+            |problem: &Problem| json!({"key": problem.key, "origin": origin(&problem.origin), "text": problem.text});
+        let problems: Vec<Value> = problems.iter().map(problem).collect();
+        text = format!("{}\n", json!({"valid": problems.is_empty(), "problems": problems, "warnings": warnings}));
+    }
+    print(&text)?;
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
 /// A configuration that `tally run` would take.
-fn load(layers: Layers) -> anyhow::Result<Loaded> {
-    let loaded = layers.sources().load().map_err(|error| Usage(error.into()))?;
-    logs::check(&loaded.config).map_err(|error| Usage(anyhow::anyhow!(error)))?;
-    Ok(loaded)
+fn load(layers: Layers) -> Result<Loaded, ConfigError> {
+    let loaded = layers.sources().load()?;
+    match logs::check(&loaded.config) {
+        Ok(_) => Ok(loaded),
+        Err(problem) => Err(ConfigError::Invalid { problems: vec![problem], warnings: loaded.warnings }),
+    }
 }
 
 fn readable(config: &Config) -> String {

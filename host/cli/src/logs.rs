@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tally_daemon::config::{Config, LogFormat};
+use tally_daemon::config::{Config, LogFormat, Problem};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -36,7 +36,7 @@ pub fn start(config: &Config) -> Result<Level, String> {
     let chosen = match overriding {
         Some(text) => EnvFilter::try_new(&text)
             .map_err(|error| format!("RUST_LOG: \"{text}\" cannot be read ({error}); correct or unset it"))?,
-        None => check(config)?,
+        None => check(config).map_err(|problem| problem.to_string())?,
     };
     let (chosen, handle) = reload::Layer::new(chosen);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
@@ -52,12 +52,10 @@ pub fn start(config: &Config) -> Result<Level, String> {
 }
 
 /// The filter that a configuration asks for, or what is wrong with it.
-pub fn check(config: &Config) -> Result<EnvFilter, String> {
-    let place = match config.settings.origin("logs.level") {
-        tally_daemon::config::Origin::File(path, line) => format!("{}:{line}: logs.level", path.display()),
-        origin => origin.to_string(),
-    };
-    filter(&config.logs.level).map_err(|error| format!("{place}: {error}"))
+pub fn check(config: &Config) -> Result<EnvFilter, Problem> {
+    let key = "logs.level";
+    let origin = config.settings.origin(key);
+    filter(&config.logs.level).map_err(|text| Problem { origin, key: key.to_string(), text })
 }
 
 /// A bare `debug` or `trace` means Tally's own crates: the compiler of plugins writes thousands of lines at that level.

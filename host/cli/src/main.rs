@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod generate;
 mod http;
+mod log;
 mod logs;
 mod outcome;
 mod pages;
@@ -61,6 +62,8 @@ enum Command {
     #[command(subcommand)]
     Config(config::Command),
     Verify(verify::Args),
+    #[command(subcommand)]
+    Log(log::Command),
     Completions(pages::Completions),
     Man(pages::Man),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Plugin(command) => plugin::run(command),
         Command::Config(command) => config::run(command),
         Command::Verify(args) => verify::run(args),
+        Command::Log(command) => log::run(command),
         Command::Completions(args) => pages::completions(args, Cli::command()),
         Command::Man(args) => pages::man(args, Cli::command()),
     };

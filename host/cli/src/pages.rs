@@ -169,6 +169,9 @@ mod tests {
             tally-config-check
             tally-config-show
             tally-generate
+            tally-log
+            tally-log-inspect
+            tally-log-repair
             tally-man
             tally-plugin
             tally-plugin-check

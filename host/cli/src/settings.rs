@@ -96,17 +96,18 @@ impl FromArgMatches for Flags {
     }
 }
 
-/// Every key with its variable, default and help, for a help page.
+/// Every key with its help, unit and default, for a help page.
 pub fn every_key() -> String {
+    let width = KEYS.iter().map(|key| key.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     let mut section = "";
     for key in KEYS {
         if key.section() != section {
             section = key.section();
-            text += &format!("\n[{section}]\n");
+            text.push('\n');
         }
         let reload = if key.reloadable { "; SIGHUP applies it" } else { "" };
-        text += &format!("  {}  {} ({}; default: {}{reload})\n", key.name, key.help, key.unit(), key.default);
+        text += &format!("  {:width$}  {} ({}; default: {}{reload})\n", key.name, key.help, key.unit(), key.default);
     }
     text
 }

@@ -1,6 +1,8 @@
 //! The binary as a shell sees it: exit codes, stdout and stderr, and a query against a stand-in daemon.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -21,7 +23,10 @@ fn tally(folder: &Path, line: &str) -> Output {
 fn check(files: &[(&str, &str)], line: &str, expected: Expect) {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        std::fs::write(folder.path().join(name), text).unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        // Whatever the umask is.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     }
     let output = tally(folder.path(), line);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -39,20 +44,20 @@ fn what_is_missing_is_named_with_its_flag() {
         &[],
         "run",
         expect![[r#"
-            exit 2
-            error: 3 mistakes in the configuration:
-              no source of events: give --unix PATH, or unix.path, tcp.listen, udp.listen or http.listen in the configuration file
-              data_dir: missing; give --data-dir DIR, TALLY_DATA_DIR, or data_dir in the configuration file
-              plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
-        "#]],
+        exit 2
+        error: 3 mistakes in the configuration:
+          no source of events: give --unix PATH, or unix.path, tcp.listen, udp.listen or http.listen in the configuration file
+          data_dir: missing; give --data-dir DIR, TALLY_DATA_DIR, or data_dir in the configuration file
+          plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
+    "#]],
     );
     check(
         &[],
         "run --unix t.sock --data-dir data",
         expect![[r#"
-            exit 2
-            error: plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
-        "#]],
+        exit 2
+        error: plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
+    "#]],
     );
 }
 
@@ -60,15 +65,11 @@ fn what_is_missing_is_named_with_its_flag() {
 fn mistakes_in_the_configuration_are_usage_errors() {
     check(
         &[("tally.toml", "[flush]\nevnts = 1\n")],
-        "run --config tally.toml",
+        &format!("run --config tally.toml {LEAST}"),
         expect![[r#"
-            exit 2
-            error: 4 mistakes in the configuration:
-              no source of events: give --unix PATH, or unix.path, tcp.listen, udp.listen or http.listen in the configuration file
-              data_dir: missing; give --data-dir DIR, TALLY_DATA_DIR, or data_dir in the configuration file
-              plugins_dir: missing; give --plugins-dir DIR, TALLY_PLUGINS_DIR, or plugins_dir in the configuration file
-              tally.toml:2: flush.evnts: unknown key; did you mean flush.events?
-        "#]],
+        exit 2
+        error: tally.toml:2: flush.evnts: unknown key; did you mean flush.events?
+    "#]],
     );
     check(
         &[],
@@ -80,12 +81,178 @@ fn mistakes_in_the_configuration_are_usage_errors() {
     );
     check(
         &[],
-        "run --unix t --data-dir d --plugins-dir p --log-level tally=loud",
+        &format!("run {LEAST} --log-level tally=loud"),
         expect![[r#"
-            exit 2
-            error: --log-level: "tally=loud" cannot be read (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
-        "#]],
+        exit 2
+        error: --log-level: "tally=loud" cannot be read (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
+    "#]],
     );
+    check(
+        &[],
+        &format!("run {LEAST} --set flush.evnts=5 --flush-interval soon"),
+        expect![[r#"
+        exit 2
+        error: 2 mistakes in the configuration:
+          --flush-interval: "soon" is no time; write a number with a unit (us, ms, s, m, h, d), e.g. "30s" or "1h30m"
+          --set flush.evnts: unknown key; did you mean flush.events?
+    "#]],
+    );
+    check(
+        &[],
+        "run --set flush.events",
+        expect![[r#"
+        exit 2
+        error: invalid value 'flush.events' for '--set <KEY=VALUE>': write KEY=VALUE, e.g. --set limits.depth=32
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+/// What a daemon needs to be told.
+const LEAST: &str = "--data-dir data --plugins-dir plugins --unix t.sock";
+
+#[test]
+fn a_configuration_is_checked_without_a_daemon() {
+    let file = "data_dir = 'd'\nplugins_dir = '.'\n[tcp]\nlisten = '127.0.0.1:0'\ntoken_file = 'token'\n";
+    check(
+        &[("tally.toml", file), ("token", "secret")],
+        "config check --config tally.toml",
+        expect![[r#"
+        exit 0
+        warning: tally.toml:5: tcp.token_file: token can be read by others (mode 0644); chmod 600 it
+        the configuration is right but for the warnings
+    "#]],
+    );
+    let more = "[[aggregator]]\nplugin = 'nowhere'\n[preset.unused]\n";
+    check(
+        &[("tally.toml", &format!("{file}{more}"))],
+        "config check --config tally.toml",
+        expect![[r#"
+        exit 0
+        warning: tally.toml:8: preset.unused is not used; name it in unix.preset, tcp.preset, udp.preset or http.preset
+        warning: tally.toml:6: aggregator.nowhere: there is no ./nowhere.wasm; put the plugin there, or correct `plugin`
+        warning: tally.toml:5: tcp.token_file: token: No such file or directory (os error 2)
+        the configuration is right but for the warnings
+    "#]],
+    );
+    let wrong = "[limits]\ndepth = 0\n[udp]\nlisten = '0.0.0.0:1'\n";
+    check(
+        &[("tally.toml", &format!("{file}{wrong}"))],
+        "config check --config tally.toml",
+        expect![[r#"
+        exit 2
+        error: 2 mistakes in the configuration:
+          tally.toml:7: limits.depth: 0 is not between 1 and 512
+          tally.toml:9: udp.listen: 0.0.0.0:1 can be reached from other machines, and UDP has neither TLS nor tokens; listen on 127.0.0.1:1, or use tcp.listen with tcp.tls_cert, tcp.tls_key and tcp.token_file
+    "#]],
+    );
+    check(
+        &[],
+        &format!("config check {LEAST} --log-level loud=loud"),
+        expect![[r#"
+        exit 2
+        error: --log-level: "loud=loud" cannot be read (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write error, warn, info, debug or trace, or a filter such as info,tally_wal=debug
+    "#]],
+    );
+}
+
+#[test]
+fn a_check_can_be_had_as_json() {
+    check(
+        &[],
+        &format!("config check {LEAST} --set tcp.preset=segment --output json"),
+        expect![[r#"
+        exit 0
+        {"problems":[],"valid":true,"warnings":["--set tcp.preset: tcp.preset has no effect without tcp.listen","--plugins-dir: plugins_dir: plugins is no folder; create it, or set plugins_dir"]}
+    "#]],
+    );
+    check(
+        &[],
+        &format!("config check {LEAST} --set limits.depth=0 --output json"),
+        expect![[r#"
+        exit 2
+        {"problems":[{"key":"limits.depth","origin":{"from":"flag","name":"--set limits.depth"},"text":"0 is not between 1 and 512"}],"valid":false,"warnings":[]}
+    "#]],
+    );
+}
+
+#[test]
+fn a_configuration_is_shown_with_where_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tally.toml"), "[flush]\nevents = 5\n[http]\ntoken_file = 't'\n").unwrap();
+    let output = |format: &str| {
+        let line = format!("config show --config tally.toml {LEAST} --set http.hosts=a,b --output {format}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tally"));
+        command.args(line.split_whitespace()).current_dir(folder.path()).env_clear();
+        String::from_utf8(command.env("TALLY_LIMITS_DEPTH", "9").output().unwrap().stdout).unwrap()
+    };
+    let table = output("table");
+    let set: String = table
+        .lines()
+        .filter(|line| !line.is_empty() && !line.ends_with("default"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    expect![[r#"
+        data_dir               data                        --data-dir
+        plugins_dir            plugins                     --plugins-dir
+        unix.path              t.sock                      --unix
+        http.token_file        t                           tally.toml:4
+        http.hosts             a,b                         --set http.hosts
+        flush.events           5                           tally.toml:2
+        limits.depth           9                           TALLY_LIMITS_DEPTH
+    "#]]
+    .assert_eq(&set);
+    let json = output("json");
+    assert_eq!(json.lines().count(), 1);
+    let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let settings = answer["settings"].as_array().unwrap();
+    let shown = |key: &str| format!("{:#}\n", settings.iter().find(|row| row["key"] == key).unwrap());
+    expect![[r#"
+        {
+          "default": "1000000",
+          "help": "Write an analytics record after so many accepted events",
+          "key": "flush.events",
+          "limit": false,
+          "origin": {
+            "file": "tally.toml",
+            "from": "file",
+            "line": 2
+          },
+          "reloadable": true,
+          "unit": "number",
+          "value": 5,
+          "variable": "TALLY_FLUSH_EVENTS"
+        }
+        {
+          "default": "1MiB",
+          "help": "Longest event, without its newline",
+          "key": "limits.line_bytes",
+          "limit": true,
+          "origin": {
+            "from": "default"
+          },
+          "reloadable": true,
+          "unit": "bytes",
+          "value": 1048576,
+          "variable": "TALLY_LIMITS_LINE_BYTES"
+        }
+        {
+          "default": "64",
+          "help": "Deepest nesting of an event's JSON; the event itself is 1",
+          "key": "limits.depth",
+          "limit": true,
+          "origin": {
+            "from": "environment",
+            "name": "TALLY_LIMITS_DEPTH"
+          },
+          "reloadable": true,
+          "unit": "number",
+          "value": 9,
+          "variable": "TALLY_LIMITS_DEPTH"
+        }
+    "#]]
+    .assert_eq(&(shown("flush.events") + &shown("limits.line_bytes") + &shown("limits.depth")));
 }
 
 #[test]
@@ -153,6 +320,8 @@ fn wrong_flags_end_with_2() {
         "send lines --to t.sock",
         "send lines --to unix:t --from-line 0",
         "run --flush-interval soon",
+        "config",
+        "config show",
         "query --to q",
         "query a --to q --wait 5s",
         "verify",

@@ -7,6 +7,7 @@
 
 pub mod aggregator;
 pub mod answers;
+pub mod at_rest;
 pub mod clock;
 pub mod config;
 pub mod context;

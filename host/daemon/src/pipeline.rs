@@ -68,11 +68,12 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let options = Options { segment_bytes: config.log.segment_bytes, durability, ..Options::default() };
     let (log, recovered) = Log::open(storage, options).context("opening the log")?;
     if let Some(file) = &recovered.torn_file {
-        tracing::warn!(
-            bytes = recovered.torn_bytes,
-            copy = file,
-            "cut a torn tail off the log; nothing in it was acknowledged"
-        );
+        let meaning = match config.log.durability {
+            Durability::Fsync => "nothing in it was acknowledged",
+            _ => "log.durability let it be acknowledged before it was synced",
+        };
+        let (bytes, events) = (recovered.torn_bytes, recovered.torn_events);
+        tracing::warn!(bytes, events, copy = file, "cut an unsynced tail off the log: {meaning}");
     }
     let last_frame = recovered.next_frame - 1;
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
@@ -255,7 +256,7 @@ fn plugin_limits(config: &Config) -> Limits {
 }
 
 /// One daemon per data directory.
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data_dir: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(data_dir).with_context(|| format!("making the data directory {}", data_dir.display()))?;
     let path = data_dir.join("tally.lock");
     let file = File::options()

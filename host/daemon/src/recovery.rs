@@ -12,6 +12,7 @@ use crate::aggregator::Meta;
 use crate::aggregator::thread::{Start, presets};
 use crate::feed::Position;
 use crate::progress::Progress;
+use crate::records::Cursor;
 
 /// The control state right behind `until` (the end of the log for none). Reads from the opening of the segment that holds
 /// it, so the cost is that of one segment.
@@ -87,6 +88,12 @@ pub fn starts(
         progress
             .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
     }
+    let records = Cursor::load(store)?.log.frame;
+    anyhow::ensure!(
+        records <= control.frame,
+        "the log ends at frame {}, but the analytics files go up to frame {records}: the end of the log is lost",
+        control.frame
+    );
     let mut names: BTreeMap<String, Option<Meta>> =
         control.plan.aggregators.keys().map(|name| (name.clone(), None)).collect();
     for name in store.aggregators()? {

@@ -76,10 +76,10 @@ fn a_file_taken_away_pauses_and_the_same_name_catches_up() {
     let daemon = work.start("--flush-events 7000");
     succeed(work.send(&["--ack"]).arg(&events));
     std::fs::remove_file(work.path("plugins/homepage-fetch.wasm")).expect("removing the plugin");
-    succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.query")));
+    succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.admin")));
     succeed(work.send(&["--ack"]).arg(&events));
     work.put_plugin("homepage-fetch", &std::fs::read(plugin("homepage-fetch")).expect("the plugin"));
-    succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.query")));
+    succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.admin")));
     succeed(work.send(&["--ack"]).arg(&events));
     let fetches =
         work.ask(&["query", "homepage-fetch", "--min-sequence", "90000"])["summary"]["homepage_fetches"].clone();

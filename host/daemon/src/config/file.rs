@@ -36,15 +36,15 @@ pub(super) struct Entry<'f> {
 }
 
 impl<'f> File<'f> {
-    /// Takes every setting of the file, and gives its lists.
-    pub(super) fn take(&self, settings: &mut Settings, findings: &mut Findings) -> Lists<'f> {
+    /// Takes every setting of the file, and gives its lists; none if it is not TOML.
+    pub(super) fn take(&self, settings: &mut Settings, findings: &mut Findings) -> Option<Lists<'f>> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         if !errors.is_empty() {
             for error in errors {
                 let origin = self.at(error.span().map_or(0, |span| span.start));
                 findings.problem(origin, "", error.message());
             }
-            return Lists::default();
+            return None;
         }
         let mut lists = Lists::default();
         for (name, value) in root.into_inner() {
@@ -54,7 +54,7 @@ impl<'f> File<'f> {
                 _ => self.section(&name, value, settings, findings),
             }
         }
-        lists
+        Some(lists)
     }
 
     /// The line of a byte offset.

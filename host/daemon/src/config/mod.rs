@@ -366,7 +366,11 @@ impl Sources {
         let mut settings = Settings::defaults();
         let path = self.file.as_deref().unwrap_or(Path::new("tally.toml"));
         let lists = match text {
-            Some(text) => file::File { path, text }.take(&mut settings, &mut findings),
+            Some(text) => match (file::File { path, text }).take(&mut settings, &mut findings) {
+                Some(lists) => lists,
+                // What follows from the rest of the file being absent is not worth saying.
+                None => return Err(ConfigError::Invalid { problems: findings.problems, warnings: Vec::new() }),
+            },
             None => file::Lists::default(),
         };
         settings.take_environment(&self.environment, &mut findings);

@@ -44,7 +44,7 @@ pub(super) fn nearest_variable(variable: &str) -> Option<String> {
     let nearest = variables.iter().min_by_key(|known| distance(known))?;
     let in_a_section = KEYS.iter().any(|key| {
         let section = key.section();
-        !section.is_empty() && name.starts_with(&format!("{}_", section.to_ascii_uppercase()))
+        !section.is_empty() && name.split('_').next() == Some(&section.to_ascii_uppercase())
     });
     (in_a_section || distance(nearest) <= 3).then(|| nearest.clone())
 }

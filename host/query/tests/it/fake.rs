@@ -165,7 +165,7 @@ pub async fn bytes(response: Response<Body>) -> Vec<u8> {
     response.into_body().collect().await.unwrap().to_bytes().to_vec()
 }
 
-/// Status, telling headers and body of the answer.
+/// Status, telling headers and body of the answer; a carriage return is shown as `␍`.
 pub async fn answer(router: Router, line: &str, headers: &[(&str, &str)]) -> String {
     let response = send(router, line, headers).await;
     let mut head = format!("{}\n", response.status());
@@ -176,5 +176,5 @@ pub async fn answer(router: Router, line: &str, headers: &[(&str, &str)]) -> Str
             head += &format!("{name}: {}\n", value.to_str().unwrap());
         }
     }
-    head + &String::from_utf8(bytes(response).await).unwrap()
+    head + &String::from_utf8(bytes(response).await).unwrap().replace('\r', "␍")
 }

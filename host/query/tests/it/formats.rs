@@ -24,10 +24,10 @@ async fn a_table_as_csv() {
             x-watermark: 2026-01-27T10:00:00.000000Z
             x-complete: true
             x-rows-left-out: 5
-            post,plays,revenue,share,robot,last,extra
-            "a ""b"", c",9223372036854775807,-0.05,0.25,true,2026-01-27T10:00:00.123Z,"{""k"":[1]}"
+            post,plays,revenue,share,robot,last,extra␍
+            "a ""b"", c",9223372036854775807,-0.05,0.25,true,2026-01-27T10:00:00.123Z,"{""k"":[1]}"␍
             "ü
-            x",,,,,,
+            x",,,,,,␍
         "#]],
     )
     .await;
@@ -42,8 +42,8 @@ async fn a_table_as_csv() {
             x-watermark: 2026-01-27T10:00:00.000000Z
             x-complete: true
             x-rows-left-out: 0
-            total_events,hot_post,cold_post
-            12,post_1,
+            total_events,hot_post,cold_post␍
+            12,post_1,␍
         "#]],
     )
     .await;
@@ -61,8 +61,8 @@ async fn a_report_of_one_table_needs_no_name() {
             x-data-age: 1.234
             x-complete: true
             x-rows-left-out: 0
-            total_events,hot_post,cold_post
-            12,post_1,
+            total_events,hot_post,cold_post␍
+            12,post_1,␍
         "#]],
     )
     .await;

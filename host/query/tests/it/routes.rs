@@ -140,7 +140,7 @@ async fn flushes_and_rejected_lines() {
     check("GET /v1/rejected?reason=deep", expect![[r#"
         400 Bad Request
         content-type: application/problem+json
-        {"code":"unknown_reason","detail":"no line is rejected for the reason `deep`; known are invalid_json, invalid_utf8, too_deep, line_too_long, not_an_object, missing_type, invalid_type, invalid_timestamp, refused_by_all","status":400,"title":"Bad Request","type":"about:blank"}
+        {"code":"unknown_reason","detail":"no line is rejected for the reason `deep`; known are invalid_json, invalid_utf8, too_deep, line_too_long, not_an_object, missing_type, invalid_type, invalid_timestamp, invalid_event_id, missing_field, invalid_encoding, refused_by_all","status":400,"title":"Bad Request","type":"about:blank"}
     "#]]).await;
 }
 

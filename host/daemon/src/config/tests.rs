@@ -1,1 +1,0 @@
-//! What a configuration gives, and what its mistakes are answered with.
