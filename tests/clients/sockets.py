@@ -12,7 +12,7 @@ def connect(door, hello=None):
     sock = socket.socket(socket.AF_UNIX) if door == "unix" else socket.socket()
     sock.settimeout(30)
     sock.connect(DOORS[door] if door == "unix" else address(door))
-    if hello:
+    if hello is not None:
         sock.sendall(json.dumps({"tally": "ack", **hello}).encode() + b"\n")
     return sock, sock.makefile("rb")
 

@@ -130,7 +130,7 @@ fn questions_over_tcp_and_unix_sockets() {
     ask(&[&open.events("/v1/events?wait=applied"), JSON[0], JSON[1], "-d", VIEW]);
     let path = "/v1/aggregators/video-actions/summary/hot_post";
     let (status, tcp) = ask(&[&open.questions(path)]);
-    assert_eq!((status, &tcp["value"], &tcp["as_of_sequence"]), (200, &"1".into(), &1.into()), "{tcp}");
+    assert_eq!((status, &tcp["value"], &tcp["as_of_sequence"]), (200, &"post_1".into(), &1.into()), "{tcp}");
     for door in ["query", "admin"] {
         let (status, unix) = ask(&["--unix-socket", open.daemon.door(door), &format!("http://tally{path}")]);
         assert_eq!((status, &unix["value"]), (200, &tcp["value"]), "{door}: {unix}");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tally_tests::clients::program;
-use tally_tests::{Daemon, Work, plugin, root, succeed, tally, text, wait_until};
+use tally_tests::{Daemon, Work, plugin, root, succeed, tally, wait_until};
 
 /// The quickstart's daemon in a folder of its own.
 fn start(work: &Work, http: &str) -> Daemon {
@@ -89,9 +89,11 @@ fn survives_kills(producer: &str, to: impl Fn(&Work, &Daemon) -> Vec<String>) ->
     let mut python = program("python3")?;
     let work = work();
     let events = work.generate("generated", "--events 60000 --seed 21 --invalid 0.01 --refused 0.01 --homepage 0.1");
-    // A service sends what is JSON, right or wrong.
-    let events = std::fs::read_to_string(events).expect("events");
-    let events: Vec<&str> = events.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).collect();
+    // A service sends objects, right or wrong.
+    let events = std::fs::read(events).expect("events");
+    let lines = events.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let events: Vec<&str> =
+        lines.filter(|line| serde_json::from_str::<Value>(line).is_ok_and(|event| event.is_object())).collect();
     std::fs::write(work.path("events"), events.join("\n") + "\n").expect("writing events");
     let mut daemon = start(&work, "127.0.0.1:0");
     // The daemon comes back where it was.
