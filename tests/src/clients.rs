@@ -24,7 +24,7 @@ pub fn installed(name: &str) -> Option<Command> {
     let folder = std::env::var_os("TALLY_CLIENTS_DIR").map_or_else(|| root().join("target/clients"), PathBuf::from);
     match folder.join("made-from").exists() {
         true => Some(Command::new(folder.join("bin").join(name))),
-        false => missing(&format!("no {name} in {} (`cargo xtask test` puts it there)", folder.display())),
+        false => missing(&format!("no {name} in {} (`cargo xtask clients` puts it there)", folder.display())),
     }
 }
 
