@@ -299,7 +299,7 @@ impl Sequencer {
         let first_sequence = self.control.last_sequence + 1;
         batch.stamp(first_sequence, arrival);
         let accepted = batch.accepted();
-        let dropped = self.datagrams.snapshot().dropped_lines;
+        let dropped = self.datagrams.dropped_lines();
         self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
         for chunk in &chunks {
             self.control.counts.received += u64::from(chunk.received - chunk.accepted);
