@@ -85,4 +85,13 @@ assert [error.status for error in failures] == [400], failures
 assert len(answers) == 1, "a request that cannot succeed is not repeated"
 seen(0, 1)
 
+# Of a type that an aggregator counts: it finds the user under Segment's name.
+client = Client("write-key", host=HOST, on_error=lambda error, batch: failures.append(error))
+action = {"type": "action", "resource_type": "posts:1", "action": "play"}
+for number in range(10):
+    client.queue.put({**action, "userId": f"user-{number % 5}", "messageId": f"action-{number}"})
+client.shutdown()
+assert len(failures) == 1, failures
+seen(10)
+
 saw(accepted=accepted, rejected=rejected, duplicates=duplicates)

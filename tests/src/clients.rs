@@ -53,10 +53,15 @@ pub struct Open {
 impl Open {
     /// With more configuration, in TOML.
     pub fn new(more: &str) -> Self {
-        let work = Work::new(&[plugin("video-actions"), plugin("homepage-fetch")]);
         let doors = "[tcp]\nlisten = \"127.0.0.1:0\"\n[udp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
                      [query]\nlisten = \"127.0.0.1:0\"\n";
-        std::fs::write(work.path("tally.toml"), format!("{doors}{more}")).expect("writing the configuration");
+        let work = Work::new(&[plugin("video-actions"), plugin("homepage-fetch")]);
+        Self::configured(work, &format!("{doors}{more}"))
+    }
+
+    /// With this configuration, in TOML.
+    pub fn configured(work: Work, config: &str) -> Self {
+        std::fs::write(work.path("tally.toml"), config).expect("writing the configuration");
         let daemon = work.start(&format!("--config {}", work.path("tally.toml").display()));
         Self { work, daemon }
     }

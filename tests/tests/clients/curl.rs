@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use tally_tests::clients::{Open, program};
-use tally_tests::text;
+use tally_tests::{Work, plugin, succeed, text};
 
 const JSON: [&str; 2] = ["-H", "Content-Type: application/json"];
 const VIEW: &str = r#"{"type":"action","user_id":"u1","resource_type":"posts:1","action":"view"}"#;
@@ -150,6 +150,45 @@ fn questions_over_tcp_and_unix_sockets() {
     let both = curl(&["--verbose", &open.questions("/health"), &open.questions("/ready")]).expect("curl");
     let both = { both }.output().expect("curl runs");
     assert!(text(&both).contains("Re-using existing connection"), "{}", text(&both));
+    open.end();
+}
+
+#[test]
+fn tls_and_a_token_are_wanted_where_they_are_configured() {
+    let (Some(_), Some(mut openssl)) = (curl(&[]), program("openssl")) else { return };
+    let work = Work::new(&[plugin("video-actions")]);
+    let path = |name: &str| work.path(name).display().to_string();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", &key, "-out", &cert]);
+    succeed(&mut openssl);
+    std::fs::write(path("token"), "s3cret\n").expect("writing a token");
+    // A token and a key are nobody else's.
+    for file in ["token", "key.pem"] {
+        succeed(Command::new("chmod").arg("600").arg(path(file)));
+    }
+    let guards = "tls_cert = \"cert.pem\"\ntls_key = \"key.pem\"\ntoken_file = \"token\"\nlisten = \"127.0.0.1:0\"\n";
+    let open = Open::configured(work, &format!("[http]\n{guards}[query]\n{guards}"));
+    let named = |door: &str, path: &str| {
+        let port = open.daemon.door(door).rsplit_once(':').expect("a port").1.to_owned();
+        format!("https://localhost:{port}{path}")
+    };
+    let (events, status) = (named("http", "/v1/events"), named("query_tcp", "/v1/status"));
+    let trusted = |more: &[&str]| ask(&[&["--cacert", cert.as_str()], more].concat());
+    let event = [JSON[0], JSON[1], "-d", VIEW, events.as_str()];
+    assert_eq!(trusted(&event).1["code"], "unauthorized");
+    assert_eq!(trusted(&[&event[..], &["-H", "Authorization: Bearer wrong"]].concat()).0, 401);
+    assert_eq!(trusted(&[&event[..], &["-H", "Authorization: Bearer s3cret"]].concat()).0, 200);
+    // As Segment's clients show their write key.
+    assert_eq!(trusted(&[&event[..], &["--user", "s3cret:"]].concat()).0, 200);
+    assert_eq!(trusted(&[&status]).0, 401);
+    let (code, answer) = trusted(&[&status, "--oauth2-bearer", "s3cret"]);
+    assert_eq!((code, &answer["ledger"]["received"]), (200, &2.into()), "{answer}");
+    let health = named("query_tcp", "/health");
+    assert_eq!(trusted(&[&health]).0, 200, "a probe needs no token");
+    // No certificate of the system vouches for it, and without TLS there is no answer.
+    assert_eq!(ask(&[&health]).0, 0);
+    assert_eq!(ask(&[&health.replace("https", "http")]).0, 0);
     open.end();
 }
 

@@ -10,5 +10,7 @@ fn every_kind_of_call_arrives() {
     let open = Open::new("");
     let saw = open.run(script(python, "segment_analytics.py"));
     same_counts(&open, &saw);
+    let summary = open.summary("video-actions");
+    assert_eq!((&summary["plays"], &summary["total_visitors"]), (&10.into(), &5.into()), "{summary}");
     open.end();
 }
