@@ -288,7 +288,8 @@ impl Controller {
         for name in attach {
             self.join_ended(name);
         }
-        let presets = context.config().presets.clone();
+        // Those that are logged: the configuration may have changed since the plan was made.
+        let presets = thread::presets(&plan)?;
         let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), self.limits)?;
         for warning in decoding.warnings() {
             tracing::warn!(warning, "the new plan");
