@@ -263,7 +263,10 @@ impl Sequencer {
         match work {
             Work::Events(decoded) => self.add_events(*decoded),
             Work::Token(Token::Cut { reason, flush, done }) => {
-                let cut = self.barrier(reason, flush, None);
+                self.note_drops();
+                // Of many who ask at the same time the first one's cut serves all.
+                let is_cut = self.control.cut > 0 && self.control.cut_sequence == self.control.last_sequence;
+                let cut = if is_cut && !flush { self.control.cut } else { self.barrier(reason, flush, None) };
                 self.frame.replies.push((cut, done));
             }
             Work::Token(Token::Activate(activation)) => self.activate(*activation),
@@ -299,8 +302,7 @@ impl Sequencer {
         let first_sequence = self.control.last_sequence + 1;
         batch.stamp(first_sequence, arrival);
         let accepted = batch.accepted();
-        let dropped = self.datagrams.dropped_lines();
-        self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
+        self.note_drops();
         for chunk in &chunks {
             self.control.counts.received += u64::from(chunk.received - chunk.accepted);
             self.control.counts.duplicate += u64::from(chunk.duplicates);
@@ -335,6 +337,12 @@ impl Sequencer {
         let last_sequence = self.control.last_sequence;
         drop(lines);
         self.frame.jobs.push((chunks, last_sequence));
+    }
+
+    /// Takes what the source of datagrams has dropped into the ledger.
+    fn note_drops(&mut self) {
+        let dropped = self.datagrams.dropped_lines();
+        self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
     }
 
     fn flush_when_due(&mut self) -> anyhow::Result<()> {
@@ -410,7 +418,7 @@ impl Sequencer {
         if !frame.touched.is_empty() {
             self.body.producers(frame.touched.iter().map(|(id, lines)| (&**id, *lines)));
         }
-        if !frame.jobs.is_empty() {
+        if self.control.counts != self.before.counts {
             self.body.counts(&self.control.counts);
         }
         if !self.duplicates.fresh().is_empty() {
@@ -418,8 +426,9 @@ impl Sequencer {
         }
         self.make_room()?;
         let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
-        // What is saved behind a barrier must never be ahead of what is durable.
-        if self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
+        // What is saved behind a barrier must never be ahead of what is durable, nor a record that leaves somebody out.
+        let quarantines = !self.frame.quarantined.is_empty();
+        if quarantines || self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
             self.sync()?;
         } else if let (Durability::Interval(interval), None) = (self.durability, self.sync_at) {
             self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);

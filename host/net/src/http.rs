@@ -152,7 +152,11 @@ impl Door {
     async fn converse(self: Arc<Self>, accepted: Accepting) {
         let peer = accepted.peer().clone();
         let patience = self.limits.borrow().header_timeout;
-        let socket = match accepted.ready(patience).await {
+        let ready = tokio::select! {
+            ready = accepted.ready(patience) => ready,
+            () = stopped(self.stop.clone()) => return,
+        };
+        let socket = match ready {
             Ok(socket) => socket,
             Err(error) => {
                 add(&self.counters.tls_failed, 1);
