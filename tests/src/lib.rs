@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: a work folder, a daemon as a real process, the command line, the independent count.
 //! Knows the product only from outside: its command line, sockets and files.
 
+mod http;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+pub use http::Http;
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -112,7 +116,7 @@ impl Work {
         output.read_line(&mut line).expect("its output");
         assert!(line.starts_with("tally is ready"), "not ready: {line:?}\n{}", self.log());
         let sequence = line.trim().rsplit_once("sequence=").and_then(|(_, n)| n.parse().ok()).expect("a sequence");
-        Daemon { child, sequence }
+        Daemon { child, ready: line, sequence }
     }
 
     /// What the daemons of this folder logged.
@@ -175,6 +179,7 @@ impl Work {
 /// A running daemon; killed with the test.
 pub struct Daemon {
     child: Child,
+    ready: String,
     /// The last sequence when it became ready.
     pub sequence: u64,
 }
@@ -183,6 +188,13 @@ impl Daemon {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where one of its doors is, as it said when it was ready: `unix`, `tcp`, `udp`, `http`, `query`, `query_tcp`, `admin`.
+    pub fn door(&self, name: &str) -> &str {
+        let address = |word: &'_ str| word.split_once('=').is_some_and(|(door, _)| door == name);
+        let word = self.ready.split_whitespace().find(|word| address(word));
+        word.unwrap_or_else(|| panic!("{name} is not open: {}", self.ready)).split_once('=').expect("an address").1
     }
 
     /// SIGKILL.
