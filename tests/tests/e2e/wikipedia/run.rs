@@ -2,9 +2,11 @@
 //! Must not know: how lines get to it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tally_tests::{Daemon, Http, Work, root, wait_until};
+use tally_tests::{Daemon, Http, Work, now, root};
 
 use super::input::Input;
 
@@ -27,7 +29,8 @@ impl Run {
     pub fn start(input: &'static Input, tls: bool) -> Self {
         let work = input.work();
         let example = root().join("examples/wikipedia/tally.toml");
-        let mut arguments = format!("--config {} --set query.max_rows=100000", example.display());
+        let mut arguments =
+            format!("--config {} --set query.max_rows=100000 --set query.max_staleness=10ms", example.display());
         for door in ["tcp", "udp", "http", "query-listen"] {
             arguments += &format!(" --{door} 127.0.0.1:0");
         }
@@ -62,9 +65,17 @@ impl Run {
     /// Waits until this many lines more were decided.
     pub fn takes(&mut self, lines: u64) {
         self.received += lines;
+        let until = now() + Duration::from_secs(30);
         let mut questions = self.questions();
-        let what = format!("{} lines are decided, see {}", self.received, questions.get("/v1/status"));
-        wait_until(&what, || questions.json("/v1/status")["ledger"]["received"].as_u64() >= Some(self.received));
+        loop {
+            let ledger = &questions.json("/v1/status")["ledger"];
+            if ledger["received"].as_u64() >= Some(self.received) {
+                return;
+            }
+            assert!(now() < until, "{} lines were sent, and of them: {ledger}", self.received);
+            // Datagrams wait for this hundreds of times.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Insists that every line was counted once and every repetition was told as one; gives the answer to who asks for
@@ -107,7 +118,7 @@ impl Run {
 }
 
 /// The certificate for `localhost` that the command line's tests have, or its key.
-pub fn certificate(name: &str) -> std::path::PathBuf {
+pub fn certificate(name: &str) -> PathBuf {
     root().join(format!("host/cli/tests/tls/{name}.pem"))
 }
 
