@@ -7,10 +7,10 @@ mod run;
 mod way;
 
 use serde_json::json;
-use tally_tests::{succeed, tally};
+use tally_tests::{succeed, tally, wait_until};
 
 use input::Input;
-use run::{Run, value};
+use run::{Run, metric, value};
 use way::{Sending, Way};
 
 const UNIX: Way = Way::Send("unix", &["--ack"]);
@@ -44,10 +44,12 @@ fn gives_the_same(way: Way, input: &'static Input) {
     let mut run = Run::start(input, way.has_tls());
     way.send(&mut run, &input.text, Sending::New);
     assert!(run.counted_once(0) == reference, "{way:?}: not the answer of the Unix socket");
+    run.dropped_nothing();
     drop(run);
     let mut run = Run::start(input, way.has_tls());
     way.send(&mut run, &input.with_ids, Sending::Twice);
     assert!(run.counted_once(input.lines) == reference, "{way:?}, sent twice: not the answer of the Unix socket");
+    run.dropped_nothing();
     run.end();
 }
 
@@ -181,5 +183,29 @@ fn a_line_is_known_after_kills() {
     TCP_MSGPACK.send(&mut run, &input.with_ids, Sending::Again);
     Way::Datagrams.send(&mut run, &half.concat(), Sending::Again);
     assert!(run.counted_once(input.lines + 2 * half.len() as u64) == reference(input));
+    run.end();
+}
+
+#[test]
+fn datagrams_that_come_too_fast_are_counted_and_can_be_sent_again() {
+    let input = Input::edits();
+    let mut run = Run::start(input, false);
+    let file = run.work.path("lines");
+    std::fs::write(&file, &input.with_ids).expect("writing lines");
+    let to = format!("udp:{}", run.door("udp"));
+    let summary = value(&succeed(tally().arg("send").arg(&file).args(["--output", "json", "--to", &to])));
+    let datagrams = summary["datagrams"].as_u64().expect("a count");
+    let mut questions = run.questions();
+    wait_until("every datagram was received or dropped by the kernel", || {
+        let metrics = questions.get("/metrics");
+        let received = metric(&metrics, "tally_source_datagrams_total{source=\"udp\"}");
+        received + metric(&metrics, "tally_udp_kernel_dropped_datagrams_total") == datagrams
+    });
+    // What was lost is new now.
+    let to = format!("unix:{}", run.door("unix"));
+    succeed(tally().arg("send").arg(&file).args(["--ack", "--to", &to]));
+    let taken = metric(&questions.get("/metrics"), "tally_source_lines_total{source=\"udp\"}");
+    run.takes(input.lines + taken);
+    assert!(run.counted_once(taken) == reference(input));
     run.end();
 }
