@@ -117,6 +117,12 @@ async fn encrypt(
     })
 }
 
+/// True when connecting may succeed another time: the network failed, and no file or certificate.
+pub fn is_passing(error: &anyhow::Error) -> bool {
+    let network = |error: &io::Error| !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    error.downcast_ref::<io::Error>().is_some_and(network)
+}
+
 /// A connection for threads.
 #[derive(Debug)]
 pub enum Stream {
