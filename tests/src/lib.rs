@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a work folder, a daemon as a real process, the command line, the independent count.
 //! Knows the product only from outside: its command line, sockets and files.
 
+pub mod clients;
 mod http;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -116,7 +117,7 @@ impl Work {
         output.read_line(&mut line).expect("its output");
         assert!(line.starts_with("tally is ready"), "not ready: {line:?}\n{}", self.log());
         let sequence = line.trim().rsplit_once("sequence=").and_then(|(_, n)| n.parse().ok()).expect("a sequence");
-        Daemon { child, ready: line, sequence }
+        Daemon { child, sequence, ready: line.trim().to_owned() }
     }
 
     /// What the daemons of this folder logged.
@@ -179,9 +180,10 @@ impl Work {
 /// A running daemon; killed with the test.
 pub struct Daemon {
     child: Child,
-    ready: String,
     /// The last sequence when it became ready.
     pub sequence: u64,
+    /// The line that it said so with.
+    pub ready: String,
 }
 
 impl Daemon {
@@ -190,11 +192,10 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Where one of its doors is, as it said when it was ready: `unix`, `tcp`, `udp`, `http`, `query`, `query_tcp`, `admin`.
+    /// Where a door is, such as `http`: a path, or an address with its real port.
     pub fn door(&self, name: &str) -> &str {
-        let address = |word: &'_ str| word.split_once('=').is_some_and(|(door, _)| door == name);
-        let word = self.ready.split_whitespace().find(|word| address(word));
-        word.unwrap_or_else(|| panic!("{name} is not open: {}", self.ready)).split_once('=').expect("an address").1
+        let place = self.ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        place.unwrap_or_else(|| panic!("no door {name}: {}", self.ready))
     }
 
     /// SIGKILL.

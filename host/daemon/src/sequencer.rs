@@ -299,7 +299,7 @@ impl Sequencer {
         let first_sequence = self.control.last_sequence + 1;
         batch.stamp(first_sequence, arrival);
         let accepted = batch.accepted();
-        let dropped = self.datagrams.snapshot().dropped_lines;
+        let dropped = self.datagrams.dropped_lines();
         self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
         for chunk in &chunks {
             self.control.counts.received += u64::from(chunk.received - chunk.accepted);
@@ -429,7 +429,12 @@ impl Sequencer {
         self.last_frame_at = self.clock.elapsed();
         self.closed_behind = false;
         let frame = std::mem::take(&mut self.frame);
-        // Durable. First those who wait for exactly this, then the followers.
+        // Durable. First those who wait for exactly this, then the followers; but whoever has an answer and asks finds
+        // in every count what it was answered.
+        for (chunks, _) in &frame.jobs {
+            self.keep_rejected(chunks);
+        }
+        let published = self.publish_facts();
         for (id, lines) in &frame.touched {
             self.producers.durable(id, *lines);
         }
@@ -439,7 +444,6 @@ impl Sequencer {
         for (name, after_cut, reason) in frame.quarantined {
             self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
         }
-        let published = self.publish_facts();
         let bytes = self.body.bytes().len() * 2 + 256;
         self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
         for (cut, done) in frame.replies {
@@ -453,17 +457,9 @@ impl Sequencer {
         Ok(())
     }
 
-    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
+    fn keep_rejected(&self, chunks: &[DecodedChunk]) {
         for chunk in chunks {
-            let DecodedChunk { chunk: Chunk { stream, lines, first_line, .. }, duplicates, rejects, .. } = chunk;
-            let rejected = rejects.iter().map(|reject| RejectedLine {
-                line: reject.line,
-                reason: reject.reason.as_str(),
-                field: reject.field.clone(),
-                detail: reject.detail.clone(),
-            });
-            let rejected: Vec<RejectedLine> = rejected.collect();
-            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
+            let DecodedChunk { chunk: Chunk { stream, first_line, .. }, rejects, .. } = chunk;
             for reject in rejects {
                 let bytes = &chunk.bytes()[reject.span.clone()];
                 self.rejected.append(&Rejected {
@@ -476,6 +472,20 @@ impl Sequencer {
                     length: bytes.len() as u64,
                 });
             }
+        }
+    }
+
+    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
+        for chunk in chunks {
+            let DecodedChunk { chunk: Chunk { stream, lines, .. }, duplicates, rejects, .. } = chunk;
+            let rejected = rejects.iter().map(|reject| RejectedLine {
+                line: reject.line,
+                reason: reject.reason.as_str(),
+                field: reject.field.clone(),
+                detail: reject.detail.clone(),
+            });
+            let rejected: Vec<RejectedLine> = rejected.collect();
+            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
         }
     }
 

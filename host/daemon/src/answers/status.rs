@@ -35,7 +35,8 @@ impl Answers {
                 (name.clone(), value)
             })
             .collect();
-        let sources: Vec<_> = self.counters.sources.iter().map(|(_, counters)| counters.snapshot()).collect();
+        let sources = self.sources();
+        let connections = |kind: &str| sources.values().filter_map(|source| source[kind].as_u64()).sum::<u64>();
         let not_ready = facts.not_ready();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -60,12 +61,36 @@ impl Answers {
             },
             "log": { "segments": published.segments, "bytes": published.log_bytes, "tail_bytes": context.tail.bytes() },
             "connections": {
-                "now": sources.iter().map(|source| source.connections).sum::<u64>(),
-                "total": sources.iter().map(|source| source.accepted).sum::<u64>(),
-                "refused": sources.iter().map(|source| source.refused).sum::<u64>(),
+                "now": connections("connections"),
+                "total": connections("total"),
+                "refused": connections("refused"),
             },
+            "sources": sources,
             "aggregators": aggregators,
         })
+    }
+
+    /// What each source counts, by its name. The connections of HTTP are counted by its server.
+    fn sources(&self) -> Map<String, Value> {
+        let sources = self.counters.sources.iter().map(|(name, counters)| {
+            let counts = counters.snapshot();
+            let server = self.counters.http.iter().find(|(door, _)| door == name).map(|(_, server)| server.snapshot());
+            let server = server.unwrap_or_default();
+            let mut source = json!({
+                "connections": counts.connections + server.connections,
+                "total": counts.accepted + server.accepted,
+                "refused": counts.refused + server.too_many + server.not_allowed,
+                "lines": counts.lines,
+                "bytes": if server.requests > 0 { server.bytes_read } else { counts.bytes_read },
+            });
+            if *name == "udp" {
+                source["datagrams"] = json!(counts.datagrams);
+                source["dropped_lines"] = json!(counts.dropped_lines);
+                source["kernel_dropped_datagrams"] = json!(self.counters.kernel_drops.and_then(|drops| drops.read()));
+            }
+            ((*name).to_owned(), source)
+        });
+        sources.collect()
     }
 
     pub(super) fn list_of_aggregators(&self) -> Value {

@@ -1,6 +1,7 @@
 //! What is sent: Wikipedia's edits where the shared data is there, else as many generated lines; and what they add up to,
 //! counted independently. Must not know: doors.
 
+use std::io::Write;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -52,7 +53,9 @@ impl Input {
     fn published() -> Option<Self> {
         let data = root().join("../shared/data/wikipedia-edits.ndjson.gz");
         if !data.exists() {
-            println!("generated lines instead of Wikipedia's edits: {} is not here", data.display());
+            // Past the test harness, which keeps to itself what a test prints that passes.
+            let what = format!("SKIPPED Wikipedia's edits, generated lines instead: {} is not here", data.display());
+            writeln!(std::io::stderr(), "{what}").expect("writing to stderr");
             return None;
         }
         let text = succeed(Command::new("gzip").arg("-dc").arg(&data));
