@@ -2,6 +2,7 @@
 //! Knows the product only from outside: its command line, sockets and files.
 
 pub mod clients;
+mod http;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,6 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+pub use http::Http;
 
 /// The repository's root.
 pub fn root() -> PathBuf {

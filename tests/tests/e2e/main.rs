@@ -6,3 +6,4 @@ mod doors;
 mod reload;
 mod verify;
 mod watching;
+mod wikipedia;
