@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub mod wire;
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
@@ -112,7 +114,30 @@ impl Work {
         output.read_line(&mut line).expect("its output");
         assert!(line.starts_with("tally is ready"), "not ready: {line:?}\n{}", self.log());
         let sequence = line.trim().rsplit_once("sequence=").and_then(|(_, n)| n.parse().ok()).expect("a sequence");
-        Daemon { child, sequence }
+        Daemon { child, sequence, ready: line }
+    }
+
+    /// Writes a configuration file, and gives the arguments that name it.
+    pub fn configure(&self, text: &str) -> String {
+        std::fs::write(self.path("tally.toml"), text).expect("writing the configuration");
+        format!("--config {}", self.path("tally.toml").display())
+    }
+
+    /// GET on the query socket.
+    pub fn get(&self, path: &str) -> wire::Reply {
+        wire::request(wire::unix(&self.path("t.sock.query")), &format!("GET {path}"), &[], "")
+    }
+
+    /// What `/v1/status` says.
+    pub fn status(&self) -> Value {
+        self.get("/v1/status").json()
+    }
+
+    /// A number of `/metrics`, by its name and labels as they stand there; 0 without it.
+    pub fn metric(&self, series: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     /// What the daemons of this folder logged.
@@ -177,9 +202,18 @@ pub struct Daemon {
     child: Child,
     /// The last sequence when it became ready.
     pub sequence: u64,
+    /// What it said when it became ready.
+    ready: String,
 }
 
 impl Daemon {
+    /// Where a door is, by its name in the ready line: `tcp`, `query_tcp`.
+    pub fn address(&self, door: &str) -> &str {
+        let door = format!("{door}=");
+        let found = self.ready.split_whitespace().find_map(|word| word.strip_prefix(&door));
+        found.unwrap_or_else(|| panic!("no {door} in {:?}", self.ready))
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -60,7 +60,10 @@ fn figures() -> Figures {
         depth: Depth { bytes: 4096, chunks: 1, lines: 10, max_bytes: 1 << 20 },
         tail_bytes: 1024,
         sources: vec![("unix", CountersSnapshot { ended: vec![("finished", 1)], ..sources.snapshot() })],
-        doors: vec![("query", tally_net::CountersSnapshot { requests: 1, ..Default::default() })],
+        doors: vec![(
+            "query",
+            tally_net::CountersSnapshot { requests: 1, answers: vec![(200, 1)], ..Default::default() },
+        )],
         published: Arc::new(published),
         aggregators: vec![aggregator],
         records_written: 2,
