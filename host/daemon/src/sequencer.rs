@@ -429,7 +429,8 @@ impl Sequencer {
         self.last_frame_at = self.clock.elapsed();
         self.closed_behind = false;
         let frame = std::mem::take(&mut self.frame);
-        // Durable. First those who wait for exactly this, then the followers.
+        // Durable. First what everybody may ask for, so that who is told finds it; then those who wait, then the followers.
+        let published = self.publish_facts();
         for (id, lines) in &frame.touched {
             self.producers.durable(id, *lines);
         }
@@ -439,7 +440,6 @@ impl Sequencer {
         for (name, after_cut, reason) in frame.quarantined {
             self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
         }
-        let published = self.publish_facts();
         let bytes = self.body.bytes().len() * 2 + 256;
         self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
         for (cut, done) in frame.replies {
