@@ -97,6 +97,7 @@ fn everything_as_text() {
         tally_door_connections{door="query"} 0
         tally_door_connections_accepted_total{door="query"} 0
         tally_door_requests_total{door="query"} 1
+        tally_door_answers_total{door="query",status="200"} 1
         tally_door_read_bytes_total{door="query"} 0
         tally_door_refused_total{door="query",reason="too_many_connections"} 0
         tally_door_refused_total{door="query",reason="peer_not_allowed"} 0
