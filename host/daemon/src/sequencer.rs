@@ -112,6 +112,8 @@ struct OpenFrame {
     replies: Vec<(u64, oneshot::Sender<u64>)>,
     activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
     quarantined: Vec<(String, u64, String)>,
+    /// Datagrams were dropped that the ledger has from here on.
+    has_drops: bool,
     dirty: bool,
 }
 
@@ -299,8 +301,7 @@ impl Sequencer {
         let first_sequence = self.control.last_sequence + 1;
         batch.stamp(first_sequence, arrival);
         let accepted = batch.accepted();
-        let dropped = self.datagrams.snapshot().dropped_lines;
-        self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
+        self.note_drops();
         for chunk in &chunks {
             self.control.counts.received += u64::from(chunk.received - chunk.accepted);
             self.control.counts.duplicate += u64::from(chunk.duplicates);
@@ -337,6 +338,14 @@ impl Sequencer {
         self.frame.jobs.push((chunks, last_sequence));
     }
 
+    /// Takes what the source of datagrams dropped into the ledger.
+    fn note_drops(&mut self) {
+        let dropped = self.datagrams.snapshot().dropped_lines;
+        let new = dropped - std::mem::replace(&mut self.noted_drops, dropped);
+        self.control.counts.drop_unread("queue_full", new);
+        self.frame.has_drops |= new > 0;
+    }
+
     fn flush_when_due(&mut self) -> anyhow::Result<()> {
         if let Some(reason) = self.policy.due(self.clock.millis()) {
             self.open_frame();
@@ -348,6 +357,7 @@ impl Sequencer {
 
     /// Puts a barrier behind everything so far and gives the number of its cut. Flushes have at least one event.
     fn barrier(&mut self, reason: &str, flush: bool, plan: Option<tally_aggregate::Plan>) -> u64 {
+        self.note_drops();
         let control = &self.control;
         let at = control.arrival.max(self.clock.wall_micros());
         let flush = (flush && control.last_sequence > control.flushed_sequence).then(|| Flush {
@@ -410,7 +420,7 @@ impl Sequencer {
         if !frame.touched.is_empty() {
             self.body.producers(frame.touched.iter().map(|(id, lines)| (&**id, *lines)));
         }
-        if !frame.jobs.is_empty() {
+        if !frame.jobs.is_empty() || frame.has_drops {
             self.body.counts(&self.control.counts);
         }
         if !self.duplicates.fresh().is_empty() {
