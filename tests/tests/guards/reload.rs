@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tally_tests::wire::{self, Lines};
-use tally_tests::{Daemon, Work, wait_until};
+use tally_tests::{Daemon, Work, component, wait_until};
 
 const ACK: &str = r#"{"tally":"ack"}"#;
 
@@ -63,6 +63,25 @@ fn limits_are_changed_at_once() {
     });
     first.write(format!("{VIEW}\n"));
     assert_eq!(first.durable(2)["rejected"], 0, "who was there goes on");
+    daemon.stop();
+}
+
+#[test]
+fn the_rows_of_a_call_are_changed_at_once() {
+    let work = Work::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
+    // The probe panics when a call has more rows than this.
+    let file = |rows: u64| {
+        let probe = "[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\nsettings = { trap_above_rows = 7 }\n";
+        format!("[limits]\nbatch_rows = {rows}\n{probe}")
+    };
+    let daemon = work.start(&work.configure(&file(7)));
+    send(&work, &[VIEW; 100]);
+    assert_eq!(work.get("/v1/aggregators/probe?min_sequence=100").json()["summary"]["actions"], 100);
+    reload(&work, &daemon, &file(8), "limits.batch_rows");
+    wait_until("a call has more rows", || {
+        send(&work, &[VIEW; 100]);
+        work.status()["aggregators"]["probe"]["quarantined"].is_string()
+    });
     daemon.stop();
 }
 
