@@ -41,8 +41,10 @@ fn every_door_rejects(work: &Work, daemon: &Daemon, event: &str, reason: &str) {
     wait_until("the datagram is decided", || work.status()["ledger"]["received"] == 14);
     assert_eq!(work.status()["ledger"]["rejected"], json!({ reason: 5 }));
     assert_eq!(work.metric(&format!("tally_events_rejected_total{{reason=\"{reason}\"}}")), 5.0);
-    let kept = work.get(&format!("/v1/rejected?reason={reason}")).json();
-    assert_eq!(kept["rejected"].as_array().map(Vec::len), Some(5), "{kept}");
+    wait_until("they are kept to be looked at", || {
+        let kept = work.get(&format!("/v1/rejected?reason={reason}")).json();
+        kept["rejected"].as_array().map(Vec::len) == Some(5)
+    });
 }
 
 pub fn line_bytes() {
