@@ -3,6 +3,7 @@
 
 pub mod clients;
 mod http;
+pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -120,6 +121,29 @@ impl Work {
         Daemon { child, sequence, ready: line.trim().to_owned() }
     }
 
+    /// Writes a configuration file, and gives the arguments that name it.
+    pub fn configure(&self, text: &str) -> String {
+        std::fs::write(self.path("tally.toml"), text).expect("writing the configuration");
+        format!("--config {}", self.path("tally.toml").display())
+    }
+
+    /// GET on the query socket.
+    pub fn get(&self, path: &str) -> wire::Reply {
+        wire::request(wire::unix(&self.path("t.sock.query")), &format!("GET {path}"), &[], "")
+    }
+
+    /// What `/v1/status` says.
+    pub fn status(&self) -> Value {
+        self.get("/v1/status").json()
+    }
+
+    /// A number of `/metrics`, by its name and labels as they stand there; 0 without it.
+    pub fn metric(&self, series: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
     /// What the daemons of this folder logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
@@ -187,6 +211,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Where a door is, by its name in the ready line: `tcp`, `query_tcp`.
+    pub fn address(&self, door: &str) -> &str {
+        let door = format!("{door}=");
+        let found = self.ready.split_whitespace().find_map(|word| word.strip_prefix(&door));
+        found.unwrap_or_else(|| panic!("no {door} in {:?}", self.ready))
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

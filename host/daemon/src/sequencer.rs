@@ -263,7 +263,6 @@ impl Sequencer {
         match work {
             Work::Events(decoded) => self.add_events(*decoded),
             Work::Token(Token::Cut { reason, flush, done }) => {
-                self.note_drops();
                 // Of many who ask at the same time the first one's cut serves all.
                 let is_cut = self.control.cut > 0 && self.control.cut_sequence == self.control.last_sequence;
                 let cut = if is_cut && !flush { self.control.cut } else { self.barrier(reason, flush, None) };
@@ -356,6 +355,7 @@ impl Sequencer {
 
     /// Puts a barrier behind everything so far and gives the number of its cut. Flushes have at least one event.
     fn barrier(&mut self, reason: &str, flush: bool, plan: Option<tally_aggregate::Plan>) -> u64 {
+        self.note_drops();
         let control = &self.control;
         let at = control.arrival.max(self.clock.wall_micros());
         let flush = (flush && control.last_sequence > control.flushed_sequence).then(|| Flush {

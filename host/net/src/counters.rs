@@ -6,16 +6,24 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// See the module.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: AtomicU64),* }
+        pub struct Counters {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+            /// Answers to requests, by status code.
+            pub answers: ByStatus,
+        }
 
         /// The counts at one moment.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct CountersSnapshot { $($(#[$doc])* pub $name: u64),* }
+        pub struct CountersSnapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Answers to requests, by status code; those never given are left out.
+            pub answers: Vec<(u16, u64)>,
+        }
 
         impl Counters {
             /// The counts now.
             pub fn snapshot(&self) -> CountersSnapshot {
-                CountersSnapshot { $($name: self.$name.load(Relaxed)),* }
+                CountersSnapshot { $($name: self.$name.load(Relaxed),)* answers: self.answers.snapshot() }
             }
         }
     };
@@ -48,6 +56,37 @@ counters! {
     bytes_read,
     /// Connections whose task failed by a bug.
     panicked,
+}
+
+/// The codes that HTTP has room for: 100 to 599.
+const STATUSES: std::ops::Range<u16> = 100..600;
+
+/// A count for every status code.
+pub struct ByStatus([AtomicU64; STATUSES.end as usize - STATUSES.start as usize]);
+
+impl ByStatus {
+    /// Counts an answer; one of a code that HTTP does not have goes uncounted.
+    pub fn add(&self, status: u16) {
+        let index = usize::from(status.wrapping_sub(STATUSES.start));
+        self.0.get(index).into_iter().for_each(|counter| add(counter, 1));
+    }
+
+    fn snapshot(&self) -> Vec<(u16, u64)> {
+        let counts = self.0.iter().map(|counter| counter.load(Relaxed));
+        STATUSES.zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl Default for ByStatus {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl std::fmt::Debug for ByStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.snapshot()).finish()
+    }
 }
 
 /// Adds to one counter.

@@ -12,7 +12,7 @@ pub mod tls;
 mod unix;
 
 pub use axum::Router;
-pub use counters::{Counters, CountersSnapshot};
+pub use counters::{ByStatus, Counters, CountersSnapshot};
 pub use guard::{AllowList, Hosts, Token, TokenError};
 pub use http::problem;
 pub use listener::{Accepting, BindError, Listener, Refusals};

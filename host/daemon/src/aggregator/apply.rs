@@ -41,6 +41,11 @@ impl Apply {
         Ok(Self { configured, instance, open, rows_open: 0, ledger, watermark, batch_rows: batch_rows.max(1) })
     }
 
+    /// From now on at most so many rows a call.
+    pub fn set_batch_rows(&mut self, batch_rows: usize) {
+        self.batch_rows = batch_rows.max(1);
+    }
+
     /// The plugin and settings that run.
     pub fn configured(&self) -> &Configured {
         &self.configured

@@ -197,6 +197,7 @@ impl<'a> Follower<'a> {
         match self.feed.step().map_err(Stopped::Fatal)? {
             Step::End => Err(Stopped::Ended),
             Step::Events { batch, subscriber, rows, arrival } => {
+                self.apply.set_batch_rows(self.context.config().limits.batch_rows);
                 let begun = self.context.clock.elapsed();
                 let sequence = batch.first_sequence() + u64::from(rows.end) - 1;
                 self.apply.events(&batch, subscriber, rows, arrival)?;

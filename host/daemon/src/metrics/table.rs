@@ -75,7 +75,6 @@ pub const METRICS: &[Metric] = &[
         "How often a source waited for room in the queue.",
         |all, to| to.sources(all, |counts| counts.queue_waits),
     ),
-    // Doors that speak HTTP.
     metric("tally_source_datagrams_total", &["source"], "Datagrams that a source received.", |all, to| {
         to.sources(all, |source| source.datagrams);
     }),
@@ -95,6 +94,7 @@ pub const METRICS: &[Metric] = &[
             }
         },
     ),
+    // Doors that speak HTTP.
     metric("tally_door_connections", &["door"], "Open connections of an HTTP door.", |all, to| {
         to.doors(all, |counts| counts.connections);
     }),
@@ -104,6 +104,16 @@ pub const METRICS: &[Metric] = &[
     metric("tally_door_requests_total", &["door"], "Requests that an HTTP door took.", |all, to| {
         to.doors(all, |counts| counts.requests);
     }),
+    metric(
+        "tally_door_answers_total",
+        &["door", "status"],
+        "Requests that an HTTP door answered, by status code.",
+        |all, to| {
+            for (door, counts) in &all.doors {
+                counts.answers.iter().for_each(|(status, count)| to.add(&[door, &status.to_string()], count));
+            }
+        },
+    ),
     metric("tally_door_read_bytes_total", &["door"], "Bytes that an HTTP door read.", |all, to| {
         to.doors(all, |counts| counts.bytes_read);
     }),

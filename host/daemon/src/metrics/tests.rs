@@ -60,7 +60,10 @@ fn figures() -> Figures {
         depth: Depth { bytes: 4096, chunks: 1, lines: 10, max_bytes: 1 << 20 },
         tail_bytes: 1024,
         sources: vec![("unix", CountersSnapshot { ended: vec![("finished", 1)], ..sources.snapshot() })],
-        doors: vec![("query", tally_net::CountersSnapshot { requests: 1, ..Default::default() })],
+        doors: vec![(
+            "query",
+            tally_net::CountersSnapshot { requests: 1, answers: vec![(200, 1)], ..Default::default() },
+        )],
         published: Arc::new(published),
         aggregators: vec![aggregator],
         records_written: 2,
@@ -94,6 +97,7 @@ fn everything_as_text() {
         tally_door_connections{door="query"} 0
         tally_door_connections_accepted_total{door="query"} 0
         tally_door_requests_total{door="query"} 1
+        tally_door_answers_total{door="query",status="200"} 1
         tally_door_read_bytes_total{door="query"} 0
         tally_door_refused_total{door="query",reason="too_many_connections"} 0
         tally_door_refused_total{door="query",reason="peer_not_allowed"} 0

@@ -117,7 +117,11 @@ impl<C: Send> Connection<C> {
         let handshake = match first {
             Err(end) => {
                 self.note_left_over(&mut input, 0);
-                return end;
+                return match end.reason {
+                    // It spoke as someone who means to be let in.
+                    EndReason::Unauthorized => dismiss(end, to).await,
+                    _ => end,
+                };
             }
             Ok(Hello::Bad(why)) => return dismiss(End::new(EndReason::BadHandshake, why), to).await,
             Ok(Hello::Data) => Handshake::default(),

@@ -115,12 +115,16 @@ impl Service<Request<Incoming>> for Serving {
         request.extensions_mut().insert(self.peer.clone());
         let mut router = self.checked.router.clone();
         let activity = Arc::clone(&self.activity);
+        let counters = Arc::clone(&self.checked.counters);
         Box::pin(async move {
             let answer = match refusal {
                 Some(refusal) => Ok(refusal),
                 // A router is always ready.
                 None => tower_service::Service::call(&mut router, request.map(Body::new)).await,
             };
+            if let Ok(answer) = &answer {
+                counters.answers.add(answer.status().as_u16());
+            }
             activity.request_ends();
             answer
         })
