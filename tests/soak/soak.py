@@ -50,6 +50,8 @@ CHANGING = {
 MINUTES_TO_JUDGE = 5
 MOST_GROWTH = 1.10
 MOST_MORE_FILES = 10
+# Seconds for the daemon to do what takes it none.
+PATIENCE = 60
 
 
 def arguments():
@@ -105,7 +107,10 @@ dedupe = {{ ids = 100000 }}
         replace(self.config, fixed.encode())
 
     def rss_kib(self):
-        return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())[1])
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        if not found:
+            raise Failed(f"the daemon ended by itself with {self.process.wait(PATIENCE)}")
+        return int(found[1])
 
     def open_files(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
@@ -171,24 +176,22 @@ def watch(daemon, seconds, background, asker):
     started, samples = time.monotonic(), []
     print("  time   sequence   received   accepted  rejected  duplicate dropped  queue(B)  RSS(MiB) files", flush=True)
     while (elapsed := time.monotonic() - started) < seconds and not background.problems:
-        if daemon.process.poll() is not None:
-            raise Failed(f"the daemon ended by itself with {daemon.process.returncode}")
         samples.append((daemon.rss_kib(), daemon.open_files()))
         if len(samples) % 10 == 1:
             print_line(daemon, asker, elapsed)
         time.sleep(max(0.0, started + len(samples) - time.monotonic()))
-    if not background.problems:
-        print_line(daemon, asker, time.monotonic() - started)
+    print_line(daemon, asker, time.monotonic() - started)
     return samples
 
 
 def print_line(daemon, asker, elapsed):
+    memory = daemon.rss_kib() / 1024
     status = asker.json("/v1/status")
     ledger = status["ledger"]
     rejected, dropped = sum(ledger["rejected"].values()), sum(ledger["dropped"].values())
     print(
         f"{elapsed:5.0f}s {status['sequence']:10} {ledger['received']:10} {ledger['accepted']:10} {rejected:9}"
-        f" {ledger['duplicate']:10} {dropped:7} {status['queue']['bytes']:9} {daemon.rss_kib() / 1024:9.1f}"
+        f" {ledger['duplicate']:10} {dropped:7} {status['queue']['bytes']:9} {memory:9.1f}"
         f" {daemon.open_files():5}",
         flush=True,
     )
@@ -211,12 +214,12 @@ class Background:
         self.threads.append(threading.Thread(target=guarded, daemon=True))
         self.threads[-1].start()
 
-    def join(self, patience=60):
-        until = time.monotonic() + patience
+    def join(self):
+        until = time.monotonic() + PATIENCE
         for thread in self.threads:
             thread.join(max(0.1, until - time.monotonic()))
         if any(thread.is_alive() for thread in self.threads):
-            self.problems.append(f"a client did not finish within {patience} s of being told to")
+            self.problems.append(f"a client did not finish within {PATIENCE} s of being told to")
 
 
 def settled(asker, wanted):
@@ -279,6 +282,7 @@ def compare(daemon, books, asker, problems):
 
 def balance(status, ledger, rejected, dropped, problems):
     parts = ledger["accepted"] + rejected + ledger["duplicate"] + dropped
+    print(f"  log: {status['log']}; {status['records_written']} records written")
     print(f"  ledger: received {ledger['received']} = accepted {ledger['accepted']} + rejected {rejected}"
           f" + duplicate {ledger['duplicate']} + dropped {dropped}")
     if ledger["received"] != parts:
@@ -289,7 +293,7 @@ def balance(status, ledger, rejected, dropped, problems):
         own = aggregator["ledger"]
         parts = sum(own[part] for part in ("applied", "not_subscribed", "skipped", "expired", "late_not_applied", "pending"))
         parts += sum(own["refused"].values())
-        print(f"  {name}: {own}")
+        print(f"  {name}: {own}, {aggregator['memory_bytes']} bytes of memory, {aggregator['state_bytes']} of state")
         if own["accepted"] != parts or own["accepted"] != ledger["accepted"]:
             problems.append(f"the ledger of {name} does not balance with {ledger['accepted']} accepted events: {own}")
 
@@ -351,7 +355,7 @@ def soak(arguments, folder, problems):
         compare(daemon, books, asker, problems)
         judge_growth(samples, arguments.minutes, problems)
         daemon.process.send_signal(signal.SIGTERM)
-        code = daemon.process.wait(60)
+        code = daemon.process.wait(PATIENCE)
         print(f"SIGTERM: exit code {code}")
         if code != 0:
             problems.append(f"SIGTERM ended the daemon with {code}")

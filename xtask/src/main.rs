@@ -12,6 +12,7 @@ mod dependencies;
 mod lint;
 mod packages;
 mod project;
+mod soak;
 mod test;
 mod tidy;
 mod wasm;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Args),
     /// Build everything and run every test; prints "N passed, M failed" last.
     Test(test::Args),
+    /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
+    Soak(soak::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -61,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Build(args) => build::run(&project, &args),
         Command::Demo(args) => demo::run(&project, &args),
         Command::Test(args) => test::run(&project, &args),
+        Command::Soak(args) => soak::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

@@ -4,5 +4,6 @@ mod counts;
 mod crash;
 mod doors;
 mod reload;
+mod soak;
 mod verify;
 mod watching;
