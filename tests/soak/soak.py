@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lets a real daemon work for minutes with everything at once, and checks that its books are right and that it does not grow.
+"""Lets a real daemon work for minutes with everything at once; checks that its books are right and that it does not grow.
 
 All doors take events at the same time: lines with and without answers, a producer whose connections break, MessagePack
 frames, HTTP requests of which some are repeated, datagrams, a client that hardly reads its answers, connections that come
@@ -10,7 +10,7 @@ configuration changes every 7, a question comes every 200 ms and the metrics are
 
 In the end every client's own count (what it was told, or what it sent where nothing is told) must equal the daemon's
 ledger, the ledgers must balance, memory and open files must not have grown, SIGTERM must end the daemon with 0 and `tally
-verify` must find everything equal. Exit code 0 when all of it holds, otherwise 1 and a sentence for each thing that does not.
+verify` must find everything equal. Exit code 0 when all of it holds, otherwise 1 and a sentence for each thing that is off.
 
 Nothing but Python's standard library; the clients are in clients.py. Knows the product only from outside.
 """
@@ -31,7 +31,8 @@ import time
 from pathlib import Path
 
 import clients
-from clients import Books, Doors, Failed, Template
+from clients import Books, Doors, Failed
+from template import Template
 
 # The keys that SIGHUP changes, and the two values each takes in turn. Lines are below or above both `line_bytes`.
 CHANGING = {
@@ -136,7 +137,7 @@ def replace(path, content):
 
 
 def reload_plugins(daemon, stop, counts):
-    """Puts the other build in place and waits until it runs; every other time the daemon is told, otherwise it has to notice."""
+    """Puts the other build in place and waits until it runs; the daemon is told every other time, or has to notice."""
     asker = clients.Asker(daemon.doors["admin"])
     running = lambda: next(p for p in asker.json("/v1/plugins")["plugins"] if p["name"] == "video-actions")
     while not stop.wait(random.uniform(5, 10)):
@@ -172,7 +173,7 @@ def watch_metrics(daemon, stop, counts):
 
 
 def watch(daemon, seconds, background, asker):
-    """Prints a line every 10 seconds until the time is over or something failed; memory (KiB) and open files, each second."""
+    """Prints a line every 10 seconds until the time is over or something failed; gives memory (KiB) and open files by second."""
     started, samples = time.monotonic(), []
     print("  time   sequence   received   accepted  rejected  duplicate dropped  queue(B)  RSS(MiB) files", flush=True)
     while (elapsed := time.monotonic() - started) < seconds and not background.problems:
@@ -321,6 +322,10 @@ def judge_growth(samples, minutes, problems):
 def judge_log(daemon, counts, problems):
     lines = daemon.log.read_text(errors="replace").splitlines()
     counts["activations"] = sum("activated" in line for line in lines)
+    counts["settings changed"] = sum(" changed key=" in line for line in lines)
+    wanted = counts["SIGHUPs"] * sum(map(len, CHANGING.values()))
+    if counts["settings changed"] != wanted:
+        problems.append(f"{counts['SIGHUPs']} SIGHUPs are to change {wanted} settings, not {counts['settings changed']}")
     bad = [line for line in lines if " ERROR " in line or "panicked" in line]
     warnings = sorted({line.split(" WARN ")[1] for line in lines if " WARN " in line})
     print(f"{', '.join(f'{count} {what}' for what, count in counts.items())}; {len(warnings)} different warnings")

@@ -37,7 +37,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         },
     )?;
     let mut command = Command::new("python3");
-    command.arg("-u").arg(project.root.join("tests/soak/soak.py"));
+    command.args(["-B", "-u"]).arg(project.root.join("tests/soak/soak.py"));
     command.arg("--tally").arg(project.tally()).arg("--plugins").arg(project.plugins());
     command.arg("--other").arg(project.fixtures().join("video-actions-alt.wasm"));
     command.arg("--minutes").arg(args.minutes.to_string()).arg("--rate").arg(args.rate.to_string());

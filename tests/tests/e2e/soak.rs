@@ -8,7 +8,7 @@ use tally_tests::{component, plugin, root, tally, text};
 fn some_seconds_of_everything_at_once_balance() {
     let plugins = plugin("video-actions").parent().expect("a folder").to_owned();
     let mut soak = Command::new("python3");
-    soak.arg(root().join("tests/soak/soak.py")).arg("--tally").arg(tally().get_program());
+    soak.arg("-B").arg(root().join("tests/soak/soak.py")).arg("--tally").arg(tally().get_program());
     soak.arg("--plugins").arg(plugins);
     soak.arg("--other").arg(component("TALLY_FIXTURES_DIR", "fixtures", "video-actions-alt"));
     let output = soak.args(["--minutes", "0.25", "--rate", "20000"]).output().expect("python3 starts");
