@@ -28,6 +28,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import clients
@@ -51,6 +52,8 @@ CHANGING = {
 MINUTES_TO_JUDGE = 5
 MOST_GROWTH = 1.10
 MOST_MORE_FILES = 10
+# Saved state is merged by and by: its size goes up and down, and a little up with the logarithm of the number of cuts.
+MOST_MORE_STATE = 1.25
 # Seconds for the daemon to do what takes it none.
 PATIENCE = 60
 
@@ -173,28 +176,33 @@ def watch_metrics(daemon, stop, counts):
 
 
 def watch(daemon, seconds, background, asker):
-    """Prints a line every 10 seconds until the time is over or something failed; gives memory (KiB) and open files by second."""
+    """Prints a line every 10 seconds until the time is over or something failed; gives a sample of every second."""
     started, samples = time.monotonic(), []
-    print("  time   sequence   received   accepted  rejected  duplicate dropped  queue(B)  RSS(MiB) files", flush=True)
+    print("  time   sequence   received   accepted  rejected  duplicate dropped  queue(B) state(MiB)  RSS(MiB) files")
     while (elapsed := time.monotonic() - started) < seconds and not background.problems:
-        samples.append((daemon.rss_kib(), daemon.open_files()))
+        samples.append(Sample(daemon.rss_kib() / 1024, daemon.open_files(), state(asker.json("/v1/status"))))
         if len(samples) % 10 == 1:
-            print_line(daemon, asker, elapsed)
+            print_line(elapsed, asker.json("/v1/status"), samples[-1])
         time.sleep(max(0.0, started + len(samples) - time.monotonic()))
-    print_line(daemon, asker, time.monotonic() - started)
+    print_line(time.monotonic() - started, asker.json("/v1/status"), samples[-1])
     return samples
 
 
-def print_line(daemon, asker, elapsed):
-    memory = daemon.rss_kib() / 1024
-    status = asker.json("/v1/status")
+Sample = namedtuple("Sample", "memory files state")
+
+
+def state(status):
+    """What the aggregators have saved, in MiB."""
+    return sum(aggregator["state_bytes"] for aggregator in status["aggregators"].values()) / 2**20
+
+
+def print_line(elapsed, status, sample):
     ledger = status["ledger"]
     rejected, dropped = sum(ledger["rejected"].values()), sum(ledger["dropped"].values())
     print(
         f"{elapsed:5.0f}s {status['sequence']:10} {ledger['received']:10} {ledger['accepted']:10} {rejected:9}"
-        f" {ledger['duplicate']:10} {dropped:7} {status['queue']['bytes']:9} {memory:9.1f}"
-        f" {daemon.open_files():5}",
-        flush=True,
+        f" {ledger['duplicate']:10} {dropped:7} {status['queue']['bytes']:9} {sample.state:10.1f} {sample.memory:9.1f}"
+        f" {sample.files:5}"
     )
 
 
@@ -301,22 +309,27 @@ def balance(status, ledger, rejected, dropped, problems):
 
 def judge_growth(samples, minutes, problems):
     third = len(samples) // 3
-    parts = [samples[:third], samples[third : 2 * third], samples[2 * third :]]
     if third == 0:
         return
-    memory = [statistics.median(rss for rss, _ in part) / 1024 for part in parts]
-    files = [statistics.median(files for _, files in part) for part in parts]
+    parts = [samples[:third], samples[third : 2 * third], samples[2 * third :]]
+    memory = [statistics.median(sample.memory for sample in part) for part in parts]
+    files = [statistics.median(sample.files for sample in part) for part in parts]
+    saved = [max(sample.state for sample in part) for part in parts]
     print(f"memory, median of each third: {memory[0]:.1f}, {memory[1]:.1f}, {memory[2]:.1f} MiB"
           f" ({(memory[2] / memory[1] - 1) * 100:+.1f} % from the second to the last);"
-          f" most {max(rss for rss, _ in samples) / 1024:.1f} MiB")
+          f" most {max(sample.memory for sample in samples):.1f} MiB")
     print(f"open files, median of each third: {files[0]:.0f}, {files[1]:.0f}, {files[2]:.0f};"
-          f" most {max(files for _, files in samples)}")
-    if minutes < MINUTES_TO_JUDGE:
-        print(f"growth of memory is judged from {MINUTES_TO_JUDGE} minutes on")
-    elif memory[2] > memory[1] * MOST_GROWTH:
-        problems.append(f"memory grew from {memory[1]:.1f} to {memory[2]:.1f} MiB from the second third to the last")
+          f" most {max(sample.files for sample in samples)}")
+    print(f"saved state, most of each third: {saved[0]:.1f}, {saved[1]:.1f}, {saved[2]:.1f} MiB")
     if files[2] > files[1] + MOST_MORE_FILES:
-        problems.append(f"open files grew from {files[1]:.0f} to {files[2]:.0f}")
+        problems.append(f"open files grew from {files[1]:.0f} to {files[2]:.0f} from the second third to the last")
+    if minutes < MINUTES_TO_JUDGE:
+        print(f"growth of memory and of saved state is judged from {MINUTES_TO_JUDGE} minutes on")
+        return
+    if memory[2] > memory[1] * MOST_GROWTH:
+        problems.append(f"memory grew from {memory[1]:.1f} to {memory[2]:.1f} MiB from the second third to the last")
+    if saved[2] > saved[1] * MOST_MORE_STATE:
+        problems.append(f"saved state grew from {saved[1]:.1f} to {saved[2]:.1f} MiB from the second third to the last")
 
 
 def judge_log(daemon, counts, problems):
