@@ -13,6 +13,7 @@ mod dependencies;
 mod lint;
 mod packages;
 mod project;
+mod soak;
 mod test;
 mod tidy;
 mod wasm;
@@ -40,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Put Python's packages for tests by real clients in target/clients; `test` does so by itself.
     Clients,
+    /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
+    Soak(soak::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -65,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&project, &args),
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
+        Command::Soak(args) => soak::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),
