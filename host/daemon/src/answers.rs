@@ -65,9 +65,10 @@ impl Answers {
         }
     }
 
-    /// Waits until every aggregator that runs has applied and saved the events up to this sequence number. One that fails is not waited for.
-    pub async fn applied(&self, sequence: u64) {
-        let Ok(cut) = self.fresh_cut(Some(sequence)).await else { return };
+    /// Waits until every aggregator that runs has applied and saved the events up to this sequence number. False when
+    /// one has not in [`PATIENCE`], or is in quarantine.
+    pub async fn applied(&self, sequence: u64) -> bool {
+        let Ok(cut) = self.fresh_cut(Some(sequence)).await else { return false };
         let names: Vec<String> =
             self.context.totals.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         let saved = |name: &String| {
@@ -80,8 +81,8 @@ impl Answers {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        // One is catching up, or has ended: who asked gets the answer all the same.
-        let _ = tokio::time::timeout(PATIENCE, all_saved).await;
+        let all_saved = tokio::time::timeout(PATIENCE, all_saved).await.is_ok();
+        all_saved && self.context.progress.facts().quarantined.is_empty()
     }
 
     fn may_cut(&self, published: &Published) -> bool {

@@ -301,7 +301,7 @@ impl HttpHooks for Hooks {
         Some(Unavailable { code, detail: detail.into() })
     }
 
-    fn applied(&self, sequence: u64) -> BoxFuture<'_, ()> {
+    fn applied(&self, sequence: u64) -> BoxFuture<'_, bool> {
         Box::pin(self.0.applied(sequence))
     }
 }

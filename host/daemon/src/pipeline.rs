@@ -126,6 +126,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
             "a segment of the log has no room for dedupe.ids event ids; raise log.segment_bytes"
         );
     }
+    let most = if config.dedupe.window.is_zero() { 0 } else { most };
     let window = i64::try_from(config.dedupe.window.as_micros()).unwrap_or(i64::MAX);
     let ids = recovery::remembered_ids(&mut log.reader(), last_frame, most, window)?;
     let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::UdpSocket;
@@ -18,6 +19,8 @@ use crate::stream::Stream;
 
 /// The largest payload of a datagram: 65,535 bytes less the headers fit with room to spare.
 const MAX_DATAGRAM: usize = 65_535;
+/// The pause after reading failed.
+const READ_PAUSE: Duration = Duration::from_millis(100);
 /// Datagrams of one sender that came together are queued together, up to about this many bytes.
 const RUN_BYTES: usize = 256 * 1024;
 /// How many datagrams are taken in a row: where they come faster than they are read there is no end to them, and the stop must be seen.
@@ -109,7 +112,9 @@ impl UdpSource {
                 _ = stop => break,
                 ready = self.socket.readable() => if ready.is_err() { break },
             }
-            taking.take_what_is_there(&self.socket, &mut datagram, &self.name);
+            if !taking.take_what_is_there(&self.socket, &mut datagram, &self.name) {
+                tokio::time::sleep(READ_PAUSE).await;
+            }
         }
         // What came before the stop is taken still.
         taking.take_what_is_there(&self.socket, &mut datagram, &self.name);
@@ -128,7 +133,9 @@ struct Taking<C> {
 }
 
 impl<C: Send> Taking<C> {
-    fn take_what_is_there(&mut self, socket: &UdpSocket, datagram: &mut [u8], name: &Arc<str>) {
+    /// False when reading failed.
+    fn take_what_is_there(&mut self, socket: &UdpSocket, datagram: &mut [u8], name: &Arc<str>) -> bool {
+        let mut fine = true;
         for _ in 0..AT_ONCE {
             match socket.try_recv_from(datagram) {
                 Ok((length, sender)) => self.add(&datagram[..length], sender, name),
@@ -136,12 +143,14 @@ impl<C: Send> Taking<C> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
                     add(&self.counters.accept_errors, 1);
-                    tracing::warn!(source = %name, %error, "could not read a datagram");
+                    tracing::warn!(source = %name, %error, "could not read a datagram; trying again");
+                    fine = false;
                     break;
                 }
             }
         }
         self.enqueue();
+        fine
     }
 
     fn add(&mut self, datagram: &[u8], sender: SocketAddr, name: &Arc<str>) {

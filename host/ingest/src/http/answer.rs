@@ -44,6 +44,9 @@ enum What {
         rejected: u64,
         duplicates: u64,
         last_sequence: u64,
+        /// Only where it was waited for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        applied: Option<bool>,
         rejects: Vec<Reject>,
         rejects_left_out: u64,
     },
@@ -66,7 +69,7 @@ impl Answer {
     }
 
     /// 200, or 400 when every event was rejected. The first line of the verdict is event `first_index` of the body.
-    pub fn decided(verdict: Verdict, first_index: u64, style: Style) -> Response {
+    pub fn decided(verdict: Verdict, applied: Option<bool>, first_index: u64, style: Style) -> Response {
         let Verdict { lines: _, accepted, rejected, duplicates, last_sequence, rejects, left_out } = verdict;
         let rejects = rejects.into_iter().map(|RejectedLine { line, reason, field, detail }| Reject {
             index: first_index + u64::from(line),
@@ -77,7 +80,15 @@ impl Answer {
         let rejects = rejects.collect();
         let fine = rejected == 0 || accepted + duplicates > 0;
         let status = if fine { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-        let what = What::Decided { accepted, rejected, duplicates, last_sequence, rejects, rejects_left_out: left_out };
+        let what = What::Decided {
+            accepted,
+            rejected,
+            duplicates,
+            last_sequence,
+            applied,
+            rejects,
+            rejects_left_out: left_out,
+        };
         Self::respond(status, fine, what, style)
     }
 

@@ -95,8 +95,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait HttpHooks: Send + Sync {
     /// Why nothing is taken now, if so: the disk is full, or the daemon stops.
     fn refusing(&self) -> Option<Unavailable>;
-    /// Waits until every aggregator has applied the events up to this sequence number.
-    fn applied(&self, sequence: u64) -> BoxFuture<'_, ()>;
+    /// Waits until every aggregator has applied the events up to this sequence number; false when one does not in reasonable time.
+    fn applied(&self, sequence: u64) -> BoxFuture<'_, bool>;
 }
 
 /// Why nothing is taken now; the answer is 503.
@@ -202,10 +202,14 @@ impl<C: Send> Shared<C> {
             return Ok(Answer::queued(lines, route.style()));
         }
         let verdict = stream.verdict(lines).await;
-        if wait == Wait::Applied && verdict.accepted + verdict.duplicates > 0 {
-            door.hooks.applied(verdict.last_sequence).await;
-        }
-        Ok(Answer::decided(verdict, first_index, route.style()))
+        let applied = match wait {
+            Wait::Applied if verdict.accepted + verdict.duplicates > 0 => {
+                Some(door.hooks.applied(verdict.last_sequence).await)
+            }
+            Wait::Applied => Some(true),
+            _ => None,
+        };
+        Ok(Answer::decided(verdict, applied, first_index, route.style()))
     }
 
     /// What the request waits for and what its body must be, if anything is taken now.

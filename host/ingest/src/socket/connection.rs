@@ -25,6 +25,8 @@ use crate::stream::{Ending, Stream};
 
 /// How long a client that has finished sending may take to read its last answers.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// No handshake is longer, in bytes: a door that wants a token keeps no more before it has seen one.
+const MAX_HANDSHAKE: usize = 16 * 1024;
 /// How long one may take to read why it is being closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -119,17 +121,17 @@ impl<C: Send> Connection<C> {
                 self.note_left_over(&mut input, 0);
                 return match end.reason {
                     // It spoke as someone who means to be let in.
-                    EndReason::Unauthorized => dismiss(end, to).await,
+                    EndReason::Unauthorized => dismiss(end, input, to).await,
                     _ => end,
                 };
             }
-            Ok(Hello::Bad(why)) => return dismiss(End::new(EndReason::BadHandshake, why), to).await,
+            Ok(Hello::Bad(why)) => return dismiss(End::new(EndReason::BadHandshake, why), input, to).await,
             Ok(Hello::Data) => Handshake::default(),
             Ok(Hello::Handshake(handshake)) => handshake,
         };
         if let Some(why) = self.unauthorized(&handshake) {
             self.note_left_over(&mut input, 0);
-            return dismiss(End::new(EndReason::Unauthorized, why), to).await;
+            return dismiss(End::new(EndReason::Unauthorized, why), input, to).await;
         }
         if handshake.encoding == Encoding::MessagePack {
             input.become_frames();
@@ -170,6 +172,9 @@ impl<C: Send> Connection<C> {
             let said = match input.first_line() {
                 FirstLine::Whole(line) => Some(hello(line)),
                 FirstLine::TooLong => Some(Hello::Data),
+                FirstLine::Unfinished(line) if self.shared.token.is_some() && line.len() > MAX_HANDSHAKE => {
+                    Some(Hello::Data)
+                }
                 FirstLine::Unfinished(line) => at_end.then(|| hello(line)),
             };
             match said {
@@ -209,7 +214,7 @@ impl<C: Send> Connection<C> {
             Ok(Err(superseded)) => End::new(EndReason::Superseded, superseded.to_string()),
             Err(stopped) => stopped,
         };
-        dismiss(end, to).await
+        dismiss(end, input, to).await
     }
 
     /// Receives and answers side by side; then answers what is left and says why it ends.
@@ -325,9 +330,16 @@ impl<C: Send> Connection<C> {
 }
 
 /// Ends a connection whose answers have not begun.
-async fn dismiss(end: End, mut to: WriteHalf) -> End {
+///
+/// Reads on for as long: closing with bytes unread would reset a TCP connection, and the client would lose what it was told.
+async fn dismiss(end: End, input: Input, mut to: WriteHalf) -> End {
     let line = end.line().unwrap_or_default();
-    let _ = timeout(LAST_WORDS, to.write_all(line.as_bytes())).await;
+    let farewell = async {
+        to.write_all(line.as_bytes()).await?;
+        to.shutdown().await?;
+        input.discard().await
+    };
+    let _ = timeout(LAST_WORDS, farewell).await;
     end
 }
 

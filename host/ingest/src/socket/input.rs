@@ -101,6 +101,13 @@ impl Input {
         read.map_err(read_failed)
     }
 
+    /// Reads and forgets until the client has finished sending.
+    pub async fn discard(mut self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        while !self.at_end && self.from.read(&mut bytes).await? > 0 {}
+        Ok(())
+    }
+
     /// Ready when there was something: bytes or the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut read = 0;

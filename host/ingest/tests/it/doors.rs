@@ -49,7 +49,20 @@ fn who_must_show_a_token_must_not_be_waited_for() {
     });
     let mut client = daemon.connect();
     client.send("{\"tally\":");
+    let answer = client.line().expect("an answer");
+    assert!(answer.contains("did not come in time"), "{answer}");
     assert_eq!(client.line(), None);
+    daemon.until_ended("unauthorized", 1);
+    daemon.stop();
+}
+
+#[test]
+fn whoever_shows_no_token_holds_no_memory() {
+    let daemon = Daemon::with(|config| config.token = Some(token()));
+    let mut client = daemon.connect();
+    client.send(&"x".repeat(40_000));
+    let answer = client.line().expect("an answer");
+    assert!(answer.starts_with(r#"{"error":"unauthorized""#), "{answer}");
     daemon.until_ended("unauthorized", 1);
     daemon.stop();
 }

@@ -76,7 +76,9 @@ impl Activity {
 
     fn deadline(&self, limits: &Limits) -> (Instant, Late) {
         let state = self.state();
-        let idle = state.last + limits.idle_timeout;
+        // Whoever answers bounds that itself: a client that waits for its answer is not idle.
+        let last = if state.answering { Instant::now() } else { state.last };
+        let idle = last + limits.idle_timeout;
         match state.head_since.map(|since| since + limits.header_timeout) {
             Some(head) if head < idle => (head, Late { head: true }),
             _ => (idle, Late { head: false }),

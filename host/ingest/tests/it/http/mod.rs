@@ -41,8 +41,11 @@ impl HttpHooks for Daemon {
         self.refusing.lock().expect("no panic").clone()
     }
 
-    fn applied(&self, sequence: u64) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.applied.lock().expect("no panic").push(sequence) })
+    fn applied(&self, sequence: u64) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            self.applied.lock().expect("no panic").push(sequence);
+            true
+        })
     }
 }
 

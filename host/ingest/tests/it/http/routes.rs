@@ -164,7 +164,7 @@ async fn an_answer_waits_for_what_was_asked() {
          200 {"accepted":1,"rejected":1,"duplicates":0,"last_sequence":1,"rejects":[{"index":1,"field":"/timestamp","reason":"invalid_timestamp","detail":"no time"}],"rejects_left_out":0}
         ?wait=durable 200 {"accepted":1,"rejected":1,"duplicates":0,"last_sequence":2,"rejects":[{"index":1,"field":"/timestamp","reason":"invalid_timestamp","detail":"no time"}],"rejects_left_out":0}
         ?wait=accepted 202 {"queued":2}
-        ?x&wait=applied 200 {"accepted":1,"rejected":1,"duplicates":0,"last_sequence":4,"rejects":[{"index":1,"field":"/timestamp","reason":"invalid_timestamp","detail":"no time"}],"rejects_left_out":0}
+        ?x&wait=applied 200 {"accepted":1,"rejected":1,"duplicates":0,"last_sequence":4,"applied":true,"rejects":[{"index":1,"field":"/timestamp","reason":"invalid_timestamp","detail":"no time"}],"rejects_left_out":0}
         ?wait=soon 400 invalid_parameter: wait must be accepted, durable or applied
     "#]].assert_eq(&shown);
 }
