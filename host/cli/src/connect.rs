@@ -300,4 +300,18 @@ mod tests {
         ours.read_to_string(&mut words).await.expect("reading to the end");
         assert_eq!(words, "{\"error\":\"unauthorized\"}\n");
     }
+
+    #[tokio::test]
+    async fn the_network_may_do_better_another_time_and_a_file_will_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let access = Access { token_file: None, ca: Some("/nowhere/ca.pem".into()) };
+        let endpoint = |tls| Endpoint::Tcp { host: "localhost".into(), port, tls };
+        let fails = async |tls| open(&endpoint(tls), &access).await.err().expect("no connection");
+        let error = fails(true).await;
+        assert!(!is_passing(&error), "{error:#}");
+        drop(listener);
+        let error = fails(false).await;
+        assert!(is_passing(&error), "{error:#}");
+    }
 }
