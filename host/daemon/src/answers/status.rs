@@ -35,7 +35,7 @@ impl Answers {
                 (name.clone(), value)
             })
             .collect();
-        let sources: Vec<_> = self.counters.sources.iter().map(|(_, counters)| counters.snapshot()).collect();
+        let sources = self.counters.of_sources();
         let not_ready = facts.not_ready();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -60,9 +60,9 @@ impl Answers {
             },
             "log": { "segments": published.segments, "bytes": published.log_bytes, "tail_bytes": context.tail.bytes() },
             "connections": {
-                "now": sources.iter().map(|source| source.connections).sum::<u64>(),
-                "total": sources.iter().map(|source| source.accepted).sum::<u64>(),
-                "refused": sources.iter().map(|source| source.refused).sum::<u64>(),
+                "now": sources.iter().map(|(_, counts)| counts.connections).sum::<u64>(),
+                "total": sources.iter().map(|(_, counts)| counts.accepted).sum::<u64>(),
+                "refused": sources.iter().map(|(_, counts)| counts.refused).sum::<u64>(),
             },
             "aggregators": aggregators,
         })
@@ -118,7 +118,7 @@ impl Answers {
             is_ready: facts.not_ready().is_none(),
             depth,
             tail_bytes: context.tail.bytes() as u64,
-            sources: self.counters.sources.iter().map(|(name, counters)| (*name, counters.snapshot())).collect(),
+            sources: self.counters.of_sources(),
             doors: self.counters.http.iter().map(|(name, counters)| (*name, counters.snapshot())).collect(),
             kernel_drops: self.counters.kernel_drops.and_then(|drops| drops.read()),
             aggregators,
