@@ -72,7 +72,7 @@ impl Lines {
     /// Begins with this line.
     pub fn begin(stream: Box<dyn Wire>, first_line: &str) -> Self {
         let mut lines = Self { stream: BufReader::new(stream) };
-        lines.write(&format!("{first_line}\n"));
+        lines.write(format!("{first_line}\n"));
         lines
     }
 

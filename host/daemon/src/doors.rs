@@ -48,6 +48,21 @@ impl DoorCounters {
         self.http.push((name, Arc::clone(&counters)));
         counters
     }
+
+    /// What sources have counted. For one that speaks HTTP, its door has counted the connections.
+    pub fn of_sources(&self) -> Vec<(&'static str, tally_ingest::CountersSnapshot)> {
+        let whole = |(name, counters): &(&'static str, Arc<tally_ingest::Counters>)| {
+            let mut counts = counters.snapshot();
+            if let Some((_, door)) = self.http.iter().find(|(door, _)| door == name) {
+                let door = door.snapshot();
+                counts.connections += door.connections;
+                counts.accepted += door.accepted;
+                counts.refused += door.too_many + door.not_allowed;
+            }
+            (*name, counts)
+        };
+        self.sources.iter().map(whole).collect()
+    }
 }
 
 /// The bounds that doors keep, as they are now.

@@ -55,6 +55,8 @@ pub fn connections() {
     assert_eq!(refused.header("retry-after"), "1");
     let counted = "tally_door_refused_total{door=\"http\",reason=\"too_many_connections\"}";
     assert_eq!(work.metric(counted), 1.0);
+    assert_eq!(work.metric("tally_source_connections_refused_total{source=\"http\"}"), 1.0);
+    assert_eq!(work.status()["connections"]["refused"], 3);
     held.iter_mut().for_each(|stream| stream.write_all(VIEW.as_bytes()).expect("a body"));
     for stream in held {
         assert_eq!(reply(stream).status, 200, "those that were there are served");

@@ -70,25 +70,22 @@ impl Answers {
         })
     }
 
-    /// What each source counts, by its name. The connections of HTTP are counted by its server.
+    /// What each source counts, by its name.
     fn sources(&self) -> Map<String, Value> {
-        let sources = self.counters.sources.iter().map(|(name, counters)| {
-            let counts = counters.snapshot();
-            let server = self.counters.http.iter().find(|(door, _)| door == name).map(|(_, server)| server.snapshot());
-            let server = server.unwrap_or_default();
+        let sources = self.counters.of_sources().into_iter().map(|(name, counts)| {
             let mut source = json!({
-                "connections": counts.connections + server.connections,
-                "total": counts.accepted + server.accepted,
-                "refused": counts.refused + server.too_many + server.not_allowed,
+                "connections": counts.connections,
+                "total": counts.accepted,
+                "refused": counts.refused,
                 "lines": counts.lines,
-                "bytes": if server.requests > 0 { server.bytes_read } else { counts.bytes_read },
+                "bytes": counts.bytes_read,
             });
-            if *name == "udp" {
+            if name == "udp" {
                 source["datagrams"] = json!(counts.datagrams);
                 source["dropped_lines"] = json!(counts.dropped_lines);
                 source["kernel_dropped_datagrams"] = json!(self.counters.kernel_drops.and_then(|drops| drops.read()));
             }
-            ((*name).to_owned(), source)
+            (name.to_owned(), source)
         });
         sources.collect()
     }
@@ -143,7 +140,7 @@ impl Answers {
             is_ready: facts.not_ready().is_none(),
             depth,
             tail_bytes: context.tail.bytes() as u64,
-            sources: self.counters.sources.iter().map(|(name, counters)| (*name, counters.snapshot())).collect(),
+            sources: self.counters.of_sources(),
             doors: self.counters.http.iter().map(|(name, counters)| (*name, counters.snapshot())).collect(),
             kernel_drops: self.counters.kernel_drops.and_then(|drops| drops.read()),
             aggregators,
