@@ -66,7 +66,7 @@ impl Answers {
     }
 
     /// Waits until every aggregator that runs has applied and saved the events up to this sequence number. False when
-    /// one has not in [`PATIENCE`], or is in quarantine.
+    /// one has not in 30 seconds, or is in quarantine.
     pub async fn applied(&self, sequence: u64) -> bool {
         let Ok(cut) = self.fresh_cut(Some(sequence)).await else { return false };
         let names: Vec<String> =

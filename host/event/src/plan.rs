@@ -2,7 +2,7 @@
 //!
 //! A *column* is a path read as a kind, whoever wants it. An event *type* of the plan is a name that some manifest has
 //! (or `*`) with the columns to read from such events and the subscribers that read them. Where in a line the columns are
-//! is each preset's own: [`crate::preset_plan`].
+//! is each preset's own: `preset_plan`.
 
 use crate::json::MAX_DEPTH;
 use crate::preset_plan::PresetPlan;

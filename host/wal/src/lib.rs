@@ -13,7 +13,7 @@
 //! | `wal_0000000001.seg` | a segment; ten digits or more, numbers dense, the highest is the one being written |
 //! | `spare_0000000001.tmp` | a file being filled with zeros, or filled and waiting to become a segment; worthless after a restart |
 //! | `torn_00001.bin` | bytes of a torn or unsynced tail, copied aside before they were cut; at most [`TORN_KEPT`] are kept |
-//! | `quarantine-1/` | what a [`repair`] took out of a damaged log: a copy of the segment it cut, and the segments after that |
+//! | `quarantine-1/` | what a [`repair`](repair()) took out of a damaged log: a copy of the segment it cut, and the segments after that |
 //! | `wal.lock` | locked by the one process that may write |
 //!
 //! Any other file is left alone.

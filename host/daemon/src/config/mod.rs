@@ -2,7 +2,7 @@
 //!
 //! [`keys`] is the one table of every setting. [`Settings`] are values with where they came from, [`Config`] is what was
 //! validated and is used (every key present, indices resolved). Nothing here opens a socket, a log or a plugin; the only I/O
-//! is reading the file that was named, and [`inspect`]. Paths in the file are relative to the file's folder, other paths to
+//! is reading the file that was named, and [`inspect`](inspect()). Paths in the file are relative to the file's folder, other paths to
 //! the working folder.
 
 mod changes;

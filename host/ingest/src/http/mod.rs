@@ -1,6 +1,6 @@
 //! Events by HTTP: what is POSTed becomes lines, and one answer says what became of them.
 //!
-//! One request goes through [`read`](body::read) (unpacked, within bounds), [`Lines`] (one line for each event, whatever the format was), the
+//! One request goes through `body::read` (unpacked, within bounds), `Lines` (one line for each event, whatever the format was), the
 //! queue (all of it or nothing), and a [`Verdict`](crate::Verdict). A client that goes away while it waits for its answer takes nothing back:
 //! what was queued is decided. So whoever got no answer sends again, and event ids keep that from counting twice.
 //!
