@@ -1,6 +1,10 @@
 //! What the end-to-end tests share: a work folder, a daemon as a real process, the command line, the independent count.
 //! Knows the product only from outside: its command line, sockets and files.
 
+pub mod clients;
+mod http;
+pub mod wire;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub mod wire;
+pub use http::Http;
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -114,7 +118,7 @@ impl Work {
         output.read_line(&mut line).expect("its output");
         assert!(line.starts_with("tally is ready"), "not ready: {line:?}\n{}", self.log());
         let sequence = line.trim().rsplit_once("sequence=").and_then(|(_, n)| n.parse().ok()).expect("a sequence");
-        Daemon { child, sequence, ready: line }
+        Daemon { child, sequence, ready: line.trim().to_owned() }
     }
 
     /// Writes a configuration file, and gives the arguments that name it.
@@ -202,8 +206,8 @@ pub struct Daemon {
     child: Child,
     /// The last sequence when it became ready.
     pub sequence: u64,
-    /// What it said when it became ready.
-    ready: String,
+    /// The line that it said so with.
+    pub ready: String,
 }
 
 impl Daemon {
@@ -217,6 +221,12 @@ impl Daemon {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where a door is, such as `http`: a path, or an address with its real port.
+    pub fn door(&self, name: &str) -> &str {
+        let place = self.ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        place.unwrap_or_else(|| panic!("no door {name}: {}", self.ready))
     }
 
     /// SIGKILL.

@@ -6,12 +6,14 @@
 #![allow(clippy::disallowed_methods, reason = "time limits and pauses; nothing here decides about events")]
 
 mod build;
+mod clients;
 mod components;
 mod demo;
 mod dependencies;
 mod lint;
 mod packages;
 mod project;
+mod soak;
 mod test;
 mod tidy;
 mod wasm;
@@ -37,6 +39,10 @@ enum Command {
     Demo(demo::Args),
     /// Build everything and run every test; prints "N passed, M failed" last.
     Test(test::Args),
+    /// Put Python's packages for tests by real clients in target/clients; `test` does so by itself.
+    Clients,
+    /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
+    Soak(soak::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -61,6 +67,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Build(args) => build::run(&project, &args),
         Command::Demo(args) => demo::run(&project, &args),
         Command::Test(args) => test::run(&project, &args),
+        Command::Clients => clients::install(&project),
+        Command::Soak(args) => soak::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

@@ -70,6 +70,11 @@ impl Project {
         self.target.join("fixtures")
     }
 
+    /// Python and packages for tests by real clients.
+    pub fn clients(&self) -> PathBuf {
+        self.target.join("clients")
+    }
+
     /// What a path is called in messages: relative to the repository where possible.
     pub fn show<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()

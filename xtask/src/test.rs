@@ -1,17 +1,23 @@
 //! `cargo xtask test`: builds everything, runs every test, adds up the results.
 //!
 //! Native tests first, then those of the example plugins, then end to end with the release binary and real processes.
-//! Tests find what was built by the variables set here; they must not build anything themselves.
+//! Tests find what was built by the variables set here; they must not build anything themselves. Tests by real clients
+//! are skipped, and say so, where a client is missing; with TALLY_TESTS_NEED_CLIENTS=1 they fail.
 
+use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::build;
+use crate::clients;
 use crate::components::standalone_packages;
 use crate::project::{Project, say, without_settings};
 use crate::wasm;
+
+/// Set by `.ci/run`: a client that is missing is a failure.
+const NEED_CLIENTS: &str = "TALLY_TESTS_NEED_CLIENTS";
 
 /// What to test.
 #[derive(clap::Args)]
@@ -49,6 +55,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     }
     if !args.skip_end_to_end {
         say("end-to-end tests");
+        if let Err(error) = clients::install(project) {
+            say(format!("without Python's packages, tests by real clients will be missing: {error:#}"));
+        }
         test(project.cargo().args(["test", "--package", "tally-tests"]))?;
     }
     println!("{} ignored in {} test programs", totals.ignored, totals.programs);
@@ -106,6 +115,10 @@ fn cargo_test(project: &Project, cargo: &mut Command, echo: &mut impl Write) -> 
     cargo.env("TALLY_BUILT_PLUGINS_DIR", project.plugins());
     cargo.env("TALLY_EXAMPLE_PLUGINS_DIR", project.example_plugins());
     cargo.env("TALLY_FIXTURES_DIR", project.fixtures());
+    cargo.env("TALLY_CLIENTS_DIR", project.clients());
+    if let Some(needed) = env::var_os(NEED_CLIENTS) {
+        cargo.env(NEED_CLIENTS, needed);
+    }
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut totals = Totals::default();

@@ -61,6 +61,13 @@ impl IdWindow {
         self.expire(arrival);
     }
 
+    /// Remembers again what the log says arrived at `arrival`. An id that came once more after it was forgotten is known from then on.
+    pub fn restore(&mut self, arrival: i64, ids: impl IntoIterator<Item = u128>) {
+        self.expire(arrival);
+        let new: Vec<u128> = ids.into_iter().filter(|id| self.offer(*id)).collect();
+        self.remember(arrival, new);
+    }
+
     /// Forgets what is too old at `now`, or too much.
     pub fn expire(&mut self, now: i64) {
         while let Some((at, count)) = self.groups.front_mut() {
@@ -129,6 +136,21 @@ mod tests {
         assert!(window.is_empty() && !window.knows(1));
     }
 
+    #[test]
+    fn an_id_that_came_again_after_its_time_is_known_after_a_restart_too() {
+        let frames = [(0, vec![1]), (12 * SECOND, vec![1, 2])];
+        let mut window = IdWindow::new(10, 10 * SECOND);
+        let mut again = IdWindow::new(10, 10 * SECOND);
+        for (at, ids) in frames {
+            window.expire(at);
+            assert!(ids.iter().all(|id| window.offer(*id)));
+            window.remember(at, ids.clone());
+            again.restore(at, ids);
+        }
+        assert!(window.knows(1) && again.knows(1) && again.knows(2));
+        assert_eq!(again.order, window.order);
+    }
+
     proptest! {
         /// Whatever happened, what a segment's opening holds restores the same memory.
         #[test]
@@ -143,7 +165,7 @@ mod tests {
             }
             let mut again = IdWindow::new(20, 8 * SECOND);
             for (at, ids) in window.groups() {
-                again.remember(at, ids);
+                again.restore(at, ids);
             }
             prop_assert_eq!(&again.order, &window.order);
             prop_assert_eq!(&again.groups, &window.groups);

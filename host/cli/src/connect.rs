@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -117,6 +117,12 @@ async fn encrypt(
     })
 }
 
+/// True when connecting may succeed another time: the network failed, and no file or certificate.
+pub fn is_passing(error: &anyhow::Error) -> bool {
+    let network = |error: &io::Error| !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    error.downcast_ref::<io::Error>().is_some_and(network)
+}
+
 /// A connection for threads.
 #[derive(Debug)]
 pub enum Stream {
@@ -206,18 +212,34 @@ fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 /// know no TLS, and reads and writes from two threads as on any socket.
 fn through_tls(endpoint: &Endpoint, access: &Access) -> anyhow::Result<UnixStream> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut far = runtime.block_on(open(endpoint, access))?;
+    let far = runtime.block_on(open(endpoint, access))?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     std::thread::Builder::new().name("tls".to_string()).spawn(move || {
         runtime.block_on(async {
-            if let Ok(mut near) = tokio::net::UnixStream::from_std(theirs) {
-                // A connection that breaks is seen at our end as one that was closed.
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            if let Ok(near) = tokio::net::UnixStream::from_std(theirs) {
+                copy_both_ways(near, far).await;
             }
         });
     })?;
     Ok(ours)
+}
+
+/// Copies until both directions have ended. One that breaks leaves the other alone: what the daemon said before it hung up
+/// arrives still. A connection that breaks is seen at our end as one that was closed.
+async fn copy_both_ways(near: tokio::net::UnixStream, far: impl AsyncStream) {
+    let (mut from_near, mut to_near) = near.into_split();
+    let (mut from_far, mut to_far) = tokio::io::split(far);
+    let sending = async move {
+        if tokio::io::copy(&mut from_near, &mut to_far).await.is_ok() {
+            let _ = to_far.shutdown().await;
+        }
+    };
+    let hearing = async move {
+        let _ = tokio::io::copy(&mut from_far, &mut to_near).await;
+        let _ = to_near.shutdown().await;
+    };
+    tokio::join!(sending, hearing);
 }
 
 /// Why a connection failed and what to do, for the common reasons.
@@ -233,4 +255,49 @@ fn explain(endpoint: &Endpoint, error: io::Error) -> anyhow::Error {
         _ => "check host and port",
     };
     anyhow::Error::new(error).context(format!("cannot connect to {endpoint} ({what_to_do})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncReadExt as _, ReadBuf};
+
+    use super::*;
+
+    /// Takes nothing any more, but has said something.
+    struct HungUp(&'static [u8]);
+
+    impl AsyncRead for HungUp {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buffer.put_slice(self.0);
+            self.0 = b"";
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for HungUp {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn last_words_arrive_though_nothing_can_be_sent() {
+        let (mut ours, theirs) = tokio::net::UnixStream::pair().expect("a pair");
+        ours.write_all(b"lines that nobody takes\n").await.expect("room in the buffer");
+        copy_both_ways(theirs, HungUp(b"{\"error\":\"unauthorized\"}\n")).await;
+        let mut words = String::new();
+        ours.read_to_string(&mut words).await.expect("reading to the end");
+        assert_eq!(words, "{\"error\":\"unauthorized\"}\n");
+    }
 }

@@ -70,10 +70,18 @@ impl Answers {
         let Ok(cut) = self.fresh_cut(Some(sequence)).await else { return };
         let names: Vec<String> =
             self.context.totals.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
-        for name in names {
-            // It is catching up, or has ended: who asked gets the answer all the same.
-            let _ = self.wait_until_saved(&name, cut).await;
-        }
+        let saved = |name: &String| {
+            let facts = self.context.progress.facts();
+            facts.quarantined.contains_key(name) || facts.saved.get(name).is_some_and(|meta| meta.cut >= cut)
+        };
+        // Many may wait at a time, so none of them in a thread.
+        let all_saved = async {
+            while !names.iter().all(saved) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // One is catching up, or has ended: who asked gets the answer all the same.
+        let _ = tokio::time::timeout(PATIENCE, all_saved).await;
     }
 
     fn may_cut(&self, published: &Published) -> bool {

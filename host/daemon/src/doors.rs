@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tally_ingest::http::{BoxFuture, HttpDoor, HttpHooks, HttpLimits, HttpPresets, Unavailable};
@@ -20,7 +21,7 @@ use crate::context::Context;
 /// Who may use the sockets for questions: the owner and the group.
 const QUESTION_MODE: u32 = 0o660;
 /// How long questions under way may take to be answered at shutdown.
-const QUESTION_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+const QUESTION_GRACE: Duration = Duration::from_secs(2);
 /// What a probe may ask without a token.
 const PROBES: &[&str] = &["/health", "/ready"];
 
@@ -48,7 +49,7 @@ impl DoorCounters {
         counters
     }
 
-    /// What sources have counted. For one that speaks HTTP, its door has counted the connections.
+    /// What sources have counted. For one that speaks HTTP, its server has counted connections and bytes.
     pub fn of_sources(&self) -> Vec<(&'static str, tally_ingest::CountersSnapshot)> {
         let whole = |(name, counters): &(&'static str, Arc<tally_ingest::Counters>)| {
             let mut counts = counters.snapshot();
@@ -57,6 +58,7 @@ impl DoorCounters {
                 counts.connections += door.connections;
                 counts.accepted += door.accepted;
                 counts.refused += door.too_many + door.not_allowed;
+                counts.bytes_read = door.bytes_read;
             }
             (*name, counts)
         };
@@ -166,7 +168,7 @@ impl Doors {
         limits: &DoorLimits,
         datagrams: &Arc<tally_ingest::Counters>,
     ) -> anyhow::Result<()> {
-        let grace = config.shutdown.grace;
+        let grace = source_grace(config);
         if let Some(unix) = &config.unix {
             let listener = Listener::unix(&unix.path, unix.mode).await?;
             self.address("unix", listener.address());
@@ -252,7 +254,7 @@ impl Doors {
             };
             let guards = Guards { token: token(http.token_file.as_deref())?, hosts: Some(Hosts::new(&http.hosts)) };
             let server = server(listener, tally_ingest::http::router(door), guards, limits, net, &[]);
-            serving.sources.push(tokio::spawn(http::serve(server, stopped.clone(), config.shutdown.grace)));
+            serving.sources.push(tokio::spawn(http::serve(server, stopped.clone(), source_grace(config))));
         }
         for (listener, guards, door, counters) in self.questions {
             let router = tally_query::router(answers.clone(), door);
@@ -261,6 +263,11 @@ impl Doors {
         }
         Ok(serving)
     }
+}
+
+/// Half of the time is for sources to come to an end: a client that is slow to say what it wants must not cost the last flush.
+fn source_grace(config: &Config) -> Duration {
+    config.shutdown.grace / 2
 }
 
 fn server(

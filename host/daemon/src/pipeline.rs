@@ -34,6 +34,9 @@ use crate::{DECODER_VERSION, LOG_FOLDER, parse, records, recovery};
 /// The smallest part of a segment, in bytes, that there must be for each remembered event id.
 const ID_ROOM: usize = 64;
 
+/// More than any frame has: some of the longest lines that can be configured together, or the ids that open a segment.
+const FRAME_BYTES: usize = 1 << 30;
+
 /// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on. On SIGHUP it reads its configuration again.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +68,9 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
         Durability::Interval(time) => tally_wal::Durability::Interval(time),
         Durability::Os => tally_wal::Durability::Os,
     };
-    let options = Options { segment_bytes: config.log.segment_bytes, durability, ..Options::default() };
+    let segment_bytes = config.log.segment_bytes;
+    let options = Options { segment_bytes, durability, max_frame_bytes: FRAME_BYTES, ..Options::default() };
+    let opening_bytes = segment_bytes.min(FRAME_BYTES as u64);
     let (log, recovered) = Log::open(storage, options).context("opening the log")?;
     if let Some(file) = &recovered.torn_file {
         let meaning = match config.log.durability {
@@ -112,8 +117,15 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits())?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
-    // Every segment opens with all of them, so they must not fill it.
-    let most = config.dedupe.ids.min(usize::try_from(config.log.segment_bytes).unwrap_or(usize::MAX) / ID_ROOM);
+    // Every segment opens with all of them in one frame, so they must not fill it.
+    let most = config.dedupe.ids.min(usize::try_from(opening_bytes).unwrap_or(usize::MAX) / ID_ROOM);
+    if most < config.dedupe.ids {
+        tracing::info!(
+            wanted = config.dedupe.ids,
+            most,
+            "a segment of the log has no room for dedupe.ids event ids; raise log.segment_bytes"
+        );
+    }
     let window = i64::try_from(config.dedupe.window.as_micros()).unwrap_or(i64::MAX);
     let ids = recovery::remembered_ids(&mut log.reader(), last_frame, most, window)?;
     let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);

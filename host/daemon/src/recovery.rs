@@ -69,7 +69,7 @@ pub fn remembered_ids(
     while reader.next(&mut frame).context("reading the log")? {
         for entry in Entries::new(&frame.body) {
             if let Entry::Ids { arrival, ids } = entry.with_context(|| format!("frame {} of the log", frame.number))? {
-                window.remember(arrival, tally_aggregate::entry::ids(ids));
+                window.restore(arrival, tally_aggregate::entry::ids(ids));
             }
         }
     }

@@ -112,8 +112,6 @@ struct OpenFrame {
     replies: Vec<(u64, oneshot::Sender<u64>)>,
     activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
     quarantined: Vec<(String, u64, String)>,
-    /// Datagrams were dropped that the ledger has from here on.
-    has_drops: bool,
     dirty: bool,
 }
 
@@ -265,7 +263,9 @@ impl Sequencer {
         match work {
             Work::Events(decoded) => self.add_events(*decoded),
             Work::Token(Token::Cut { reason, flush, done }) => {
-                let cut = self.barrier(reason, flush, None);
+                // Of many who ask at the same time the first one's cut serves all.
+                let is_cut = self.control.cut > 0 && self.control.cut_sequence == self.control.last_sequence;
+                let cut = if is_cut && !flush { self.control.cut } else { self.barrier(reason, flush, None) };
                 self.frame.replies.push((cut, done));
             }
             Work::Token(Token::Activate(activation)) => self.activate(*activation),
@@ -338,12 +338,10 @@ impl Sequencer {
         self.frame.jobs.push((chunks, last_sequence));
     }
 
-    /// Takes what the source of datagrams dropped into the ledger.
+    /// Takes what the source of datagrams has dropped into the ledger.
     fn note_drops(&mut self) {
-        let dropped = self.datagrams.snapshot().dropped_lines;
-        let new = dropped - std::mem::replace(&mut self.noted_drops, dropped);
-        self.control.counts.drop_unread("queue_full", new);
-        self.frame.has_drops |= new > 0;
+        let dropped = self.datagrams.dropped_lines();
+        self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
     }
 
     fn flush_when_due(&mut self) -> anyhow::Result<()> {
@@ -420,7 +418,7 @@ impl Sequencer {
         if !frame.touched.is_empty() {
             self.body.producers(frame.touched.iter().map(|(id, lines)| (&**id, *lines)));
         }
-        if !frame.jobs.is_empty() || frame.has_drops {
+        if self.control.counts != self.before.counts {
             self.body.counts(&self.control.counts);
         }
         if !self.duplicates.fresh().is_empty() {
@@ -428,8 +426,9 @@ impl Sequencer {
         }
         self.make_room()?;
         let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
-        // What is saved behind a barrier must never be ahead of what is durable.
-        if self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
+        // What is saved behind a barrier must never be ahead of what is durable, nor a record that leaves somebody out.
+        let quarantines = !self.frame.quarantined.is_empty();
+        if quarantines || self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
             self.sync()?;
         } else if let (Durability::Interval(interval), None) = (self.durability, self.sync_at) {
             self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);
@@ -439,7 +438,11 @@ impl Sequencer {
         self.last_frame_at = self.clock.elapsed();
         self.closed_behind = false;
         let frame = std::mem::take(&mut self.frame);
-        // Durable. First what everybody may ask for, so that who is told finds it; then those who wait, then the followers.
+        // Durable. First those who wait for exactly this, then the followers; but whoever has an answer and asks finds
+        // in every count what it was answered.
+        for (chunks, _) in &frame.jobs {
+            self.keep_rejected(chunks);
+        }
         let published = self.publish_facts();
         for (id, lines) in &frame.touched {
             self.producers.durable(id, *lines);
@@ -463,17 +466,9 @@ impl Sequencer {
         Ok(())
     }
 
-    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
+    fn keep_rejected(&self, chunks: &[DecodedChunk]) {
         for chunk in chunks {
-            let DecodedChunk { chunk: Chunk { stream, lines, first_line, .. }, duplicates, rejects, .. } = chunk;
-            let rejected = rejects.iter().map(|reject| RejectedLine {
-                line: reject.line,
-                reason: reject.reason.as_str(),
-                field: reject.field.clone(),
-                detail: reject.detail.clone(),
-            });
-            let rejected: Vec<RejectedLine> = rejected.collect();
-            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
+            let DecodedChunk { chunk: Chunk { stream, first_line, .. }, rejects, .. } = chunk;
             for reject in rejects {
                 let bytes = &chunk.bytes()[reject.span.clone()];
                 self.rejected.append(&Rejected {
@@ -486,6 +481,20 @@ impl Sequencer {
                     length: bytes.len() as u64,
                 });
             }
+        }
+    }
+
+    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
+        for chunk in chunks {
+            let DecodedChunk { chunk: Chunk { stream, lines, .. }, duplicates, rejects, .. } = chunk;
+            let rejected = rejects.iter().map(|reject| RejectedLine {
+                line: reject.line,
+                reason: reject.reason.as_str(),
+                field: reject.field.clone(),
+                detail: reject.detail.clone(),
+            });
+            let rejected: Vec<RejectedLine> = rejected.collect();
+            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
         }
     }
 

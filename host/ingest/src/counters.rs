@@ -149,6 +149,11 @@ impl Counters {
         }
     }
 
+    /// Lines dropped so far because the queue was full.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped_lines.load(Relaxed)
+    }
+
     pub(crate) fn ended(&self, reason: EndReason) {
         self.ended[reason as usize].fetch_add(1, Relaxed);
     }

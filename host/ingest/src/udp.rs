@@ -20,6 +20,8 @@ use crate::stream::Stream;
 const MAX_DATAGRAM: usize = 65_535;
 /// Datagrams of one sender that came together are queued together, up to about this many bytes.
 const RUN_BYTES: usize = 256 * 1024;
+/// How many datagrams are taken in a row: where they come faster than they are read there is no end to them, and the stop must be seen.
+const AT_ONCE: usize = 16 * 1024;
 
 /// A bound UDP socket, ready to serve.
 #[derive(Debug)]
@@ -127,7 +129,7 @@ struct Taking<C> {
 
 impl<C: Send> Taking<C> {
     fn take_what_is_there(&mut self, socket: &UdpSocket, datagram: &mut [u8], name: &Arc<str>) {
-        loop {
+        for _ in 0..AT_ONCE {
             match socket.try_recv_from(datagram) {
                 Ok((length, sender)) => self.add(&datagram[..length], sender, name),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -8,6 +8,8 @@ mod checks;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
@@ -26,6 +29,8 @@ use checks::Checked;
 
 /// How long accepting pauses after it failed: it fails for want of file descriptors or memory, which trying again at once would not bring.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a closed connection is read on for its client to notice.
+const LINGER: Duration = Duration::from_secs(5);
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
 /// Most headers of a request.
@@ -147,7 +152,11 @@ impl Door {
     async fn converse(self: Arc<Self>, accepted: Accepting) {
         let peer = accepted.peer().clone();
         let patience = self.limits.borrow().header_timeout;
-        let socket = match accepted.ready(patience).await {
+        let ready = tokio::select! {
+            ready = accepted.ready(patience) => ready,
+            () = stopped(self.stop.clone()) => return,
+        };
+        let socket = match ready {
             Ok(socket) => socket,
             Err(error) => {
                 add(&self.counters.tls_failed, 1);
@@ -158,15 +167,14 @@ impl Door {
         let activity = Arc::new(Activity::begun());
         let service = self.checked.serving(peer.clone(), Arc::clone(&activity));
         let socket = Watched::new(socket, Arc::clone(&activity), Arc::clone(&self.counters));
-        let connection = hyper::server::conn::http1::Builder::new()
+        let mut connection = hyper::server::conn::http1::Builder::new()
             // Ours tells an idle connection from a slow head.
             .header_read_timeout(None)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(socket), service);
-        let mut connection = std::pin::pin!(connection);
         let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
+            outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
             late = activity.too_late(self.limits.clone()) => {
                 let counter = if late.head { &self.counters.header_timeouts } else { &self.counters.idle_timeouts };
                 add(counter, 1);
@@ -174,14 +182,32 @@ impl Door {
                 return;
             }
             () = stopped(self.stop.clone()) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
         };
+        let socket = connection.into_parts().io.into_inner();
+        tokio::select! {
+            () = linger(socket) => {}
+            () = stopped(self.stop.clone()) => {}
+        }
         if let Err(error) = outcome {
             tracing::debug!(%peer, %error, "an HTTP connection ended");
         }
     }
+}
+
+/// Closes, but reads on for a while: closing over bytes that were not read resets the connection, and a client that is still sending a body
+/// which was answered before its end (too large, say) would never see the answer.
+async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let discard = async {
+        socket.shutdown().await?;
+        let mut unread = vec![0; 16 * 1024];
+        while socket.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether the client closed, vanished or sends without end: this was the end.
+    let _ = tokio::time::timeout(LINGER, discard).await;
 }
 
 /// An error as RFC 9457 has it: `application/problem+json` with a code for programs and a sentence for people.

@@ -105,7 +105,8 @@ fn real_edits_with_a_crash_in_the_middle_give_the_published_numbers() {
     let example = std::fs::read_to_string(root().join("examples/wikipedia/tally.toml")).expect("the example");
     let config = work.path("tally.toml");
     std::fs::write(&config, example).expect("writing the configuration");
-    let more = format!("--config {}", config.display());
+    let free_ports = "--tcp 127.0.0.1:0 --udp 127.0.0.1:0 --http 127.0.0.1:0 --query-listen 127.0.0.1:0";
+    let more = format!("--config {} {free_ports}", config.display());
     let daemon = work.start(&more);
     let edits = succeed(Command::new("gzip").arg("-dc").arg(&data));
     let half: String = edits.split_inclusive('\n').take(20_000).collect();

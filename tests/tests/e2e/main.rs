@@ -4,5 +4,7 @@ mod counts;
 mod crash;
 mod doors;
 mod reload;
+mod soak;
 mod verify;
 mod watching;
+mod wikipedia;

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::encoding::{Encoding, write_maps};
 use super::source::{self, Source};
 use super::summary::Summary;
+use crate::connect;
 use crate::http::{Answer, Client, Failure};
 use crate::progress::{Meter, Stopwatch};
 
@@ -150,7 +151,8 @@ async fn insist(client: &mut Client, plan: &Plan, body: Bytes, meter: &mut Meter
         let (error, wait) = match asked {
             Ok(answer) if !is_passing(&answer) => return Ok(answer),
             Ok(answer) => (anyhow!("{}", answer.problem()), answer.retry_after()),
-            Err(Failure::Unsent(error)) => (error, None),
+            Err(Failure::Unsent(error)) if connect::is_passing(&error) => (error, None),
+            Err(Failure::Unsent(error)) => return Err(error),
             Err(Failure::Unknown(error)) => return Err(error.context("the last request may have been taken or not")),
         };
         let wait = wait.unwrap_or(pause);

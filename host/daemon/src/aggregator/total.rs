@@ -173,8 +173,7 @@ impl Total {
         loop {
             let settled = self.runs.partition_point(|run| run.last <= self.meta.flushed_cut);
             let levels: Vec<u8> = self.runs[..settled].iter().map(|run| run.level).collect();
-            let Some(range) = runs::to_merge(&levels) else { return Ok(()) };
-            let level = levels[range.start] + 1;
+            let Some((range, level)) = runs::to_merge(&levels) else { return Ok(()) };
             let mut merged: Option<Accumulator> = None;
             for run in &self.runs[range.clone()] {
                 let bytes = self.store.run(&self.name, run)?;

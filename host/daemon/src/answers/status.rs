@@ -35,7 +35,8 @@ impl Answers {
                 (name.clone(), value)
             })
             .collect();
-        let sources = self.counters.of_sources();
+        let sources = self.sources();
+        let connections = |kind: &str| sources.values().filter_map(|source| source[kind].as_u64()).sum::<u64>();
         let not_ready = facts.not_ready();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -60,12 +61,33 @@ impl Answers {
             },
             "log": { "segments": published.segments, "bytes": published.log_bytes, "tail_bytes": context.tail.bytes() },
             "connections": {
-                "now": sources.iter().map(|(_, counts)| counts.connections).sum::<u64>(),
-                "total": sources.iter().map(|(_, counts)| counts.accepted).sum::<u64>(),
-                "refused": sources.iter().map(|(_, counts)| counts.refused).sum::<u64>(),
+                "now": connections("connections"),
+                "total": connections("total"),
+                "refused": connections("refused"),
             },
+            "sources": sources,
             "aggregators": aggregators,
         })
+    }
+
+    /// What each source counts, by its name.
+    fn sources(&self) -> Map<String, Value> {
+        let sources = self.counters.of_sources().into_iter().map(|(name, counts)| {
+            let mut source = json!({
+                "connections": counts.connections,
+                "total": counts.accepted,
+                "refused": counts.refused,
+                "lines": counts.lines,
+                "bytes": counts.bytes_read,
+            });
+            if name == "udp" {
+                source["datagrams"] = json!(counts.datagrams);
+                source["dropped_lines"] = json!(counts.dropped_lines);
+                source["kernel_dropped_datagrams"] = json!(self.counters.kernel_drops.and_then(|drops| drops.read()));
+            }
+            (name.to_owned(), source)
+        });
+        sources.collect()
     }
 
     pub(super) fn list_of_aggregators(&self) -> Value {

@@ -326,7 +326,7 @@ pub const KEYS: &[Key] = &[
     Key::new("limits.line_bytes", size(KIB, 64 * MIB), text("1MiB"), "Longest event, without its newline")
         .live()
         .limit(),
-    Key::new("limits.depth", count(1, 512), text("64"), "Deepest nesting of an event's JSON; the event itself is 1")
+    Key::new("limits.depth", count(1, 128), text("64"), "Deepest nesting of an event's JSON; the event itself is 1")
         .live()
         .limit(),
     Key::new("limits.connections", count(1, 1 << 20), text("1024"), "Connections open at once, for each source")

@@ -163,8 +163,7 @@ impl Controller {
         }
         let limits = self.context.limits();
         if plan != self.plan || limits != self.limits {
-            self.limits = limits;
-            self.activate(plan, decoding, &attach)?;
+            self.activate(plan, decoding, limits, &attach)?;
         }
         self.update_statuses(&wanted, &failures);
         Ok(())
@@ -282,14 +281,21 @@ impl Controller {
         Ok((attached, version.configured.clone()))
     }
 
-    fn activate(&mut self, plan: Plan, decoding: Vec<Subscriber>, attach: &[String]) -> anyhow::Result<()> {
+    fn activate(
+        &mut self,
+        plan: Plan,
+        decoding: Vec<Subscriber>,
+        limits: Limits,
+        attach: &[String],
+    ) -> anyhow::Result<()> {
         let context = self.context.clone();
         // The same name may still be running out (it was detached, or has failed): one at a time.
         for name in attach {
             self.join_ended(name);
         }
-        let presets = context.config().presets.clone();
-        let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), self.limits)?;
+        // Those that are logged: the configuration may have changed since the plan was made.
+        let presets = thread::presets(&plan)?;
+        let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), limits)?;
         for warning in decoding.warnings() {
             tracing::warn!(warning, "the new plan");
         }
@@ -318,7 +324,7 @@ impl Controller {
             }
             self.threads.insert(name.clone(), thread::spawn(&context, start)?);
         }
-        self.plan = plan;
+        (self.plan, self.limits) = (plan, limits);
         Ok(())
     }
 

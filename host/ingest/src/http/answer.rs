@@ -94,11 +94,18 @@ pub(super) struct Failure {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    /// The connection cannot go on, since the body was not read to its end.
+    closes: bool,
 }
 
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self { status, code, detail: detail.into(), closes: false }
+    }
+
+    /// The body was not read to its end.
+    pub fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     pub fn stopping() -> Self {
@@ -123,7 +130,7 @@ impl Failure {
 
     /// As a problem, with what helps the client on.
     pub fn respond(self, style: Style) -> Response {
-        let Self { status, code, detail } = self;
+        let Self { status, code, detail, closes } = self;
         let later = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let status = match style {
             Style::Activity if later => StatusCode::INTERNAL_SERVER_ERROR,
@@ -131,6 +138,9 @@ impl Failure {
         };
         let mut response = problem(status, code, detail);
         let headers = response.headers_mut();
+        if closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if later {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt as _;
@@ -21,6 +21,9 @@ use crate::counters::{Counters, add};
 
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How much of a body that is not wanted is read all the same, and for how long.
+const MOST_UNWANTED: usize = 256 * 1024;
+const UNWANTED_PATIENCE: Duration = Duration::from_secs(1);
 /// How many bodies of full length fit at a time.
 const FULL_BODIES: usize = 4;
 /// The smallest room a body takes, so that it does not grow by drops.
@@ -65,6 +68,24 @@ pub(super) async fn read(
         add(&counters.turned_away, 1);
     }
     body
+}
+
+/// Reads a body that nobody wants, if it is short; whether it was read to its end.
+pub(super) async fn discard(mut body: Body) -> bool {
+    if HttpBody::size_hint(&body).lower() >= MOST_UNWANTED as u64 {
+        return false;
+    }
+    let mut came = 0;
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            came += frame.ok().and_then(|frame| frame.into_data().ok()).map_or(MOST_UNWANTED, |data| data.len());
+            if came >= MOST_UNWANTED {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(UNWANTED_PATIENCE, read).await.unwrap_or(false)
 }
 
 async fn receive(mut body: Body, mut to: Unpacking, most: usize, counters: &Counters) -> Result<Unpacked, Failure> {

@@ -1,7 +1,8 @@
 //! Bodies cut into lines, one for each event, whatever format they came in. Pure; must not know: requests, the queue.
 //!
 //! A text that is no JSON as a whole has no events to tell apart: it counts as one that is refused. White space between events is dropped, so
-//! that a line's number is the event's index; within an event a newline becomes a space (in a string it would be no JSON).
+//! that a line's number is the event's index; within an event a newline becomes a tab: white space between
+//! tokens, and no JSON in a string, just as the newline was.
 
 use std::fmt;
 
@@ -74,7 +75,7 @@ impl Lines {
         parts.iter().for_each(|part| open.extend_from_slice(part));
         let mut at = from;
         while let Some(newline) = memchr(b'\n', &open[at..]) {
-            open[at + newline] = b' ';
+            open[at + newline] = b'\t';
             at += newline + 1;
         }
         open.push(b'\n');

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::post;
@@ -167,15 +168,16 @@ impl<C: Send> Shared<C> {
     async fn answer(&self, route: Route, request: Request) -> Result<Response, Failure> {
         let Self { door, budget } = self;
         add(&door.counters.requests, 1);
-        let wait = Wait::asked(request.uri())?;
-        if let Some(Unavailable { code, detail }) = door.hooks.refusing() {
-            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, code, detail));
-        }
         let limits = *door.limits.borrow();
-        let content = Content::of(route, &door.presets, request.headers())?;
         let peer = request.extensions().get::<Peer>().map_or_else(String::new, Peer::to_string);
         let (head, body) = request.into_parts();
-        let mut body = body::read(&head.headers, body, limits.body_bytes, budget, &door.counters).await?;
+        let (wait, content) = match self.asked(route, &head) {
+            Ok(asked) => asked,
+            // Read nevertheless, or the connection could not go on with the next request.
+            Err(failure) => return Err(if body::discard(body).await { failure } else { failure.closing() }),
+        };
+        let body = body::read(&head.headers, body, limits.body_bytes, budget, &door.counters).await;
+        let mut body = body.map_err(Failure::closing)?;
         if content.format.is_missing(body.bytes()) {
             let detail = "the body is empty: it must hold at least one event";
             return Err(Failure::new(StatusCode::BAD_REQUEST, "empty_body", detail));
@@ -204,6 +206,15 @@ impl<C: Send> Shared<C> {
             door.hooks.applied(verdict.last_sequence).await;
         }
         Ok(Answer::decided(verdict, first_index, route.style()))
+    }
+
+    /// What the request waits for and what its body must be, if anything is taken now.
+    fn asked(&self, route: Route, head: &Parts) -> Result<(Wait, Content), Failure> {
+        let wait = Wait::asked(&head.uri)?;
+        if let Some(Unavailable { code, detail }) = self.door.hooks.refusing() {
+            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, code, detail));
+        }
+        Ok((wait, Content::of(route, &self.door.presets, &head.headers)?))
     }
 
     /// Room in the queue for everything, at once or after a short wait in turn.

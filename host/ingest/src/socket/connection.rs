@@ -93,13 +93,14 @@ impl<C: Send> Connection<C> {
     /// Serves the connection to its end.
     pub(super) async fn run(self, accepted: Accepting) {
         let limits = *self.shared.limits.borrow();
-        let end = match accepted.ready(limits.handshake).await {
-            Ok(socket) => {
+        let end = match self.unless_stopped(accepted.ready(limits.handshake)).await {
+            Err(stopped) => stopped,
+            Ok(Ok(socket)) => {
                 let (from, to) = socket.into_split();
                 let counters = Arc::clone(&self.shared.counters);
                 self.converse(Input::new(from, self.shared.read_bytes, limits, counters), to, limits).await
             }
-            Err(error) => End::new(EndReason::TlsFailed, format!("the TLS handshake failed: {error}")),
+            Ok(Err(error)) => End::new(EndReason::TlsFailed, format!("the TLS handshake failed: {error}")),
         };
         self.shared.counters.ended(end.reason);
         self.log(&end);

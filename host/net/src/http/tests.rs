@@ -103,6 +103,18 @@ async fn one_connection_too_many_is_told_so_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn who_still_sends_a_body_sees_the_answer_to_it() {
+    let server = start(None);
+    let mut socket = server.connect().await;
+    let body = vec![b'x'; 20 << 20];
+    let head = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    socket.write_all(&body).await.expect("sent to the end");
+    let answer = rest(&mut socket).await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
+
+#[tokio::test]
 async fn slow_heads_and_silence_are_ended_and_counted_apart() {
     let server = start(None);
     assert_eq!(server.say("GET / HTTP/1.1\r\nhost: loc").await, "");

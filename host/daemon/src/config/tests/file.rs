@@ -13,7 +13,7 @@ fn every_mistake_is_listed() {
               tally.toml:5: flush.evnts: unknown key; did you mean flush.events?
               tally.toml:6: flush.interval: found the number 30; write a time with a unit, e.g. "30s"
               tally.toml:7: flsh: unknown section; did you mean [flush]?
-              tally.toml:10: limits.depth: 0 is not between 1 and 512
+              tally.toml:10: limits.depth: 0 is not between 1 and 128
               tally.toml:11: aggregator[0].plugin: missing; write the plugin's file name without .wasm
               tally.toml:14: preset.p.time: unknown key; known here are type, type_path, timestamp, timestamp_format, event_id, rename, required
               warning: tally.toml:13: preset.p is not used; name it in unix.preset, tcp.preset, udp.preset or http.preset"#]],
@@ -144,7 +144,7 @@ fn wrong_toml_is_placed() {
 
 #[test]
 fn values_out_of_bounds_say_the_bounds() {
-    fails("limits.depth = 513", expect!["tally.toml:4: limits.depth: 513 is not between 1 and 512"]);
+    fails("limits.depth = 129", expect!["tally.toml:4: limits.depth: 129 is not between 1 and 128"]);
     fails("flush.events = 0", expect!["tally.toml:4: flush.events: 0 is too little; it must be at least 1"]);
     fails("flush.interval = '0s'", expect!["tally.toml:4: flush.interval: 0s is not between 1ms and 3650d"]);
     fails(

@@ -147,3 +147,14 @@ async fn what_was_queued_is_decided_though_the_client_went_away() {
     let Popped::Chunks(chunks) = door.queue.pop(1 << 20) else { panic!("the events are queued") };
     assert_eq!((chunks.len(), chunks[0].lines, Arc::strong_count(&chunks[0].stream)), (1, 2, 1));
 }
+
+#[tokio::test]
+async fn a_refused_request_ends_its_connection_only_when_its_body_is_long() {
+    let door = Door::open();
+    for (length, closes) in [(100, false), (300 << 10, true)] {
+        let refused = request("/v1/events", "text/plain").body(HttpBody::from(vec![b' '; length])).expect("a request");
+        let response = door.router.clone().oneshot(refused).await.expect("a router always answers");
+        assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(response.headers().contains_key("connection"), closes, "{length} bytes");
+    }
+}

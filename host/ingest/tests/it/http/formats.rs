@@ -36,10 +36,10 @@ async fn json_is_an_object_or_an_array() {
         200 {"accepted":1,"rejected":0,"duplicates":0,"last_sequence":1,"rejects":[],"rejects_left_out":0}
           default: {"a":1}
         200 {"accepted":1,"rejected":0,"duplicates":0,"last_sequence":2,"rejects":[],"rejects_left_out":0}
-          default: {"a":   1, 	"b": "x"}
+          default: {"a":		 1,		"b": "x"}
         200 {"accepted":1,"rejected":1,"duplicates":1,"last_sequence":3,"rejects":[{"index":1,"field":"/timestamp","reason":"invalid_timestamp","detail":"no time"}],"rejects_left_out":0}
           default: {"a":1}
-          default: {"bad": 1}
+          default: {"bad":	1}
           default: {"dup":1}
         200 {"accepted":0,"rejected":0,"duplicates":0,"last_sequence":0,"rejects":[],"rejects_left_out":0}
         400 {"accepted":0,"rejected":1,"duplicates":0,"last_sequence":3,"rejects":[{"index":0,"field":"/timestamp","reason":"invalid_timestamp","detail":"no time"}],"rejects_left_out":0}
@@ -186,7 +186,7 @@ async fn cloudevents_come_structured_in_batches_and_in_binary_mode() {
           cloudevents: {"specversion":"1.0","id":"1","type":"t","source":"/s","data":{"a":1}}
           cloudevents: {"specversion":"1.0","id":"1","type":"t","source":"/s","data":{"a":1}}
         200 {"accepted":1,"rejected":0,"duplicates":0,"last_sequence":4,"rejects":[],"rejects_left_out":0}
-          cloudevents: {"specversion":"1.0","type":"order.placed","source":"/café \"x\"","id":"17","time":"2026-01-27T10:00:00Z","latin":"é","datacontenttype":"application/json","data":{"a": 1}}
+          cloudevents: {"specversion":"1.0","type":"order.placed","source":"/café \"x\"","id":"17","time":"2026-01-27T10:00:00Z","latin":"é","datacontenttype":"application/json","data":{"a":	1}}
         200 {"accepted":1,"rejected":0,"duplicates":0,"last_sequence":5,"rejects":[],"rejects_left_out":0}
           cloudevents: {"specversion":"1.0","type":"order.placed","source":"/café \"x\"","id":"17","time":"2026-01-27T10:00:00Z","latin":"é","datacontenttype":"application/vnd.order+json","data":[1]}
         200 {"accepted":1,"rejected":0,"duplicates":0,"last_sequence":6,"rejects":[],"rejects_left_out":0}
