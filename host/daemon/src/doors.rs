@@ -49,7 +49,7 @@ impl DoorCounters {
         counters
     }
 
-    /// What sources have counted. For one that speaks HTTP, its door has counted the connections.
+    /// What sources have counted. For one that speaks HTTP, its server has counted connections and bytes.
     pub fn of_sources(&self) -> Vec<(&'static str, tally_ingest::CountersSnapshot)> {
         let whole = |(name, counters): &(&'static str, Arc<tally_ingest::Counters>)| {
             let mut counts = counters.snapshot();
@@ -58,6 +58,7 @@ impl DoorCounters {
                 counts.connections += door.connections;
                 counts.accepted += door.accepted;
                 counts.refused += door.too_many + door.not_allowed;
+                counts.bytes_read = door.bytes_read;
             }
             (*name, counts)
         };

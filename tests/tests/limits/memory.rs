@@ -59,9 +59,10 @@ pub fn analytics_table_rows() {
 
 pub fn log_tail_bytes() {
     const EVENTS: u64 = 20_000;
+    const CHUNK: usize = 800;
     let work = Work::new(&[plugin("video-actions"), component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
     let more = work.configure(
-        "[log]\ntail_bytes = 0\n[[aggregator]]\nname = \"slow\"\nplugin = \"probe\"\nsettings = { spin = 10000000 }\n\
+        "[log]\ntail_bytes = 0\n[plugin]\nfuel_base = 1000000000000\n[[aggregator]]\nname = \"slow\"\nplugin = \"probe\"\nsettings = { spin = 100000000 }\n\
          [[aggregator]]\nname = \"video-actions\"\nplugin = \"video-actions\"\n",
     );
     let events = work.generate("events", &format!("--events {EVENTS} --seed 33"));
@@ -70,13 +71,11 @@ pub fn log_tail_bytes() {
     // Slower than the log: only the newest frame stays in memory, so the slow one must read the others from disk.
     let text = std::fs::read_to_string(&events).expect("events");
     let mut client = Lines::begin(wire::unix(&work.path("t.sock")), ACK);
-    for (i, line) in text.lines().enumerate() {
-        client.write(format!("{line}\n"));
-        if i % 200 == 0 {
-            client.durable(i as u64 + 1);
-        }
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for (i, chunk) in lines.chunks(CHUNK).enumerate() {
+        client.write(chunk.concat());
+        client.durable((i * CHUNK + chunk.len()) as u64);
     }
-    client.durable(EVENTS);
     let behind = work.metric("tally_aggregator_lag_events{aggregator=\"slow\"}");
     assert!(behind > 1000.0, "the slow one is behind, which can be seen: {behind}");
     bystander.works();
