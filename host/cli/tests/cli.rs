@@ -141,11 +141,11 @@ fn a_configuration_is_checked_without_a_daemon() {
         &[("tally.toml", &format!("{file}{wrong}"))],
         "config check --config tally.toml",
         expect![[r#"
-        exit 2
-        error: 2 mistakes in the configuration:
-          tally.toml:7: limits.depth: 0 is not between 1 and 512
-          tally.toml:9: udp.listen: 0.0.0.0:1 can be reached from other machines, and UDP has neither TLS nor tokens; listen on 127.0.0.1:1, or use tcp.listen with tcp.tls_cert, tcp.tls_key and tcp.token_file
-    "#]],
+            exit 2
+            error: 2 mistakes in the configuration:
+              tally.toml:7: limits.depth: 0 is not between 1 and 128
+              tally.toml:9: udp.listen: 0.0.0.0:1 can be reached from other machines, and UDP has neither TLS nor tokens; listen on 127.0.0.1:1, or use tcp.listen with tcp.tls_cert, tcp.tls_key and tcp.token_file
+        "#]],
     );
     check(
         &[],
@@ -171,9 +171,9 @@ fn a_check_can_be_had_as_json() {
         &[],
         &format!("config check {LEAST} --set limits.depth=0 --output json"),
         expect![[r#"
-        exit 2
-        {"problems":[{"key":"limits.depth","origin":{"from":"flag","name":"--set limits.depth"},"text":"0 is not between 1 and 512"}],"valid":false,"warnings":[]}
-    "#]],
+            exit 2
+            {"problems":[{"key":"limits.depth","origin":{"from":"flag","name":"--set limits.depth"},"text":"0 is not between 1 and 128"}],"valid":false,"warnings":[]}
+        "#]],
     );
 }
 
