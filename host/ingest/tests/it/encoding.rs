@@ -157,7 +157,8 @@ fn arrays_are_told_from_others() {
 }
 
 fn values() -> impl Strategy<Value = Value> {
-    let float = any::<f64>().prop_filter("JSON has no others", |value| value.is_finite());
+    // Short ones, which serde_json reads exactly: `floats_keep_every_bit` has the others.
+    let float = any::<i32>().prop_map(|eighths| f64::from(eighths) / 8.0);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -179,9 +180,7 @@ proptest! {
     fn json_is_the_same_after_msgpack(value in values()) {
         let text = line(&packed(&value)).expect("it has JSON");
         prop_assert!(!text.contains('\n'));
-        // serde_json may read the last digit of a float wrongly: it gets both texts.
-        let read = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
-        prop_assert_eq!(read(&text), read(&value.to_string()));
+        prop_assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 
     #[test]
