@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::answers::Answers;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, TlsFiles, Unix};
 use crate::context::Context;
 
 /// Who may use the sockets for questions: the owner and the group.
@@ -138,9 +138,10 @@ pub struct Doors {
     pub counters: DoorCounters,
 }
 
-/// What a TCP door wants to see.
+/// What a door wants to see.
 #[derive(Default)]
 struct Guards {
+    allow: AllowList,
     token: Option<Token>,
     hosts: Option<Hosts>,
 }
@@ -173,8 +174,7 @@ impl Doors {
             let listener = Listener::unix(&unix.path, unix.mode).await?;
             self.address("unix", listener.address());
             let source = SocketSource::new("unix", listener, limits.local.subscribe());
-            let allow = AllowList { uids: unix.allow_uids.clone(), gids: unix.allow_gids.clone() };
-            let source = SocketSource { preset: unix.preset, allow, grace, ..source };
+            let source = SocketSource { preset: unix.preset, allow: allow_list(config), grace, ..source };
             self.sockets.push((source, self.counters.source("unix")));
         }
         if let Some(tcp) = &config.tcp {
@@ -209,14 +209,16 @@ impl Doors {
             let listener = Listener::tcp(listen, tls(config.query.tls.as_ref())?)?;
             self.address("query_tcp", listener.address());
             let token = token(config.query.token_file.as_deref())?;
-            let guards = Guards { token, hosts: Some(Hosts::new(&config.query.hosts)) };
+            let guards = Guards { token, hosts: Some(Hosts::new(&config.query.hosts)), ..Guards::default() };
             let counters = self.counters.http("query_tcp");
             self.questions.push((listener, guards, read_only, counters));
         }
         let listener = Listener::unix(&config.admin.socket, QUESTION_MODE).await?;
         self.address("admin", listener.address());
         let counters = self.counters.http("admin");
-        self.questions.push((listener, Guards::default(), Door::Admin, counters));
+        // Whoever may not even send events must not change what counts them.
+        let guards = Guards { allow: allow_list(config), ..Guards::default() };
+        self.questions.push((listener, guards, Door::Admin, counters));
         Ok(())
     }
 
@@ -252,7 +254,11 @@ impl Doors {
                 limits: limits.bodies.subscribe(),
                 hooks: Arc::new(Hooks(answers.clone())),
             };
-            let guards = Guards { token: token(http.token_file.as_deref())?, hosts: Some(Hosts::new(&http.hosts)) };
+            let guards = Guards {
+                token: token(http.token_file.as_deref())?,
+                hosts: Some(Hosts::new(&http.hosts)),
+                ..Guards::default()
+            };
             let server = server(listener, tally_ingest::http::router(door), guards, limits, net, &[]);
             serving.sources.push(tokio::spawn(http::serve(server, stopped.clone(), source_grace(config))));
         }
@@ -270,16 +276,22 @@ fn source_grace(config: &Config) -> Duration {
     config.shutdown.grace / 2
 }
 
+/// Whom the Unix sockets let in that events or changes come by.
+fn allow_list(config: &Config) -> AllowList {
+    let list = |unix: &Unix| AllowList { uids: unix.allow_uids.clone(), gids: unix.allow_gids.clone() };
+    config.unix.as_ref().map(list).unwrap_or_default()
+}
+
 fn server(
     listener: Listener,
     router: tally_net::Router,
-    Guards { token, hosts }: Guards,
+    Guards { allow, token, hosts }: Guards,
     limits: &DoorLimits,
     counters: Arc<tally_net::Counters>,
     open_paths: &'static [&'static str],
 ) -> Server {
     let limits = limits.http.subscribe();
-    Server { listener, router, limits, allow: AllowList::default(), token, open_paths, hosts, counters }
+    Server { listener, router, limits, allow, token, open_paths, hosts, counters }
 }
 
 fn http_presets(config: &Config, default: usize) -> anyhow::Result<HttpPresets> {

@@ -38,6 +38,9 @@ fn a_unix_socket_lets_in_whom_its_lists_name() {
     assert!(message.contains(&format!("uid={uid}")) || message.contains(&format!("uid {uid}")), "{message}");
     let ended = "tally_source_connections_ended_total{source=\"unix\",reason=\"peer_not_allowed\"}";
     assert_eq!(work.metric(ended), 1.0);
+    let admin = wire::request(wire::unix(&work.path("t.sock.admin")), "GET /v1/plugins", &[], "");
+    assert_eq!((admin.status, admin.code().as_str()), (403, "peer_not_allowed"));
+    assert_eq!(work.get("/v1/plugins").status, 200, "questions are for all that may open their socket");
     accepted(&mut bystander, 2);
     daemon.stop();
 

@@ -169,7 +169,7 @@ pub const KEYS: &[Key] = &[
         "unix.allow_uids",
         Kind::Ids,
         text(""),
-        "Users (uid) that may connect; with neither users nor groups whoever may open the socket",
+        "Users (uid) that may connect, to the admin socket too; with neither users nor groups whoever may open it",
     ),
     Key::new("unix.allow_gids", Kind::Ids, text(""), "Groups (gid) that may connect"),
     Key::new(

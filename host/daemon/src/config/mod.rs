@@ -115,7 +115,7 @@ pub struct Unix {
     pub preset: usize,
     /// Permission bits of the socket file.
     pub mode: u32,
-    /// Users that may connect. Without users and groups whoever may open the socket file.
+    /// Users that may connect, to the admin socket too. Without users and groups whoever may open the socket file.
     pub allow_uids: Vec<u32>,
     /// Groups that may connect.
     pub allow_gids: Vec<u32>,
