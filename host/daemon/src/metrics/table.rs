@@ -79,6 +79,36 @@ pub const METRICS: &[Metric] = &[
         to.sources(all, |source| source.datagrams);
     }),
     metric(
+        "tally_source_unfinished_lines_total",
+        &["source"],
+        "Lines without an end when their connection ended, not taken.",
+        |all, to| to.sources(all, |source| source.unfinished_lines),
+    ),
+    metric(
+        "tally_source_unqueued_lines_total",
+        &["source"],
+        "Whole lines read and not queued: their producer sends them again, or the grace period was over.",
+        |all, to| to.sources(all, |source| source.unqueued_lines),
+    ),
+    metric(
+        "tally_source_unread_answers_total",
+        &["source"],
+        "Connections closed while answers were left that the client did not read.",
+        |all, to| to.sources(all, |source| source.unread_answers),
+    ),
+    metric(
+        "tally_source_turned_away_requests_total",
+        &["source"],
+        "Requests answered 429 for want of room.",
+        |all, to| to.sources(all, |source| source.turned_away),
+    ),
+    metric(
+        "tally_source_accept_errors_total",
+        &["source"],
+        "Failed attempts to accept a connection or to read a datagram.",
+        |all, to| to.sources(all, |source| source.accept_errors),
+    ),
+    metric(
         "tally_source_dropped_lines_total",
         &["source"],
         "Lines of datagrams dropped because the queue was full.",
@@ -112,6 +142,22 @@ pub const METRICS: &[Metric] = &[
             for (door, counts) in &all.doors {
                 counts.answers.iter().for_each(|(status, count)| to.add(&[door, &status.to_string()], count));
             }
+        },
+    ),
+    metric(
+        "tally_door_accept_errors_total",
+        &["door"],
+        "Failed attempts of an HTTP door to accept a connection.",
+        |all, to| {
+            to.doors(all, |counts| counts.accept_errors);
+        },
+    ),
+    metric(
+        "tally_door_panicked_connections_total",
+        &["door"],
+        "Connections of an HTTP door that ended by a bug.",
+        |all, to| {
+            to.doors(all, |counts| counts.panicked);
         },
     ),
     metric("tally_door_read_bytes_total", &["door"], "Bytes that an HTTP door read.", |all, to| {

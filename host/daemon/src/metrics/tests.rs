@@ -92,12 +92,19 @@ fn everything_as_text() {
         tally_source_lines_total{source="unix"} 0
         tally_source_queue_waits_total{source="unix"} 0
         tally_source_datagrams_total{source="unix"} 0
+        tally_source_unfinished_lines_total{source="unix"} 0
+        tally_source_unqueued_lines_total{source="unix"} 0
+        tally_source_unread_answers_total{source="unix"} 0
+        tally_source_turned_away_requests_total{source="unix"} 0
+        tally_source_accept_errors_total{source="unix"} 0
         tally_source_dropped_lines_total{source="unix"} 0
         tally_udp_kernel_dropped_datagrams_total 3
         tally_door_connections{door="query"} 0
         tally_door_connections_accepted_total{door="query"} 0
         tally_door_requests_total{door="query"} 1
         tally_door_answers_total{door="query",status="200"} 1
+        tally_door_accept_errors_total{door="query"} 0
+        tally_door_panicked_connections_total{door="query"} 0
         tally_door_read_bytes_total{door="query"} 0
         tally_door_refused_total{door="query",reason="too_many_connections"} 0
         tally_door_refused_total{door="query",reason="peer_not_allowed"} 0
