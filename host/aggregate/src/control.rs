@@ -127,7 +127,7 @@ impl Control {
             Entry::Producers(touched) => self.touch_producers(touched.iter().copied()),
             Entry::Counts(counts) => self.counts = counts.clone(),
             Entry::Barrier(barrier) => self.barrier(frame, barrier),
-            Entry::Note(note) => self.note(frame, note),
+            Entry::Note(note) => self.note(note),
             // Remembered apart: they are many, and concern nobody but the daemon that decides.
             Entry::Ids { .. } => {}
             Entry::Opening(control) => {
@@ -181,7 +181,7 @@ impl Control {
     }
 
     /// Folds in a note.
-    pub fn note(&mut self, _frame: u64, note: &Note) {
+    pub fn note(&mut self, note: &Note) {
         match note {
             Note::Started { decoder, engine, .. } => {
                 self.decoder = *decoder;
@@ -238,7 +238,7 @@ mod tests {
     fn quarantine_lasts_until_the_aggregator_is_attached_anew() {
         let mut control = Control::default();
         control.barrier(9, &activation(1, &[("a", 1), ("b", 1)]));
-        control.note(2, &Note::Quarantined { name: "a".into(), after_cut: 1, reason: "trap".into() });
+        control.note(&Note::Quarantined { name: "a".into(), after_cut: 1, reason: "trap".into() });
         assert_eq!(control.expected(), ["b"]);
         control.barrier(9, &activation(2, &[("a", 1), ("b", 1)]));
         assert_eq!(control.expected(), ["b"]);

@@ -37,11 +37,6 @@ impl IdWindow {
         !self.is_on() || self.known.insert(id)
     }
 
-    /// True when `id` is known.
-    pub fn knows(&self, id: u128) -> bool {
-        self.known.contains(&id)
-    }
-
     /// Remembers ids that arrived at `arrival`, which is not before the last call's, and forgets what is too old or too much.
     pub fn remember(&mut self, arrival: i64, ids: impl IntoIterator<Item = u128>) {
         if !self.is_on() {
@@ -96,16 +91,6 @@ impl IdWindow {
             (at, ids)
         })
     }
-
-    /// How many ids are remembered.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// True when none is.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -114,6 +99,12 @@ mod tests {
     use proptest::prelude::*;
 
     const SECOND: i64 = 1_000_000;
+
+    impl IdWindow {
+        fn knows(&self, id: u128) -> bool {
+            self.known.contains(&id)
+        }
+    }
 
     #[test]
     fn ids_are_forgotten_by_age_and_by_number() {
@@ -125,7 +116,7 @@ mod tests {
         window.remember(11 * SECOND, [3]);
         assert!(!window.knows(1) && window.knows(2), "older than the window and its grain");
         window.remember(12 * SECOND, [4, 5]);
-        assert!(!window.knows(2) && window.knows(3) && window.len() == 3);
+        assert!(!window.knows(2) && window.knows(3) && window.order.len() == 3);
     }
 
     #[test]
@@ -133,7 +124,7 @@ mod tests {
         let mut window = IdWindow::new(0, SECOND);
         assert!(window.offer(1) && window.offer(1));
         window.remember(0, [1]);
-        assert!(window.is_empty() && !window.knows(1));
+        assert!(window.order.is_empty() && !window.knows(1));
     }
 
     #[test]
@@ -161,7 +152,7 @@ mod tests {
                 now += later;
                 let new: Vec<u128> = ids.into_iter().filter(|id| window.offer(*id)).collect();
                 window.remember(now, new);
-                prop_assert!(window.len() <= 20);
+                prop_assert!(window.order.len() <= 20);
             }
             let mut again = IdWindow::new(20, 8 * SECOND);
             for (at, ids) in window.groups() {

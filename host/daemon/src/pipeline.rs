@@ -170,7 +170,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let Serving { sources, questions } = doors.serve(&context, &producers, &answers, &limits, &stopped)?;
     let running = statuses.lock().map(|list| list.iter().filter(|s| s.state == "running").count()).unwrap_or(0);
     context.progress.update(|facts| facts.phase = Phase::Accepting);
-    println!("tally is ready: {addresses} aggregators={running} sequence={}", context.published().last_sequence,);
+    println!("tally is ready: {addresses} aggregators={running} sequence={}", context.published().last_sequence);
 
     // Until told to stop.
     let mut in_force = config.clone();

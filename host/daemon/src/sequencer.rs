@@ -162,7 +162,7 @@ impl Sequencer {
     pub fn begin(&mut self, note: &Note) -> anyhow::Result<()> {
         self.open_frame();
         self.body.note(note);
-        self.control.note(self.log.next_frame(), note);
+        self.control.note(note);
         self.frame.dirty = true;
         self.commit()
     }
@@ -274,7 +274,7 @@ impl Sequencer {
                 if self.control.plan.aggregators.contains_key(&name) {
                     let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };
                     self.body.note(&note);
-                    self.control.note(self.log.next_frame(), &note);
+                    self.control.note(&note);
                     self.frame.quarantined.push((name, after_cut, reason));
                 }
             }

@@ -71,7 +71,7 @@ impl Sequencer {
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;
         let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
         self.body.note(&note);
-        self.control.note(self.log.next_frame(), &note);
+        self.control.note(&note);
         self.commit()?;
         let deleted =
             self.log.delete_before(needed_from.min(expendable)).context("deleting old segments of the log")?;
