@@ -19,6 +19,13 @@ pub struct Args {
     pub wasm: wasm::Args,
 }
 
+impl Args {
+    /// The binary and the components, and what the tests need if `fixtures`.
+    pub fn all(fixtures: bool, wasm: &wasm::Args) -> Self {
+        Self { fixtures, components_only: false, wasm: wasm::Args { wasm_toolchain: wasm.wasm_toolchain } }
+    }
+}
+
 /// Builds all of it.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     if !args.components_only {

@@ -44,14 +44,7 @@ pub struct Args {
 
 /// Builds, runs, shows, stops.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    build::run(
-        project,
-        &build::Args {
-            fixtures: false,
-            components_only: false,
-            wasm: wasm::Args { wasm_toolchain: args.wasm.wasm_toolchain },
-        },
-    )?;
+    build::run(project, &build::Args::all(false, &args.wasm))?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot listen for signals")?;
@@ -346,9 +339,12 @@ esac
 "#;
 
     fn stage(folder: &Path) -> Stage {
-        let tally = folder.join("tally");
-        fs::write(&tally, TALLY).unwrap();
-        fs::set_permissions(&tally, fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a test beside this one may start a program while a file of ours is open for writing, whose
+        // child would hold it open a moment longer, and a program that is open for writing cannot be started.
+        let (text, tally) = (folder.join("text"), folder.join("tally"));
+        fs::write(&text, TALLY).unwrap();
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Command::new("cp").arg(&text).arg(&tally).status().unwrap().success());
         Stage {
             folder: folder.to_path_buf(),
             socket: folder.join("events.sock"),

@@ -28,14 +28,7 @@ pub struct Args {
 
 /// Builds everything and runs it; an error when anything is off.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    build::run(
-        project,
-        &build::Args {
-            fixtures: true,
-            components_only: false,
-            wasm: wasm::Args { wasm_toolchain: args.wasm.wasm_toolchain },
-        },
-    )?;
+    build::run(project, &build::Args::all(true, &args.wasm))?;
     let mut command = Command::new("python3");
     command.args(["-B", "-u"]).arg(project.root.join("tests/soak/soak.py"));
     command.arg("--tally").arg(project.tally()).arg("--plugins").arg(project.plugins());

@@ -31,14 +31,7 @@ pub struct Args {
 
 /// Runs all tests; an error when one failed. The last line printed is the total.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    build::run(
-        project,
-        &build::Args {
-            fixtures: true,
-            components_only: false,
-            wasm: wasm::Args { wasm_toolchain: args.wasm.wasm_toolchain },
-        },
-    )?;
+    build::run(project, &build::Args::all(true, &args.wasm))?;
     let mut totals = Totals::default();
     let mut screen = std::io::stdout();
     let mut test = |cargo: &mut Command| -> Result<()> {
