@@ -7,11 +7,11 @@ use tally_aggregate::Control;
 use tally_event::plan::Limits;
 use tally_ingest::{Counters, Queue};
 use tally_state::Store;
-use tally_storage::RealStorage;
+use tally_storage::{RealStorage, Storage};
 use tally_wal::Reader;
 use tokio::sync::oneshot;
 
-use crate::aggregator::thread::TotalMessage;
+use crate::aggregator::TotalMessage;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plugins::Registry;
@@ -74,7 +74,7 @@ impl Fatal {
 }
 
 /// See the module.
-pub struct Context {
+pub struct Context<S: Storage = RealStorage> {
     /// The configuration as of the start; [`Context::config`] has the one in force.
     pub config: Config,
     /// The configuration in force: what a reload can apply may have changed.
@@ -101,10 +101,10 @@ pub struct Context {
     pub totals: Mutex<HashMap<String, mpsc::SyncSender<TotalMessage>>>,
     /// Control state as recovered at the start.
     pub recovered: Control,
-    reader: Mutex<Reader<RealStorage>>,
+    reader: Mutex<Reader<S>>,
 }
 
-impl Context {
+impl<S: Storage> Context<S> {
     /// Puts the handles together.
     #[expect(clippy::too_many_arguments, reason = "called once, by the wiring")]
     pub fn new(
@@ -117,7 +117,7 @@ impl Context {
         fatal: Fatal,
         published: Arc<Mutex<Arc<Published>>>,
         recovered: Control,
-        reader: Reader<RealStorage>,
+        reader: Reader<S>,
     ) -> Self {
         Self {
             in_force: Mutex::new(Arc::new(config.clone())),
@@ -159,7 +159,7 @@ impl Context {
     }
 
     /// A reader of the log with a position of its own.
-    pub fn reader(&self) -> Reader<RealStorage> {
+    pub fn reader(&self) -> Reader<S> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -17,8 +17,7 @@ use tally_state::Store;
 use tally_storage::RealStorage;
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::thread::presets;
-use crate::aggregator::{Apply, Meta, Pinned, Total};
+use crate::aggregator::{Apply, Meta, Pinned, Total, presets};
 use crate::feed::{Feed, Position, Step};
 use crate::plugins::Registry;
 use crate::records::{self, Cursor};
@@ -298,7 +297,7 @@ impl Scratch<'_> {
         let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
         while total.meta().cut < until_cut {
             match feed.step()? {
-                Step::End => break,
+                Step::Nothing | Step::End => break,
                 Step::Events { batch, subscriber, rows, arrival } => apply.events(&batch, subscriber, rows, arrival)?,
                 Step::Barrier { frame, barrier } => {
                     let delta = apply.cut()?;
