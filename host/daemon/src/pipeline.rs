@@ -14,7 +14,7 @@ use tally_ingest::{Producers, Queue};
 use tally_plugin::{Engine, Limits};
 use tally_sink::RejectedFiles;
 use tally_state::Store;
-use tally_storage::RealStorage;
+use tally_storage::{RealStorage, Storage as _};
 use tally_wal::{Log, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -63,7 +63,8 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // What is on disk.
     let _lock = lock(&config.data_dir)?;
-    let storage = RealStorage::new(config.data_dir.join(LOG_FOLDER)).context("opening the log's folder")?;
+    let data = RealStorage::new(&config.data_dir).context("opening the data directory")?;
+    let storage = data.folder(LOG_FOLDER).context("opening the log's folder")?;
     let durability = match config.log.durability {
         Durability::Fsync => tally_wal::Durability::Fsync,
         Durability::Interval(time) => tally_wal::Durability::Interval(time),
@@ -83,7 +84,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     }
     let last_frame = recovered.next_frame - 1;
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
-    let store = Arc::new(Store::open(&config.data_dir)?);
+    let store = Arc::new(Store::open(&data)?);
     let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
     let registry = Arc::new(Registry::new(engine, &config.data_dir));
 

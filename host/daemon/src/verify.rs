@@ -66,7 +66,7 @@ struct Scratch<'a> {
 pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
     let storage = RealStorage::read_only(options.data_dir.join(LOG_FOLDER)).context("opening the log")?;
     let reader = Reader::open_read_only(storage).context("opening the log")?;
-    let mut saved = Store::open_read_only(&options.data_dir)?;
+    let mut saved = Store::open_read_only(&RealStorage::read_only(&options.data_dir)?)?;
     saved.check()?;
     let mut report = VerifyReport::default();
     let history = History::read(&mut reader.clone(), &mut report)?;
