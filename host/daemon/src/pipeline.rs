@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::context::{Context, Fatal, Token};
 use crate::doors::{DoorLimits, Doors, Serving};
-use crate::plugins::{Controller, Registry, Request, folder};
+use crate::plugins::{Compiled, Controller, Registry, Request, folder};
 use crate::progress::Phase;
 use crate::reload::Reload;
 use crate::sequencer::{Published, Sequencer};
@@ -86,7 +86,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
     let store = Arc::new(Store::open(&data)?);
     let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
-    let registry = Arc::new(Registry::new(engine, &config.data_dir));
+    let registry = Arc::new(Registry::new(engine, data.clone(), Compiled::default()));
 
     // sources -> queue -> parsers -> sequencer (log) -> tail -> apply threads -> total threads -> records
     let queue = Queue::<Token>::new(config.queue.max_bytes);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tally_aggregate::{Barrier, Counts, Flush};
 use tally_sink::{RecordFiles, Rotation};
+use tally_storage::RealStorage;
 
 use crate::context::Context;
 use crate::feed::{Feed, Position, Step};
@@ -99,8 +100,8 @@ pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
     let cursor = Cursor::load(&context.store)?;
     let analytics = &context.config.analytics;
     let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
-    let mut files =
-        RecordFiles::open(&context.config.data_dir, cursor.files, rotation).context("opening the analytics files")?;
+    let storage = RealStorage::new(&context.config.data_dir).context("opening the data directory")?;
+    let mut files = RecordFiles::open(storage, cursor.files, rotation).context("opening the analytics files")?;
     context.progress.update(|facts| {
         (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
         facts.records_end = cursor.files;

@@ -14,13 +14,13 @@ use tally_event::schema::Preset;
 use tally_plugin::Engine;
 use tally_sink::{Record, read_records_until};
 use tally_state::Store;
-use tally_storage::RealStorage;
+use tally_storage::{RealStorage, Storage as _};
 use tally_wal::{Frame, Reader};
 
 use crate::aggregator::thread::presets;
 use crate::aggregator::{Apply, Meta, Pinned, Total};
 use crate::feed::{Feed, Position, Step};
-use crate::plugins::Registry;
+use crate::plugins::{Compiled, Registry};
 use crate::records::{self, Cursor};
 use crate::{DECODER_VERSION, LOG_FOLDER};
 
@@ -51,6 +51,7 @@ pub struct VerifyReport {
 /// Everything an aggregator's replay needs.
 struct Scratch<'a> {
     options: &'a VerifyOptions,
+    data: RealStorage,
     registry: Registry,
     reader: Reader<RealStorage>,
     /// What the daemon saved.
@@ -64,9 +65,10 @@ struct Scratch<'a> {
 
 /// Verifies a data directory.
 pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
-    let storage = RealStorage::read_only(options.data_dir.join(LOG_FOLDER)).context("opening the log")?;
+    let data = RealStorage::read_only(&options.data_dir).context("opening the data directory")?;
+    let storage = data.folder(LOG_FOLDER).context("opening the log")?;
     let reader = Reader::open_read_only(storage).context("opening the log")?;
-    let mut saved = Store::open_read_only(&RealStorage::read_only(&options.data_dir)?)?;
+    let mut saved = Store::open_read_only(&data)?;
     saved.check()?;
     let mut report = VerifyReport::default();
     let history = History::read(&mut reader.clone(), &mut report)?;
@@ -90,7 +92,8 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
         history.control.decoder
     );
     let mut scratch = Scratch {
-        registry: Registry::new(engine, &options.data_dir),
+        registry: Registry::new(engine, data.clone(), Compiled::default()),
+        data,
         options: &options,
         reader,
         saved,
@@ -341,7 +344,7 @@ impl Scratch<'_> {
     fn records(&self, report: &mut VerifyReport) -> anyhow::Result<()> {
         let cursor = Cursor::load(&self.saved)?;
         let Some(end) = cursor.files else { return Ok(()) };
-        let mut written = read_records_until(&self.options.data_dir, end)?;
+        let mut written = read_records_until(&self.data, end)?;
         for (_, barrier) in &self.history.barriers {
             let Some(flush) = &barrier.flush else { continue };
             if barrier.cut > cursor.log.cut {

@@ -15,7 +15,7 @@ use crate::store::{FILE_NAME, builder, path};
 /// Where a new store is made before it gets its name: an interruption leaves only this.
 const NEW_FILE_NAME: &str = "state.redb.new";
 
-/// Makes an empty store under another name, and gives it its own once it is whole and durable.
+/// Makes an empty store under another name, and gives it its own once it is whole and durable. The name itself is not durable yet.
 pub(crate) fn create<S: Storage>(storage: &S) -> Result<(), StateError> {
     let new = path(storage, NEW_FILE_NAME);
     let file = match storage.open(NEW_FILE_NAME) {
@@ -29,8 +29,7 @@ pub(crate) fn create<S: Storage>(storage: &S) -> Result<(), StateError> {
     guarded(&new, "create the tables", || initialise(&builder().create_with_backend(Backend::new(file, lock))?))?;
     let synced = storage.open(NEW_FILE_NAME).and_then(|file| file.sync_all());
     synced.map_err(StateError::io("sync", &new))?;
-    storage.rename(NEW_FILE_NAME, FILE_NAME).map_err(StateError::io("give its name to", &new))?;
-    storage.sync_dir().map_err(StateError::io("sync the directory", path(storage, "")))
+    storage.rename(NEW_FILE_NAME, FILE_NAME).map_err(StateError::io("give its name to", &new))
 }
 
 /// Writes the format and makes the tables, unless they are there.

@@ -51,6 +51,8 @@ impl Store {
         if file.is_empty().map_err(StateError::io("look at", &path))? {
             return Err(StateError::Damaged { path, what: "it is empty".into() });
         }
+        // A process that ended right after giving the file its name left the name to the mercy of the next power loss.
+        data.sync_dir().map_err(StateError::io("sync the directory", self::path(data, "")))?;
         Store::opened(&path, false, || Ok(builder().create_with_backend(Backend::new(file, lock))?))
     }
 

@@ -198,8 +198,8 @@ impl Storage for MemStorage {
         let full = self.full(name);
         if !self.disk().names.contains_key(&full) {
             self.create_folder(name)?;
-            self.sync_dir()?;
         }
+        self.sync_dir()?;
         Ok(MemStorage { disk: self.disk.clone(), prefix: format!("{full}/").into() })
     }
 

@@ -7,4 +7,4 @@ pub mod folder;
 pub mod registry;
 
 pub use controller::{Controller, Request};
-pub use registry::Registry;
+pub use registry::{Compiled, Registry};
