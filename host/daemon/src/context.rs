@@ -89,10 +89,12 @@ pub struct Context<S: Storage = RealStorage> {
     pub progress: Arc<Progress>,
     /// What the source of datagrams counts; the sequencer takes what it dropped into the ledger.
     pub datagrams: Arc<Counters>,
+    /// The data directory.
+    pub data: S,
     /// Saved state.
     pub store: Arc<Store>,
     /// Plugin versions.
-    pub registry: Arc<Registry>,
+    pub registry: Registry<S>,
     /// Where a failure that ends the daemon is reported.
     pub fatal: Fatal,
     /// The newest published facts of the sequencer.
@@ -112,8 +114,9 @@ impl<S: Storage> Context<S> {
         clock: Clock,
         queue: Arc<Queue<Token>>,
         tail: Arc<Tail>,
+        data: S,
         store: Arc<Store>,
-        registry: Arc<Registry>,
+        registry: Registry<S>,
         fatal: Fatal,
         published: Arc<Mutex<Arc<Published>>>,
         recovered: Control,
@@ -127,6 +130,7 @@ impl<S: Storage> Context<S> {
             tail,
             progress: Arc::default(),
             datagrams: Arc::default(),
+            data,
             store,
             registry,
             fatal,

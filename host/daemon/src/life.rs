@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use tally_aggregate::{Note, Plan};
 use tally_ingest::{Producers, Queue};
+use tally_plugin::Engine;
 use tally_sink::RejectedFiles;
 use tally_state::Store;
 use tally_storage::Storage;
@@ -15,10 +16,10 @@ use crate::aggregator::Start;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::context::{Context, Fatal, Token};
-use crate::plugins::Registry;
+use crate::plugins::{Compiled, Registry};
 use crate::sequencer::{Published, Sequencer};
 use crate::tail::Tail;
-use crate::{DECODER_VERSION, recovery};
+use crate::{DECODER_VERSION, LOG_FOLDER, recovery};
 
 /// The smallest part of a segment, in bytes, that there must be for each remembered event id.
 const ID_ROOM: usize = 64;
@@ -42,18 +43,33 @@ pub struct Life<S: Storage> {
     pub starts: Vec<Start>,
 }
 
-/// Opens the log in `log`; everything else is there already.
-pub fn begin<S: Storage>(
-    config: Config,
-    clock: Clock,
-    log: S,
-    store: Arc<Store>,
-    registry: Arc<Registry>,
-    fatal: Fatal,
-) -> anyhow::Result<Life<S>> {
-    let log = open_log(&config, log)?;
+/// Where and with what a life begins.
+pub struct Beginning<S: Storage> {
+    /// What is configured.
+    pub config: Config,
+    /// What time it is.
+    pub clock: Clock,
+    /// The data directory.
+    pub data: S,
+    /// What compiles and runs plugins.
+    pub engine: Engine,
+    /// What it has compiled already.
+    pub compiled: Compiled,
+    /// How many segments of the log a thread fills ahead; with 0 there is no thread.
+    pub spare_segments: usize,
+    /// Where a failure that ends the life is reported.
+    pub fatal: Fatal,
+}
+
+/// Opens what is in the data directory, or makes it.
+pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
+    let Beginning { config, clock, data, engine, compiled, spare_segments, fatal } = beginning;
+    let folder = data.folder(LOG_FOLDER).context("opening the log's folder")?;
+    let log = open_log(&config, folder, spare_segments)?;
     let last_frame = log.next_frame() - 1;
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
+    let store = Arc::new(Store::open(&data)?);
+    let registry = Registry::new(engine, data.clone(), compiled);
     let queue = Queue::<Token>::new(config.queue.max_bytes);
     let tail = Arc::new(Tail::new(last_frame, config.log.tail_bytes));
     let published = Arc::new(Mutex::new(Arc::new(Published {
@@ -69,6 +85,7 @@ pub fn begin<S: Storage>(
         clock,
         queue,
         tail,
+        data,
         store,
         registry,
         fatal,
@@ -94,14 +111,14 @@ pub fn begin<S: Storage>(
     Ok(Life { context, sequencer, producers, decoding, plan, starts })
 }
 
-fn open_log<S: Storage>(config: &Config, storage: S) -> anyhow::Result<Log<S>> {
+fn open_log<S: Storage>(config: &Config, storage: S, spare_segments: usize) -> anyhow::Result<Log<S>> {
     let durability = match config.log.durability {
         Durability::Fsync => tally_wal::Durability::Fsync,
         Durability::Interval(time) => tally_wal::Durability::Interval(time),
         Durability::Os => tally_wal::Durability::Os,
     };
     let segment_bytes = config.log.segment_bytes;
-    let options = Options { segment_bytes, durability, max_frame_bytes: FRAME_BYTES, ..Options::default() };
+    let options = Options { segment_bytes, spare_segments, durability, max_frame_bytes: FRAME_BYTES, salt: None };
     let (log, recovered) = Log::open(storage, options).context("opening the log")?;
     if let Some(file) = &recovered.torn_file {
         let meaning = match config.log.durability {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tally_plugin::{Engine, Limits};
-use tally_state::Store;
 use tally_storage::RealStorage;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -21,11 +20,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, Fatal, Token};
 use crate::doors::{DoorLimits, Doors, Serving};
-use crate::life::{self, Life};
-use crate::plugins::{Controller, Registry, Request, folder};
+use crate::life::{self, Beginning, Life};
+use crate::plugins::{Compiled, Controller, Request, folder};
 use crate::progress::Phase;
 use crate::reload::Reload;
-use crate::{LOG_FOLDER, parse, records, sequencer};
+use crate::{parse, records, sequencer};
 
 /// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on. On SIGHUP it reads its configuration again.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
@@ -52,12 +51,10 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // What is on disk.
     let _lock = lock(&config.data_dir)?;
-    let log = RealStorage::new(config.data_dir.join(LOG_FOLDER)).context("opening the log's folder")?;
-    let store = Arc::new(Store::open(&config.data_dir)?);
+    let data = RealStorage::new(&config.data_dir).context("opening the data directory")?;
     let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
-    let registry = Arc::new(Registry::new(engine, &config.data_dir));
-    let Life { context, sequencer, producers, decoding, plan, starts } =
-        life::begin(config, clock, log, store, registry, fatal)?;
+    let beginning = Beginning { config, clock, data, engine, compiled: Compiled::default(), spare_segments: 1, fatal };
+    let Life { context, sequencer, producers, decoding, plan, starts } = life::begin(beginning)?;
     let (config, queue) = (&context.config, &context.queue);
 
     // sources -> queue -> parsers -> sequencer (log) -> tail -> apply threads -> total threads -> records

@@ -113,7 +113,7 @@ pub enum Wrote {
 /// The record writer: a state machine that never waits; [`run`] gives it a thread.
 pub struct RecordWriter<S: Storage> {
     context: Arc<Context<S>>,
-    files: RecordFiles,
+    files: RecordFiles<S>,
     feed: Feed<S>,
     /// The flush that is to be written, and the frame that holds it.
     next: Option<(u64, Arc<Barrier>)>,
@@ -125,8 +125,8 @@ impl<S: Storage> RecordWriter<S> {
         let cursor = Cursor::load(&context.store)?;
         let analytics = &context.config.analytics;
         let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
-        let files = RecordFiles::open(&context.config.data_dir, cursor.files, rotation)
-            .context("opening the analytics files")?;
+        let files =
+            RecordFiles::open(context.data.clone(), cursor.files, rotation).context("opening the analytics files")?;
         context.progress.update(|facts| {
             (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
             facts.records_end = cursor.files;

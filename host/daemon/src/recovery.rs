@@ -196,9 +196,9 @@ pub fn fresh(
 }
 
 /// The parse plan of a logged plan.
-pub fn decoding_plan(
+pub fn decoding_plan<S: Storage>(
     control: &Control,
-    registry: &crate::plugins::Registry,
+    registry: &crate::plugins::Registry<S>,
     limits: tally_event::plan::Limits,
 ) -> anyhow::Result<Arc<tally_event::plan::Plan>> {
     let mut subscribers = Vec::new();

@@ -8,4 +8,4 @@ pub mod planner;
 pub mod registry;
 
 pub use controller::{Controller, Request};
-pub use registry::Registry;
+pub use registry::{Compiled, Registry};
