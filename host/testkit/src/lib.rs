@@ -1,6 +1,7 @@
 //! Twins for tests: storage that tears, loses and refuses. Nothing here is part of the program.
 
 mod disk;
+mod kill;
 mod mem;
 mod operation;
 

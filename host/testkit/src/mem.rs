@@ -17,9 +17,9 @@ use crate::operation::{Kind, Operation};
 /// lost for all of them together.
 #[derive(Clone, Default)]
 pub struct MemStorage {
-    disk: Arc<Mutex<Disk>>,
+    pub(crate) disk: Arc<Mutex<Disk>>,
     /// What stands before every name: nothing, or the folder's name with a `/` behind it.
-    prefix: Arc<str>,
+    pub(crate) prefix: Arc<str>,
 }
 
 /// A file of [`MemStorage`].
