@@ -123,6 +123,31 @@ fn a_creation_that_is_cut_short_is_begun_again() {
     }
 }
 
+/// The process is killed at each operation of the first opening; the next one opens what it finds and saves something; then the power
+/// goes off. What was saved is there: the file's name is durable, whoever gave it.
+#[test]
+fn a_store_whose_creator_was_killed_is_durable_once_it_is_used() {
+    let whole = MemStorage::new();
+    drop(Store::open(&whole).unwrap());
+    let mut killed = 0;
+    for (operation, seed) in (1..=whole.operations()).flat_map(|operation| [(operation, 1), (operation, 2)]) {
+        let disk = MemStorage::new();
+        disk.seed(seed);
+        disk.inject(operation, Fault::Kill);
+        drop(Store::open(&disk));
+        killed += disk.reached().kills;
+        disk.restart();
+        let store = Store::open(&disk).unwrap();
+        let mut model = Model::default();
+        Step::Cut { name: 0, bytes: 100 }.take(1, &mut model, &store).unwrap();
+        for seed in 0..12 {
+            let found = Model::of(&Store::open(&disk.crash(seed)).unwrap()).unwrap();
+            assert!(found == model, "operation {operation}, seed {seed}");
+        }
+    }
+    assert_eq!(killed, 2 * whole.operations());
+}
+
 /// The same commits are the same operations on the disk, in the same order: without that no simulation could be repeated.
 #[test]
 fn the_order_of_operations_is_that_of_the_commits() {
