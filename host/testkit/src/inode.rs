@@ -167,8 +167,7 @@ impl Inode {
         }
     }
 
-    /// Bytes that the write does not change stay as they are, and a byte that alone is changed in its sector is old or new: the log and
-    /// redb both trust a disk that far.
+    /// Bytes that the write does not change stay as they are: the log trusts a disk that far.
     fn settle_piece(&mut self, start: u64, piece: &[u8], fate: Piece, random: &mut Random, reached: &mut Reached) {
         if let Piece::Kept = fate {
             return self.durable.write(start, piece);
@@ -179,7 +178,7 @@ impl Inode {
         let changed = (0..piece.len()).filter(|&at| changes(at)).count();
         let mut left = piece.to_vec();
         match fate {
-            Piece::Zeros | Piece::Garbage if changed > 1 => {
+            Piece::Zeros | Piece::Garbage if changed > 0 => {
                 let zeros = matches!(fate, Piece::Zeros);
                 *(if zeros { &mut reached.zeroed_sectors } else { &mut reached.garbage_sectors }) += 1;
                 for (_, byte) in left.iter_mut().enumerate().filter(|(at, _)| changes(*at)) {

@@ -2,8 +2,8 @@
 //! down to single bytes, or leaves zeros and garbage instead; any operation can be made to fail. Must not know what is in a file.
 //!
 //! The model is harsher than most disks: unsynced changes survive independently of each other and of their order, names too.
-//! It trusts a disk in three things: bytes outside the range of an unsynced write stay as they were, even within one sector; so do
-//! bytes within it that the write does not change; and a byte that is the only one changed in its sector is old or new.
+//! It trusts a disk in two things: bytes outside the range of an unsynced write stay as they were, even within one sector, and so do
+//! bytes within it that the write does not change.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

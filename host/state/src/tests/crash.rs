@@ -1,12 +1,15 @@
 //! Commits are all or nothing and durable, whatever happens in the middle.
 
 use proptest::prelude::*;
-use tally_testkit::{Fault, MemStorage};
+use tally_testkit::{Fault, MemStorage, Reached};
 
 use crate::Store;
 
 use super::model::{Model, Step, steps};
 use super::open;
+
+/// Outcomes of each power loss.
+const SEEDS: u64 = 16;
 
 /// Takes steps until the disk fails; what the store may hold afterwards: what was acknowledged, and what was tried.
 fn work(store: &Store, steps: &[Step]) -> (Model, Model) {
@@ -101,6 +104,46 @@ proptest! {
             prop_assert!(found == counted || found == model);
         }
     }
+}
+
+/// The power goes off at each operation of a short life that does everything once, with many outcomes each.
+#[test]
+fn a_crash_at_any_operation_halves_nothing() {
+    let steps = [
+        Step::Cut { name: 0, bytes: 5000 },
+        Step::Both { bytes: 100 },
+        Step::Cut { name: 0, bytes: 130_000 },
+        Step::Merge { name: 0, count: 3 },
+        Step::Records { behind: 1 },
+        Step::Remove { name: 2 },
+    ];
+    let begin = |disk: &MemStorage| {
+        let store = Store::open(disk).unwrap();
+        (disk.operations(), store)
+    };
+    let whole = MemStorage::new();
+    let (start, store) = begin(&whole);
+    work(&store, &steps);
+    drop(store);
+    let mut reached = Reached::default();
+    for operation in start + 1..=whole.operations() {
+        let disk = MemStorage::new();
+        let (_, store) = begin(&disk);
+        disk.inject(operation, Fault::PowerLoss);
+        let (acknowledged, tried) = work(&store, &steps);
+        drop(store);
+        for seed in 0..SEEDS {
+            let after = disk.crash(seed);
+            let mut store = Store::open(&after).unwrap_or_else(|error| panic!("{operation}, {seed}: {error}"));
+            let found = Model::of(&store).unwrap_or_else(|error| panic!("{operation}, {seed}: {error}"));
+            assert!(found == acknowledged || found == tried, "{operation}, {seed}: neither before nor after");
+            if seed % 8 == 0 {
+                store.check().unwrap();
+            }
+            reached.add(&after.reached());
+        }
+    }
+    assert!(reached.garbage_sectors > 100 && reached.zeroed_sectors > 100 && reached.torn_sectors > 100, "{reached:?}");
 }
 
 /// The power goes off at each operation of the first opening: the next one finds a store or none, and makes one.
