@@ -14,7 +14,7 @@ use tally_daemon::life::Beginning;
 use tally_daemon::plugins::Compiled;
 use tally_daemon::verify;
 use tally_plugin::{Engine, Limits};
-use tally_testkit::{Fault, MemStorage};
+use tally_testkit::{Fault, MemStorage, Reached};
 
 use crate::counts::Counts;
 use crate::machines::{Machines, PluginFile};
@@ -48,17 +48,6 @@ impl Kit {
             plugins: Arc::new(plugins.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect()),
         })
     }
-}
-
-/// How a life ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The power goes between two steps.
-    PowerLoss,
-    /// The process is killed between two steps.
-    Kill,
-    /// SIGTERM.
-    Stop,
 }
 
 /// A fault that an operation of a life meets.
@@ -108,6 +97,8 @@ pub struct World {
     report: Report,
     /// The disk may be full.
     disk_is_small: bool,
+    /// Misfortunes before this life.
+    reached: Reached,
     /// Operations of the disk that the last end took away.
     ended_operations: u64,
 }
@@ -122,12 +113,14 @@ impl World {
             (0..2 + u32::try_from(random.below(4))?).map(|number| Producer::new(number, *random.pick(&manners)));
         let producers = producers.collect();
         let files = BTreeMap::from([(ALWAYS.to_owned(), file(kit, "video-actions", "{}"))]);
+        let disk = MemStorage::new();
+        disk.seed(random.bits());
         let time = Arc::new(SimulatedTime::default());
         time.wall.store(1_769_508_000_000_000, Relaxed);
         Ok(Self {
             kit: kit.clone(),
             random,
-            disk: MemStorage::new(),
+            disk,
             time,
             config,
             producers,
@@ -136,6 +129,7 @@ impl World {
             shape,
             report: Report::default(),
             disk_is_small: false,
+            reached: Reached::default(),
             ended_operations: 0,
         })
     }
@@ -166,14 +160,8 @@ impl World {
 
     fn some_fault(&mut self) -> Option<Planned> {
         let operation = 1 + self.random.below(300);
-        let fault = match self.random.below(12) {
-            0..=4 => Fault::PowerLoss,
-            5 => Fault::Broken,
-            6 => Fault::NoSpace,
-            7 => Fault::ShortWrite,
-            _ => return None,
-        };
-        Some(Planned { operation, fault })
+        let fault = *self.random.pick(&Fault::ALL);
+        (!self.random.once_in(3)).then_some(Planned { operation, fault })
     }
 
     fn begin(&mut self) -> anyhow::Result<Machines> {
@@ -185,6 +173,7 @@ impl World {
             engine: self.kit.engine.clone(),
             compiled: self.kit.compiled.clone(),
             spare_segments: 0,
+            salt: Some(self.random.bits()),
             fatal: Fatal(failed),
         })
     }
@@ -194,26 +183,26 @@ impl World {
         let planned = match (life, self.shape.second) {
             (0, Some(planned)) => Some(planned),
             _ if self.shape.first.is_some() || !self.random.once_in(3) => None,
-            _ => Some(Planned { operation: 1 + self.random.below(60), fault: Fault::PowerLoss }),
+            _ => Some(Planned { operation: 1 + self.random.below(60), fault: *self.random.pick(&Fault::ALL) }),
         };
-        if let Some(Planned { operation, fault }) = planned {
-            self.disk.inject(operation + self.disk.operations(), fault);
-        }
         let before = self.disk.operations();
+        if let Some(Planned { operation, fault }) = planned {
+            self.disk.inject(before + operation, fault);
+        }
+        self.reached = self.disk.reached();
         loop {
-            let begun = self.begin();
-            if life == 0 && begun.is_ok() && self.report.second_operations == 0 {
-                self.report.second_operations = self.disk.operations() - before;
-            }
-            match begun {
+            match self.begin() {
                 Ok(machines) => {
+                    if life == 0 {
+                        self.report.second_operations = self.disk.operations().saturating_sub(before);
+                    }
                     self.recovered(&machines)?;
                     return Ok(machines);
                 }
                 Err(error) if !self.fault_was_met() => return Err(error),
                 Err(_) => {
                     self.report.counts.one("faults while recovering");
-                    self.next_disk(End::PowerLoss);
+                    self.next_disk();
                 }
             }
         }
@@ -251,13 +240,13 @@ impl World {
             }
             if let Err(error) = done {
                 ensure!(self.fault_was_met() || self.disk_is_small, "a life ended by itself: {error:#}");
-                self.report.counts.one(if self.disk.is_dead() {
-                    "power losses in an operation"
-                } else {
-                    "errors that ended a life"
-                });
-                let end = if self.disk.is_dead() || self.random.once_in(2) { End::PowerLoss } else { End::Kill };
-                self.next_disk(end);
+                self.report.counts.one("errors that ended a life");
+                // A process that fails may still put things in order, or not come to it.
+                if self.random.once_in(2) {
+                    self.disk.kill();
+                }
+                drop(machines);
+                self.next_disk();
                 return Ok(());
             }
             // Segments may go only behind later frames: until then their events have been seen.
@@ -267,24 +256,22 @@ impl World {
             }
             seen = last;
         }
-        let end = *self.random.pick(&[End::PowerLoss, End::PowerLoss, End::Kill, End::Kill, End::Stop]);
-        if end == End::Stop {
-            let full = machines.waits_for_disk();
+        if self.random.once_in(4) {
             self.free_disk();
             match machines.stop(&mut self.random) {
                 Ok(done) => self.count(done),
-                Err(error) => ensure!(self.fault_was_met() && !full, "a stop failed: {error:#}"),
+                Err(error) => ensure!(self.fault_was_met(), "a stop failed: {error:#}"),
             }
             for producer in &mut self.producers {
                 producer.listen()?;
             }
             self.report.counts.one("stops");
-            self.next_disk(End::Kill);
         } else {
             self.count(machines.done);
-            self.next_disk(end);
+            self.disk.kill();
             drop(machines);
         }
+        self.next_disk();
         Ok(())
     }
 
@@ -298,42 +285,24 @@ impl World {
     }
 
     fn fault_was_met(&self) -> bool {
-        let reached = self.disk.reached();
-        self.disk.is_dead() || reached.broken + reached.no_space + reached.short_writes > 0
+        self.disk.is_dead() || self.disk.reached().since(&self.reached) != Reached::default()
     }
 
-    /// What the end of a process leaves.
-    fn next_disk(&mut self, end: End) {
+    /// The disk as the next life finds it: as the process left it, or as a power loss did.
+    fn next_disk(&mut self) {
         for producer in &mut self.producers {
             producer.disconnect();
         }
-        let reached = self.disk.reached();
-        let counts = &mut self.report.counts;
-        counts.add("operations that failed as on a broken disk", reached.broken);
-        counts.add("operations that failed for lack of space", reached.no_space);
-        counts.add("writes that stopped half way", reached.short_writes);
-        counts.add("syncs that failed", reached.failed_syncs);
-        let dead = self.disk.is_dead();
         self.ended_operations = self.disk.operations();
-        self.disk = match end {
-            End::PowerLoss => {
-                counts.one("power losses");
-                self.disk.crash(self.random.bits())
-            }
-            End::Kill | End::Stop => {
-                counts.one(if end == End::Kill { "kills" } else { "stops" });
-                self.disk.kill()
-            }
-        };
-        debug_assert!(!dead || end == End::PowerLoss, "a dead disk only comes back by a power loss");
-        let after = self.disk.reached();
-        counts.add("sectors lost", after.lost_sectors.saturating_sub(reached.lost_sectors));
-        counts.add("sectors torn", after.torn_sectors.saturating_sub(reached.torn_sectors));
-        counts.add("names lost", after.lost_names.saturating_sub(reached.lost_names));
-        self.disk.forget_reached();
+        if self.disk.is_without_power() || self.random.once_in(2) {
+            self.disk = self.disk.crash(self.random.bits());
+            // The machine begins anew: its monotonic clock does, too.
+            self.time.elapsed.store(0, Relaxed);
+        } else {
+            self.disk.restart();
+        }
         self.free_disk();
-        // The machine begins anew: its monotonic clock does, too.
-        self.time.elapsed.store(0, Relaxed);
+        self.reached = self.disk.reached();
     }
 
     fn step(&mut self, machines: &mut Machines) -> anyhow::Result<()> {
@@ -450,6 +419,9 @@ impl World {
         let kit = &self.kit;
         verify::verify_on(self.disk.duplicate(), &kit.replay, kit.replayed.clone(), Some(rows)).context("verify")?;
         self.report.counts.one("replays that gave the same bytes");
+        for (what, count) in self.disk.reached().counts() {
+            self.report.counts.add(what, count);
+        }
         self.report.counts.one("worlds");
         Ok(self.report)
     }
