@@ -375,7 +375,12 @@ impl Machines {
         ensure!(!self.disk_full, "the disk is full at the end of a life");
         ensure!(self.order.is_none(), "the sequencer did not come to an end");
         ensure!(self.aggregators.is_empty(), "{:?} did not come to an end", self.running());
-        ensure!(self.records_ended, "the record writer did not come to an end");
+        ensure!(
+            self.records_ended,
+            "the record writer did not come to an end: {:?}, {:?}",
+            self.records.step(),
+            self.context.progress.facts()
+        );
         for mut cut in self.cuts.drain(..) {
             ensure!(cut.try_recv().is_ok(), "a cut that was asked for was never taken");
         }
