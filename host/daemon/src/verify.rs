@@ -294,7 +294,7 @@ impl Scratch<'_> {
             Feed::new(None, self.reader.clone(), position, Some(subscriber(configured.manifest.clone())), presets_then);
         let meta = total.meta().clone();
         let rows = self.options.batch_rows.unwrap_or(4096);
-        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
+        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows, Default::default())?;
         while total.meta().cut < until_cut {
             match feed.step()? {
                 Step::End => break,

@@ -99,6 +99,12 @@ enum Stopped {
     Fatal(anyhow::Error),
 }
 
+impl From<super::apply::Failed> for Stopped {
+    fn from(failed: super::apply::Failed) -> Self {
+        Self::Call(failed.error)
+    }
+}
+
 impl From<CallError> for Stopped {
     fn from(error: CallError) -> Self {
         Self::Call(error)
@@ -175,7 +181,7 @@ impl<'a> Follower<'a> {
             last.presets.clone(),
         );
         let rows = context.config().limits.batch_rows;
-        let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows)?;
+        let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows, Default::default())?;
         let meter = context.progress.meter(&name);
         meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
         Ok(Self { context, name, to_total, meter, feed, apply, last, failed_since_cut: false })
@@ -189,7 +195,7 @@ impl<'a> Follower<'a> {
         self.feed.become_subscriber(Some(subscriber), last.presets);
         self.feed.rewind(last.position);
         let rows = self.context.config().limits.batch_rows;
-        self.apply = Apply::start(configured, last.ledger, last.watermark, rows)?;
+        self.apply = Apply::start(configured, last.ledger, last.watermark, rows, Default::default())?;
         Ok(())
     }
 
