@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tally_storage::RealStorage;
 pub use tally_wal::Keep;
-use tally_wal::{Corruption, RealStorage, Repair, SegmentState};
+use tally_wal::{Corruption, Repair, SegmentState};
 
 use crate::aggregator::Meta;
 use crate::records::Cursor;

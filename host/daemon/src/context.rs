@@ -7,7 +7,8 @@ use tally_aggregate::Control;
 use tally_event::plan::Limits;
 use tally_ingest::{Counters, Queue};
 use tally_state::Store;
-use tally_wal::{Reader, RealStorage};
+use tally_storage::RealStorage;
+use tally_wal::Reader;
 use tokio::sync::oneshot;
 
 use crate::aggregator::thread::TotalMessage;

@@ -10,7 +10,8 @@ use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, Mode};
 use tally_event::plan::{Limits, Plan, Subscriber};
 use tally_event::schema::Preset;
-use tally_wal::{Frame, Reader, RealStorage};
+use tally_storage::RealStorage;
+use tally_wal::{Frame, Reader};
 
 use crate::tail::{Item, LiveFrame, Next, Tail};
 

@@ -14,7 +14,8 @@ use tally_ingest::{Producers, Queue};
 use tally_plugin::{Engine, Limits};
 use tally_sink::RejectedFiles;
 use tally_state::Store;
-use tally_wal::{Log, Options, RealStorage};
+use tally_storage::RealStorage;
+use tally_wal::{Log, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 

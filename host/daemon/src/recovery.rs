@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
 use tally_state::Store;
-use tally_wal::{Frame, Reader, RealStorage};
+use tally_storage::RealStorage;
+use tally_wal::{Frame, Reader};
 
 use crate::aggregator::Meta;
 use crate::aggregator::thread::{Start, presets};

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note};
 use tally_ingest::{Chunk, Counters, Decision, Producers, RejectedLine};
 use tally_sink::{Rejected, RejectedCounts, RejectedFiles};
-use tally_wal::{AppendError, Log, RealStorage};
+use tally_storage::RealStorage;
+use tally_wal::{AppendError, Log};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;

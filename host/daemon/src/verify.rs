@@ -14,7 +14,8 @@ use tally_event::schema::Preset;
 use tally_plugin::Engine;
 use tally_sink::{Record, read_records_until};
 use tally_state::Store;
-use tally_wal::{Frame, Reader, RealStorage};
+use tally_storage::RealStorage;
+use tally_wal::{Frame, Reader};
 
 use crate::aggregator::thread::presets;
 use crate::aggregator::{Apply, Meta, Pinned, Total};

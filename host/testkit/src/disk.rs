@@ -1,6 +1,6 @@
 //! What a disk keeps of the changes made to it: the model behind [`crate::MemStorage`], in which nothing knows of locks or handles.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 const SECTOR: u64 = 512;
@@ -59,13 +59,26 @@ pub(crate) struct Disk {
     pub(crate) names: BTreeMap<String, usize>,
     pub(crate) durable_names: BTreeMap<String, usize>,
     pub(crate) pending_names: Vec<NameChange>,
-    pub(crate) locks: BTreeSet<String>,
+    pub(crate) locks: BTreeMap<String, Holders>,
     pub(crate) capacity: Option<u64>,
     pub(crate) operations: u64,
     pub(crate) faults: BTreeMap<u64, Fault>,
     pub(crate) dead: bool,
     pub(crate) random: Random,
     pub(crate) reached: Reached,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Copy)]
+pub(crate) enum Holders {
+    Shared(u64),
+    Exclusive,
+}
+
+impl Default for Holders {
+    fn default() -> Holders {
+        Holders::Shared(0)
+    }
 }
 
 #[derive(Clone, Default)]

@@ -8,14 +8,17 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tally_wal::{Storage, StorageFile};
+use tally_storage::{Storage, StorageFile};
 
-use crate::disk::{Change, Disk, Fate, Fault, Inode, NameChange, Random, Reached};
+use crate::disk::{Change, Disk, Fate, Fault, Holders, Inode, NameChange, Random, Reached};
 
-/// A directory in memory. Clones share it.
+/// A directory in memory. Clones share it, and so do the storages of its folders: operations are counted, faults and capacity set, power
+/// lost for all of them together.
 #[derive(Clone, Default)]
 pub struct MemStorage {
     disk: Arc<Mutex<Disk>>,
+    /// What stands before every name: nothing, or the folder's name with a `/` behind it.
+    prefix: Arc<str>,
 }
 
 /// A file of [`MemStorage`].
@@ -28,6 +31,7 @@ pub struct MemFile {
 pub struct MemLock {
     disk: Arc<Mutex<Disk>>,
     name: String,
+    shared: bool,
 }
 
 impl MemStorage {
@@ -64,7 +68,7 @@ impl MemStorage {
     }
 
     /// The directory as it may be after a power loss: all that was synced, and an arbitrary part, chosen by `seed`, of what was not.
-    /// This one keeps failing; other seeds give other outcomes of the same loss.
+    /// This one keeps failing; other seeds give other outcomes of the same loss. Of a folder's storage this is the folder afterwards.
     pub fn crash(&self, seed: u64) -> MemStorage {
         let mut disk = self.disk();
         disk.dead = true;
@@ -74,7 +78,7 @@ impl MemStorage {
         let survivors = disk.inodes.iter().map(|inode| inode.survivor(&mut random, &mut reached)).collect();
         let names = disk.surviving_names(&mut random, &mut reached);
         let after = Disk { inodes: survivors, durable_names: names.clone(), names, reached, random, ..Disk::default() };
-        MemStorage { disk: Arc::new(Mutex::new(after)) }
+        MemStorage { disk: Arc::new(Mutex::new(after)), prefix: self.prefix.clone() }
     }
 
     /// A directory of its own with the same files, all of them durable.
@@ -88,43 +92,49 @@ impl MemStorage {
             durable_names: disk.names.clone(),
             ..Disk::default()
         };
-        MemStorage { disk: Arc::new(Mutex::new(copy)) }
+        MemStorage { disk: Arc::new(Mutex::new(copy)), prefix: self.prefix.clone() }
     }
 
-    /// The names of all files, sorted. Not counted as an operation.
+    /// The names of all files and folders in it and below, sorted. Not counted as an operation.
     pub fn names(&self) -> Vec<String> {
-        self.disk().names.keys().cloned().collect()
+        let disk = self.disk();
+        disk.names.keys().filter_map(|name| name.strip_prefix(&*self.prefix)).map(str::to_owned).collect()
     }
 
     /// A file's bytes as reads show them; `None` if there is no such file. Not counted as an operation.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.disk();
-        disk.names.get(name).map(|&inode| disk.inodes[inode].seen.clone())
+        disk.names.get(&self.full(name)).map(|&inode| disk.inodes[inode].seen.clone())
     }
 
     /// Replaces or creates a file, durably, behind everybody's back.
     pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
         let mut disk = self.disk();
-        let inode = match disk.names.get(name) {
+        let name = self.full(name);
+        let inode = match disk.names.get(&name) {
             Some(&inode) => inode,
             None => disk.add_inode(),
         };
         disk.inodes[inode] = Inode { seen: bytes.clone(), durable: bytes, ..Inode::default() };
-        disk.names.insert(name.to_owned(), inode);
-        disk.durable_names.insert(name.to_owned(), inode);
+        disk.names.insert(name.clone(), inode);
+        disk.durable_names.insert(name, inode);
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes pending changes of names durable that touch one of the directory or folder `concerned`: a move between two needs one sync,
+    /// Makes pending changes of names durable that touch the directory whose names begin with `prefix`: a move between two needs one sync,
     /// since a file system's journal knows both ends of it.
-    fn sync_names(&self, concerned: impl Fn(&str) -> bool) -> io::Result<()> {
+    fn sync_names(&self, prefix: &str) -> io::Result<()> {
         let mut disk = self.disk();
         match disk.begin()? {
             Fate::Works => {
-                disk.settle_names(concerned);
+                disk.settle_names(|changed| changed.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')));
                 Ok(())
             }
             // Names stay pending: a file system whose journal fails does not call them clean.
@@ -133,6 +143,17 @@ impl MemStorage {
                 Err(fault.error())
             }
         }
+    }
+
+    fn take_lock(&self, name: String, shared: bool) -> Option<MemLock> {
+        let mut disk = self.disk();
+        let holders = disk.locks.entry(name.clone()).or_default();
+        match (shared, *holders) {
+            (true, Holders::Shared(count)) => *holders = Holders::Shared(count + 1),
+            (false, Holders::Shared(0)) => *holders = Holders::Exclusive,
+            _ => return None,
+        }
+        Some(MemLock { disk: self.disk.clone(), name, shared })
     }
 
     fn file(&self, inode: usize) -> MemFile {
@@ -144,45 +165,58 @@ impl Storage for MemStorage {
     type File = MemFile;
     type Lock = MemLock;
 
+    fn folder(&self, name: &str) -> io::Result<MemStorage> {
+        let full = self.full(name);
+        if !self.disk().names.contains_key(&full) {
+            self.create_folder(name)?;
+            self.sync_dir()?;
+        }
+        Ok(MemStorage { disk: self.disk.clone(), prefix: format!("{full}/").into() })
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let mut disk = self.disk();
         disk.begin_plain()?;
-        Ok(disk.names.keys().filter(|name| !name.contains('/')).cloned().collect())
+        let names = disk.names.keys().filter_map(|name| name.strip_prefix(&*self.prefix));
+        Ok(names.filter(|name| !name.contains('/')).map(str::to_owned).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<MemFile> {
+        let name = self.full(name);
         let mut disk = self.disk();
         let fate = disk.begin()?;
-        if disk.names.contains_key(name) {
+        if disk.names.contains_key(&name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let inode = disk.add_inode();
-        disk.change_names(fate, NameChange::Set { name: name.to_owned(), inode })?;
+        disk.change_names(fate, NameChange::Set { name, inode })?;
         Ok(self.file(inode))
     }
 
     fn open(&self, name: &str) -> io::Result<MemFile> {
         let mut disk = self.disk();
         disk.begin_plain()?;
-        Ok(self.file(disk.find(name)?))
+        Ok(self.file(disk.find(&self.full(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.full(from), self.full(to));
         let mut disk = self.disk();
         let fate = disk.begin()?;
-        let inode = disk.find(from)?;
-        disk.change_names(fate, NameChange::Move { from: from.to_owned(), to: to.to_owned(), inode })
+        let inode = disk.find(&from)?;
+        disk.change_names(fate, NameChange::Move { from, to, inode })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        let name = self.full(name);
         let mut disk = self.disk();
         let fate = disk.begin()?;
-        disk.find(name)?;
-        disk.change_names(fate, NameChange::Unset { name: name.to_owned() })
+        disk.find(&name)?;
+        disk.change_names(fate, NameChange::Unset { name })
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.sync_names(|changed| !changed.contains('/'))
+        self.sync_names(&self.prefix)
     }
 
     /// A folder is a file without content, and its files have their folder's name before theirs.
@@ -191,21 +225,34 @@ impl Storage for MemStorage {
     }
 
     fn sync_folder(&self, name: &str) -> io::Result<()> {
-        self.disk().find(name)?;
-        self.sync_names(|changed| changed.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+        let folder = self.full(name);
+        self.disk().find(&folder)?;
+        self.sync_names(&format!("{folder}/"))
     }
 
     fn modified(&self, name: &str) -> io::Result<SystemTime> {
         let disk = self.disk();
-        let inode = disk.find(name)?;
+        let inode = disk.find(&self.full(name))?;
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(disk.inodes[inode].written))
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<MemLock>> {
-        let mut disk = self.disk();
-        disk.begin_plain()?;
-        let free = disk.locks.insert(name.to_owned());
-        Ok(free.then(|| MemLock { disk: self.disk.clone(), name: name.to_owned() }))
+        self.disk().begin_plain()?;
+        Ok(self.take_lock(self.full(name), false))
+    }
+
+    fn lock_shared(&self, name: &str) -> io::Result<Option<MemLock>> {
+        let name = self.full(name);
+        {
+            let mut disk = self.disk();
+            disk.begin_plain()?;
+            disk.find(&name)?;
+        }
+        Ok(self.take_lock(name, true))
+    }
+
+    fn describe(&self, name: &str) -> String {
+        self.full(name).trim_end_matches('/').to_owned()
     }
 }
 
@@ -297,6 +344,11 @@ impl StorageFile for MemFile {
 impl Drop for MemLock {
     fn drop(&mut self) {
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        disk.locks.remove(&self.name);
+        match disk.locks.get_mut(&self.name) {
+            Some(Holders::Shared(count)) if self.shared => *count = count.saturating_sub(1),
+            Some(holders @ Holders::Exclusive) if !self.shared => *holders = Holders::default(),
+            // A restart has freed it.
+            _ => {}
+        }
     }
 }

@@ -4,12 +4,13 @@
 use std::io;
 use std::sync::Arc;
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::{Corruption, OpenError, ReadError};
 use crate::format::{self, BLOCK, Expected, HEADER, SegmentHeader, frame_len};
 use crate::recover::{self, TornTail};
 use crate::scan;
 use crate::segments::Shared;
-use crate::storage::{Storage, StorageFile};
 
 /// Bytes read at once.
 const WINDOW: u64 = 256 << 10;
