@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
+use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
-use tally_storage::RealStorage;
+use tally_storage::Storage;
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::Meta;
-use crate::aggregator::thread::{Start, presets};
+use crate::aggregator::{Meta, Start, presets};
 use crate::feed::Position;
 use crate::progress::Progress;
 use crate::records::Cursor;
 
 /// The control state right behind `until` (the end of the log for none). Reads from the opening of the segment that holds
 /// it, so the cost is that of one segment.
-pub fn control_at(
-    reader: &mut Reader<RealStorage>,
+pub fn control_at<S: Storage>(
+    reader: &mut Reader<S>,
     until: Option<Position>,
     last_frame: u64,
 ) -> anyhow::Result<Control> {
@@ -55,8 +54,8 @@ pub fn control_at(
 }
 
 /// The event ids that the log remembers at its end, at most `most`, of the last `micros` microseconds. Reads the last segment.
-pub fn remembered_ids(
-    reader: &mut Reader<RealStorage>,
+pub fn remembered_ids<S: Storage>(
+    reader: &mut Reader<S>,
     last_frame: u64,
     most: usize,
     micros: i64,
@@ -77,14 +76,40 @@ pub fn remembered_ids(
     Ok(window)
 }
 
+/// Quarantines of those aggregators whose plugin does not even start any more, under lower limits perhaps: that is no
+/// reason for everybody else not to start. A stored plugin that is missing or changed is one.
+pub fn broken<S: Storage>(
+    control: &Control,
+    registry: &crate::plugins::Registry<S>,
+    store: &Store,
+) -> anyhow::Result<Vec<Note>> {
+    let mut notes = Vec::new();
+    for (name, attached) in &control.plan.aggregators {
+        if control.quarantined.contains_key(name) {
+            continue;
+        }
+        let Err(error) = registry.configured(&attached.digest, &attached.settings) else { continue };
+        let reason = match error.downcast::<tally_plugin::PluginError>() {
+            Ok(error) => error.to_string(),
+            Err(error) => return Err(error.context(format!("starting aggregator {name}"))),
+        };
+        tracing::error!(aggregator = name, reason, "quarantined");
+        let saved = store.load(name)?.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
+        let after_cut = saved.map_or(attached.applies_after, |meta| meta.cut);
+        notes.push(Note::Quarantined { name: name.clone(), after_cut, reason });
+    }
+    Ok(notes)
+}
+
 /// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at
 /// which they were paused. Quarantined ones stay as they are.
-pub fn starts(
+pub fn starts<S: Storage>(
     store: &Store,
-    reader: &Reader<RealStorage>,
+    reader: &Reader<S>,
     control: &Control,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
+    progress.update(|facts| facts.skips.clone_from(&control.skips));
     for (name, quarantine) in &control.quarantined {
         progress
             .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
@@ -124,8 +149,8 @@ pub fn starts(
     Ok(starts)
 }
 
-fn start_of(
-    reader: &Reader<RealStorage>,
+fn start_of<S: Storage>(
+    reader: &Reader<S>,
     control: &Control,
     name: String,
     meta: Option<Meta>,
@@ -157,7 +182,7 @@ fn start_of(
 }
 
 /// The frame that holds a cut.
-fn find_cut(reader: &mut Reader<RealStorage>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
+pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
     if cut == 0 {
         return Ok(Position::default());
     }
@@ -197,9 +222,9 @@ pub fn fresh(
 }
 
 /// The parse plan of a logged plan.
-pub fn decoding_plan(
+pub fn decoding_plan<S: Storage>(
     control: &Control,
-    registry: &crate::plugins::Registry,
+    registry: &crate::plugins::Registry<S>,
     limits: tally_event::plan::Limits,
 ) -> anyhow::Result<Arc<tally_event::plan::Plan>> {
     let mut subscribers = Vec::new();

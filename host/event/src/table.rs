@@ -237,7 +237,8 @@ impl Text {
     fn check_json(&self) -> Result<(), String> {
         for entry in 0..self.ends.len() as u32 {
             let json = self.entry(entry).unwrap_or_default();
-            serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|error| format!("entry {entry} is not JSON: {error}"))?;
+            serde_json::from_slice::<serde::de::IgnoredAny>(json)
+                .map_err(|error| format!("entry {entry} is not JSON: {error}"))?;
         }
         Ok(())
     }

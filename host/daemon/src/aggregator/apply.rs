@@ -61,6 +61,16 @@ pub struct Failed {
     pub events: Option<(u64, u64)>,
 }
 
+impl Failed {
+    /// The plugin's frames when it trapped; empty if there are none.
+    pub fn backtrace(&self) -> &str {
+        match &self.error {
+            CallError::Trap { backtrace, .. } => backtrace,
+            _ => "",
+        }
+    }
+}
+
 impl From<CallError> for Failed {
     fn from(error: CallError) -> Self {
         Self { error, events: None }
