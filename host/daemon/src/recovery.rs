@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
+use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
 use tally_storage::Storage;
 use tally_wal::{Frame, Reader};
@@ -76,6 +76,31 @@ pub fn remembered_ids<S: Storage>(
     Ok(window)
 }
 
+/// Quarantines of those aggregators whose plugin does not even start any more, under lower limits perhaps: that is no
+/// reason for everybody else not to start. A stored plugin that is missing or changed is one.
+pub fn broken<S: Storage>(
+    control: &Control,
+    registry: &crate::plugins::Registry<S>,
+    store: &Store,
+) -> anyhow::Result<Vec<Note>> {
+    let mut notes = Vec::new();
+    for (name, attached) in &control.plan.aggregators {
+        if control.quarantined.contains_key(name) {
+            continue;
+        }
+        let Err(error) = registry.configured(&attached.digest, &attached.settings) else { continue };
+        let reason = match error.downcast::<tally_plugin::PluginError>() {
+            Ok(error) => error.to_string(),
+            Err(error) => return Err(error.context(format!("starting aggregator {name}"))),
+        };
+        tracing::error!(aggregator = name, reason, "quarantined");
+        let saved = store.load(name)?.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
+        let after_cut = saved.map_or(attached.applies_after, |meta| meta.cut);
+        notes.push(Note::Quarantined { name: name.clone(), after_cut, reason });
+    }
+    Ok(notes)
+}
+
 /// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at
 /// which they were paused. Quarantined ones stay as they are.
 pub fn starts<S: Storage>(
@@ -84,6 +109,7 @@ pub fn starts<S: Storage>(
     control: &Control,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
+    progress.update(|facts| facts.skips.clone_from(&control.skips));
     for (name, quarantine) in &control.quarantined {
         progress
             .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
@@ -155,7 +181,7 @@ fn start_of<S: Storage>(
 }
 
 /// The frame that holds a cut.
-fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
+pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
     if cut == 0 {
         return Ok(Position::default());
     }

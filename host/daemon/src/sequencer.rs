@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note};
+use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note, Skip};
 use tally_ingest::{Counters, Producers};
 use tally_sink::{RejectedCounts, RejectedFiles};
 use tally_storage::Storage;
@@ -126,6 +126,8 @@ struct OpenFrame {
     replies: Vec<(u64, oneshot::Sender<u64>)>,
     activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
     quarantined: Vec<(String, u64, String)>,
+    /// Somebody waits for a skip to be durable.
+    skipped: bool,
     /// Segments before this frame may go once this frame is durable.
     let_go: Option<u64>,
     dirty: bool,
@@ -260,6 +262,13 @@ impl<S: Storage> Sequencer<S> {
             }
             Token::Activate(activation) => self.activate(*activation),
             Token::Configure(config) => self.configure(&config),
+            Token::Skip(skip) => {
+                let at = self.control.arrival.max(self.clock.wall_micros());
+                let note = Note::Skipped(Skip { at, ..*skip });
+                self.body.note(&note);
+                self.control.note(&note);
+                self.frame.skipped = true;
+            }
             Token::Quarantine { name, after_cut, reason } => {
                 if self.control.plan.aggregators.contains_key(&name) {
                     let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };

@@ -1,14 +1,14 @@
 //! Rebuilds everything from log and stored plugins into a scratch store and compares it with what the daemon left: chains,
 //! ledgers and records of every flush, then chains and totals of every aggregator. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use tally_aggregate::{Attached, Barrier, Control, Entries, Entry};
+use tally_aggregate::{Attached, Barrier, Control, Entries, Entry, Note};
 use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::Engine;
@@ -17,7 +17,7 @@ use tally_state::Store;
 use tally_storage::{RealStorage, Storage};
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::{Apply, Meta, Pinned, Total, presets};
+use crate::aggregator::{Apply, Care, Meta, Pinned, Total, presets};
 use crate::feed::{Feed, Position, Step};
 use crate::plugins::{Compiled, Registry};
 use crate::records::{self, Cursor};
@@ -137,6 +137,9 @@ struct History {
     /// As of the end.
     control: Control,
     barriers: Vec<(u64, Barrier)>,
+    /// Sequences of the skipped events, by aggregator and the cut at which it was attached. A lagging aggregator may have
+    /// found one long behind the event, so they are known before anything is replayed.
+    skips: BTreeMap<(String, u64), BTreeSet<u64>>,
 }
 
 impl History {
@@ -145,6 +148,7 @@ impl History {
         let mut control = Control::default();
         let mut opening = None;
         let mut barriers = Vec::new();
+        let mut skips: BTreeMap<(String, u64), BTreeSet<u64>> = BTreeMap::new();
         let mut frame = Frame::default();
         if reader.next_frame() > first {
             reader.seek(first)?;
@@ -162,6 +166,12 @@ impl History {
                     );
                 }
                 control.apply(frame.number, &entry);
+                if matches!(entry, Entry::Opening(_) | Entry::Barrier(_) | Entry::Note(Note::Skipped(_))) {
+                    for (name, known) in &control.skips {
+                        let all = skips.entry((name.clone(), known.attached_at)).or_default();
+                        all.extend(known.events.keys());
+                    }
+                }
                 if let Entry::Barrier(barrier) = entry {
                     barriers.push((frame.number, *barrier));
                 }
@@ -171,7 +181,7 @@ impl History {
             report.frames += 1;
             report.events += u64::from(frame.count);
         }
-        Ok(Self { truncated: first > 1, opening: opening.unwrap_or_default(), control, barriers })
+        Ok(Self { truncated: first > 1, opening: opening.unwrap_or_default(), control, barriers, skips })
     }
 
     /// Where `name` was attached, and what begins there.
@@ -219,7 +229,9 @@ impl<S: Storage> Scratch<S> {
         }
         Ok(Some(match attached {
             None => format!("it was paused behind event {}, and the log before is gone", meta.last_sequence),
-            Some(_) => "it was attached anew, and the log from before that is gone; the next anchor makes it comparable".into(),
+            Some(_) => {
+                "it was attached anew, and the log from before that is gone; the next anchor makes it comparable".into()
+            }
         }))
     }
 
@@ -237,18 +249,21 @@ impl<S: Storage> Scratch<S> {
             stretches.insert(0, Stretch { meta, attached, presets });
         }
         ensure!(!stretches.is_empty(), "the log does not say when it was attached");
-        for Stretch { meta: start, attached, presets } in stretches {
+        // Whoever was attached anew behind a quarantine begins where it stopped, before the cut at which that was decided.
+        let next = stretches.iter().skip(1).map(|next| next.meta.cut.min(meta.cut)).chain([meta.cut]);
+        let untils: Vec<u64> = next.collect();
+        for (Stretch { meta: start, attached, presets }, until) in stretches.into_iter().zip(untils) {
             let configured = self.registry.configured(&attached.digest, &attached.settings)?;
             let begins = start.cut;
             let mut total = Total::restore(name, configured, self.rebuilt.clone(), start)?;
-            if total.meta().cut < meta.cut {
+            if total.meta().cut < until || total.meta().cut < meta.cut {
                 ensure!(
                     total.meta().cut == begins,
                     "it was attached anew behind cut {begins}, but the replay stands at cut {}",
                     total.meta().cut
                 );
                 total.set_attached(&attached)?;
-                self.replay(name, &mut total, &attached, presets, meta.cut, report)?;
+                self.replay(name, &mut total, &attached, presets, until, report)?;
             }
             rebuilt = Some(total);
         }
@@ -336,7 +351,9 @@ impl<S: Storage> Scratch<S> {
             Feed::new(None, self.reader.clone(), position, Some(subscriber(configured.manifest.clone())), presets_then);
         let meta = total.meta().clone();
         let rows = self.batch_rows;
-        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
+        let skips = self.history.skips.get(&(name.to_owned(), attached.attached_at)).cloned().unwrap_or_default();
+        let care = Care { skips, alone: Vec::new() };
+        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows, care)?;
         while total.meta().cut < until_cut {
             match feed.step()? {
                 Step::Nothing | Step::End => break,
