@@ -83,6 +83,13 @@ pub fn complete<S: Storage>(
     }
     let mut found = Found { name, missing: &missing, skips: Vec::new(), events: Vec::new() };
     found.read(&mut context.reader(), from.frame, context.tail.last())?;
+    let logged = |sequence: &u64| found.skips.iter().any(|skip| skip.sequence == *sequence);
+    if let Some(lost) = missing.iter().find(|sequence| !logged(sequence)) {
+        anyhow::bail!(
+            "event {lost} is skipped for aggregator {name}, but the log behind frame {} does not say so",
+            from.frame
+        );
+    }
     let most = context.config().limits.dead_letters;
     for skip in &found.skips {
         let event = found.events.iter().find(|(sequence, _)| *sequence == skip.sequence).map(|(_, line)| &**line);

@@ -81,11 +81,12 @@ impl<S: Storage> Sequencer<S> {
         for (name, after_cut, reason) in frame.quarantined {
             self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
         }
+        let bytes = self.body.bytes().len() * 2 + 256;
+        self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
+        // Behind the frame: whoever waits for a skip looks it up in the log.
         if self.progress.facts().skips != self.control.skips {
             self.progress.update(|facts| facts.skips.clone_from(&self.control.skips));
         }
-        let bytes = self.body.bytes().len() * 2 + 256;
-        self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
         for (cut, done) in frame.replies {
             // Whoever asked may have given up waiting.
             let _ = done.send(cut);
