@@ -311,7 +311,7 @@ fn send(machines: &mut Machines, producer: &mut Producer, requests: u64) -> anyh
     for _ in 0..requests {
         let sent = producer.send(LINES, &machines.producers, &machines.context.queue, &machines.counters)?;
         ensure!(sent, "the queue is full");
-        machines.run_down(random)?;
+        machines.run_down(random, &mut || Ok(()))?;
         producer.listen()?;
     }
     ensure!(producer.is_settled(), "a request was not answered");
@@ -324,9 +324,9 @@ fn make(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<()> {
     let mut machines = begin(kit, config, disk, 1)?;
     let file = PluginFile { bytes: kit.plugins[PLUGIN].clone(), settings: "{}".to_owned() };
     machines.reconcile(&BTreeMap::from([(PLUGIN.to_owned(), file)]))?;
-    machines.run_down(random)?;
+    machines.run_down(random, &mut || Ok(()))?;
     send(&mut machines, &mut Producer::new(0, Manner::Requests), REQUESTS)?;
-    machines.stop(random)?;
+    machines.stop(random, &mut || Ok(()))?;
     Ok(())
 }
 
@@ -334,13 +334,13 @@ fn make(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<()> {
 fn life(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<Said> {
     let random = &mut Random::new(1);
     let mut machines = begin(kit, config, disk, 2)?;
-    machines.run_down(random)?;
+    machines.run_down(random, &mut || Ok(()))?;
     let first = answer(&mut machines)?;
     send(&mut machines, &mut Producer::new(1, Manner::Requests), 1)?;
     machines.cut(true);
-    machines.run_down(random)?;
+    machines.run_down(random, &mut || Ok(()))?;
     let second = answer(&mut machines)?;
-    machines.stop(random)?;
+    machines.stop(random, &mut || Ok(()))?;
     disk.restart();
     let third = answer(&mut begin(kit, config, disk, 3)?)?;
     Ok(Said([first, second, third]))
