@@ -146,12 +146,21 @@ impl Machines {
         }
     }
 
-    /// Takes every machine as far as it comes.
-    pub fn run_down(&mut self, random: &mut Random) -> anyhow::Result<()> {
+    /// Takes every machine as far as it comes, and calls `look` whenever the log has grown.
+    pub fn run_down(
+        &mut self,
+        random: &mut Random,
+        look: &mut impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let mut idle = 0;
         while idle < 4 {
+            let last = self.context.tail.last();
             let mut moved = self.take_job() | self.parse(random);
-            moved |= self.decide(random)? | self.activated()? | self.write_record()?;
+            moved |= self.decide(random)? | self.activated()?;
+            if self.context.tail.last() > last {
+                look()?;
+            }
+            moved |= self.write_record()?;
             let names: Vec<String> = self.aggregators.keys().cloned().collect();
             for name in names {
                 moved |= self.follow_one(&name)? | self.keep_one(&name)?;
@@ -354,15 +363,20 @@ impl Machines {
     }
 
     /// Stops as SIGTERM would: a last cut, then everybody behind it, then the closing frame.
-    pub fn stop(mut self, random: &mut Random) -> anyhow::Result<Done> {
+    pub fn stop(mut self, random: &mut Random, look: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Done> {
         self.cut(true);
-        self.run_down(random)?;
+        self.run_down(random, look)?;
         self.context.queue.close();
-        self.run_down(random)?;
+        self.run_down(random, look)?;
         ensure!(!self.disk_full, "the disk is full at the end of a life");
         ensure!(self.order.is_none(), "the sequencer did not come to an end");
         ensure!(self.aggregators.is_empty(), "{:?} did not come to an end", self.running());
-        ensure!(self.records_ended, "the record writer did not come to an end");
+        ensure!(
+            self.records_ended,
+            "the record writer did not come to an end: {:?}, {:?}",
+            self.records.step(),
+            self.context.progress.facts()
+        );
         for mut cut in self.cuts.drain(..) {
             ensure!(cut.try_recv().is_ok(), "a cut that was asked for was never taken");
         }

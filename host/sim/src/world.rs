@@ -17,7 +17,7 @@ use tally_plugin::{Engine, Limits};
 use tally_testkit::{Fault, MemStorage, Reached};
 
 use crate::counts::Counts;
-use crate::machines::{Machines, PluginFile};
+use crate::machines::{Done, Machines, PluginFile};
 use crate::oracle::{Oracle, check_records};
 use crate::producer::{Manner, Producer};
 use crate::random::Random;
@@ -138,7 +138,7 @@ impl World {
     pub fn run(mut self) -> anyhow::Result<Report> {
         let mut machines = self.begin().context("the first start of all")?;
         machines.reconcile(&self.files)?;
-        machines.run_down(&mut self.random)?;
+        self.run_down(&mut machines)?;
         for life in 0..self.shape.lives {
             let already = self.disk.operations();
             let planned = match (life, self.shape.first) {
@@ -224,9 +224,17 @@ impl World {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
-        let settled = self.producers.iter().map(|producer| producer.told_sequence).max().unwrap_or(0);
-        self.oracle.read(&self.disk, settled)?;
-        self.oracle.check(&self.producers)
+        look(&mut self.oracle, &self.disk, &mut self.producers)
+    }
+
+    fn run_down(&mut self, machines: &mut Machines) -> anyhow::Result<()> {
+        let Self { random, oracle, disk, producers, .. } = self;
+        machines.run_down(random, &mut || look(oracle, disk, producers))
+    }
+
+    fn stop(&mut self, machines: Machines) -> anyhow::Result<Done> {
+        let Self { random, oracle, disk, producers, .. } = self;
+        machines.stop(random, &mut || look(oracle, disk, producers))
     }
 
     /// One life, until its end. The disk is the next life's afterwards.
@@ -258,7 +266,7 @@ impl World {
         }
         if self.random.once_in(4) {
             self.free_disk();
-            match machines.stop(&mut self.random) {
+            match self.stop(machines) {
                 Ok(done) => self.count(done),
                 Err(error) => ensure!(self.fault_was_met(), "a stop failed: {error:#}"),
             }
@@ -275,7 +283,7 @@ impl World {
         Ok(())
     }
 
-    fn count(&mut self, done: crate::machines::Done) {
+    fn count(&mut self, done: Done) {
         let counts = &mut self.report.counts;
         counts.add("plans activated", done.activations);
         counts.add("questions answered", done.answers);
@@ -385,16 +393,16 @@ impl World {
     /// Drains everything, in peace, and compares all that there is.
     fn finish(mut self, mut machines: Machines) -> anyhow::Result<Report> {
         while !machines.reconcile(&self.files)? {
-            machines.run_down(&mut self.random)?;
+            self.run_down(&mut machines)?;
         }
-        machines.run_down(&mut self.random)?;
-        for producer in &mut self.producers {
-            while !producer.send(5, &machines.producers, &machines.context.queue, &machines.counters)? {
-                machines.run_down(&mut self.random)?;
+        self.run_down(&mut machines)?;
+        for any in 0..self.producers.len() {
+            while !self.producers[any].send(5, &machines.producers, &machines.context.queue, &machines.counters)? {
+                self.run_down(&mut machines)?;
             }
         }
         machines.cut(false);
-        machines.run_down(&mut self.random)?;
+        self.run_down(&mut machines)?;
         for producer in &mut self.producers {
             producer.listen()?;
             ensure!(producer.is_settled(), "lines of producer {} were never decided", producer.number);
@@ -410,7 +418,7 @@ impl World {
             let wanted = expected.get(action).copied().unwrap_or(0);
             ensure!(count == Some(wanted), "{action} is counted {count:?} times, and is {wanted} times in the log");
         }
-        let done = machines.stop(&mut self.random)?;
+        let done = self.stop(machines)?;
         self.count(done);
         self.report.counts.add("events", events);
         let records = check_records(&self.disk)?;
@@ -425,6 +433,16 @@ impl World {
         self.report.counts.one("worlds");
         Ok(self.report)
     }
+}
+
+/// Reads answers, then the log, and holds the one against the other.
+fn look(oracle: &mut Oracle, disk: &MemStorage, producers: &mut [Producer]) -> anyhow::Result<()> {
+    for producer in &mut *producers {
+        producer.listen()?;
+    }
+    let settled = producers.iter().map(|producer| producer.told_sequence).max().unwrap_or(0);
+    oracle.read(disk, settled)?;
+    oracle.check(producers)
 }
 
 fn file(kit: &Kit, plugin: &str, settings: &str) -> PluginFile {

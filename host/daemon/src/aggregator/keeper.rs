@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tally_aggregate::{Attached, Barrier};
 use tally_event::table::{Question, Table};
+use tally_plugin::{CallError, PluginError};
 use tally_storage::Storage;
 use tokio::sync::oneshot;
 
@@ -47,10 +48,18 @@ impl<S: Storage> Keeper<S> {
     pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
         let meter = context.progress.meter(&start.name);
         let mut this = Self { context, name: start.name.clone(), total: None, meter };
-        match this.open(start) {
+        let saved = start.meta.cut;
+        let opened = match this.open(start.clone()) {
+            Err(Failure::Call(error)) => {
+                tracing::warn!(aggregator = this.name, %error, "retrying in a new store");
+                this.open(start)
+            }
+            done => done,
+        };
+        match opened {
             Ok(()) => {}
             Err(Failure::Fatal(error)) => return Err(error),
-            Err(Failure::Call(error)) => this.quarantine(&error.to_string()),
+            Err(Failure::Call(error)) => this.quarantine(saved, &error.to_string()),
         }
         Ok(this)
     }
@@ -76,11 +85,11 @@ impl<S: Storage> Keeper<S> {
                 Ok(()) => {}
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Call(error)) => {
-                    self.quarantine(&error.to_string());
+                    self.quarantine(self.saved_cut(), &error.to_string());
                     self.total = None;
                 }
             },
-            TotalMessage::Quarantine(reason) => self.quarantine(&reason),
+            TotalMessage::Quarantine(reason) => self.quarantine(self.saved_cut(), &reason),
             TotalMessage::Ask(question, reply) => {
                 // Whoever asked may have hung up.
                 let _ = reply.send(self.ask(&question));
@@ -94,10 +103,13 @@ impl<S: Storage> Keeper<S> {
         self.total.is_some()
     }
 
+    fn saved_cut(&self) -> u64 {
+        self.total.as_ref().map_or(0, |total| total.meta().cut)
+    }
+
     /// Asks for the quarantine to be logged; it takes effect once it is.
-    fn quarantine(&self, reason: &str) {
+    fn quarantine(&self, after_cut: u64, reason: &str) {
         tracing::error!(aggregator = self.name, reason, "quarantined");
-        let after_cut = self.total.as_ref().map_or(0, |total| total.meta().cut);
         let (name, reason) = (self.name.clone(), reason.to_owned());
         self.context.queue.push_control(Token::Quarantine { name, after_cut, reason });
     }
@@ -170,7 +182,13 @@ fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
 }
 
 fn restore<S: Storage>(context: &Context<S>, name: &str, attached: &Attached, start: Meta) -> Result<Total, Failure> {
-    let configured = context.registry.configured(&attached.digest, &attached.settings)?;
+    let configured = context.registry.configured(&attached.digest, &attached.settings);
+    // A plugin that does not start any more is its own fault; a file that is gone is not.
+    let configured = configured.map_err(|error| match error.downcast::<PluginError>() {
+        Ok(PluginError::Call(error)) => Failure::Call(error),
+        Ok(error) => Failure::Call(CallError::Refused(error.to_string())),
+        Err(error) => Failure::Fatal(error),
+    })?;
     let mut total = Total::restore(name, configured.clone(), context.store.clone(), start)?;
     if total.meta().attached != *attached {
         total.set_attached(attached)?;

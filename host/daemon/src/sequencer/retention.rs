@@ -65,6 +65,12 @@ impl<S: Storage> Sequencer<S> {
             for name in self.control.plan.aggregators.keys() {
                 needed_from = needed_from.min(facts.saved.get(name).map_or(0, |meta| meta.frame));
             }
+            for (name, detached) in &self.control.detached {
+                let saved = facts.saved.get(name);
+                if !facts.quarantined.contains_key(name) && saved.is_none_or(|meta| meta.cut < detached.at) {
+                    needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
+                }
+            }
         }
         let Some(expendable) = self.expendable_before() else { return };
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;
@@ -75,7 +81,12 @@ impl<S: Storage> Sequencer<S> {
 
     /// Lets the segments go that end before this frame.
     pub(super) fn let_go(&mut self, before: u64) -> anyhow::Result<()> {
-        let deleted = self.log.delete_before(before).context("deleting old segments of the log")?;
+        let deleted = {
+            // Locked, so that nobody who returns finds what it needs and loses it then.
+            let facts = self.progress.facts();
+            let before = facts.returning.values().copied().fold(before, u64::min);
+            self.log.delete_before(before).context("deleting old segments of the log")?
+        };
         if let (Some(first), Some(last)) = (deleted.first(), deleted.last()) {
             tracing::info!(first = first.name, last = last.name, "the log lets segments go");
         }
