@@ -131,10 +131,10 @@ impl Whole {
         config.log.segment_bytes = 24 << 10;
         config.log.retain_bytes = 1 << 40;
         config.log.retain_age = Duration::from_secs(1 << 33);
-        config.flush.events = 200;
+        config.flush.events = 400;
         config.flush.interval = Duration::from_secs(3600);
         config.queue.max_bytes = 1 << 20;
-        config.analytics.max_batches = 2;
+        config.analytics.max_batches = 1;
         let disk = MemStorage::new();
         make(kit, &config, &disk)?;
         let mut this = Self {
