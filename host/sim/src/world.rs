@@ -12,7 +12,7 @@ use tally_daemon::config::{Config, Durability, Sources};
 use tally_daemon::context::Fatal;
 use tally_daemon::life::Beginning;
 use tally_daemon::plugins::Compiled;
-use tally_daemon::verify;
+use tally_daemon::{recovery, verify};
 use tally_plugin::{Engine, Limits};
 use tally_testkit::{Fault, MemStorage, Reached};
 
@@ -437,6 +437,7 @@ impl World {
             let wanted = expected.get(action).copied().unwrap_or(0);
             ensure!(count == Some(wanted), "{action} is counted {count:?} times, and is {wanted} times in the log");
         }
+        check_anchor(&machines)?;
         let done = self.stop(machines)?;
         self.count(done);
         self.report.counts.add("events", events);
@@ -462,6 +463,23 @@ fn look(oracle: &mut Oracle, disk: &MemStorage, producers: &mut [Producer]) -> a
     let settled = producers.iter().map(|producer| producer.told_sequence).max().unwrap_or(0);
     oracle.read(disk, settled)?;
     oracle.check(producers)
+}
+
+/// Whoever has to save its total for an anchor has done so, since everybody came as far as possible: else the log would grow for good.
+fn check_anchor(machines: &Machines) -> anyhow::Result<()> {
+    let context = &machines.context;
+    let control = recovery::control_at(&mut context.reader(), None, context.tail.last())?;
+    let Some(asked) = &control.asked_anchor else { return Ok(()) };
+    let facts = context.progress.facts();
+    for name in asked.expected.iter().filter(|name| control.expected().contains(name)) {
+        let pinned = facts.pinned.get(name).map(|(cut, ..)| *cut);
+        ensure!(
+            pinned == Some(asked.cut),
+            "the anchor at cut {} waits for {name}, which saved that of {pinned:?}",
+            asked.cut
+        );
+    }
+    Ok(())
 }
 
 fn file(kit: &Kit, plugin: &str, settings: &str) -> PluginFile {
