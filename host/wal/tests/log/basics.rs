@@ -160,6 +160,20 @@ fn a_reader_at_the_end_survives_the_deletion_of_its_segment() {
 }
 
 #[test]
+fn a_reader_goes_on_behind_two_segments_that_went_at_once() {
+    let (_, mut log) = log_of(1);
+    let mut reader = log.reader();
+    assert_eq!(read_all(&mut reader).len(), 3);
+    for opening in [b"two", b"thr", b"fou"] {
+        log.roll(opening).expect("rolls");
+    }
+    log.delete_before(6).expect("deletes");
+    // It stands at the end of the first segment; the second is gone as well, and what it looks for is in the last.
+    reader.seek(6).expect("there");
+    assert_eq!(read_all(&mut reader).len(), 1);
+}
+
+#[test]
 fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
     let (storage, mut log) = log_of(1);
     let large = body(7, 50_000);
