@@ -218,7 +218,7 @@ fn plant(root: &Path, bug: &Bug) -> Result<()> {
 fn caught(project: &Project, copy: &Path) -> Result<Option<String>> {
     let target = copy.join("target");
     let mut cargo = project.cargo();
-    cargo.current_dir(copy).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cap-lints allow");
+    cargo.current_dir(copy).env("CARGO_TARGET_DIR", &target);
     run_command(cargo.args(["build", "--quiet", "--package", "tally-sim"]))?;
     for look in LOOKS {
         let mut simulation = Command::new(target.join("debug/tally-sim"));
