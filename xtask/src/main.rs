@@ -14,6 +14,7 @@ mod lint;
 mod packages;
 mod planted;
 mod project;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -44,6 +45,8 @@ enum Command {
     Clients,
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
+    /// Simulate whole lives of the daemon with every fault: seeds, crash points, broken disks, rot. `sim --help` says more.
+    Sim(sim::Args),
     /// Plant known bugs, one at a time, and show that the simulation catches each.
     Planted(planted::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
@@ -72,6 +75,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
+        Command::Sim(args) => sim::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),

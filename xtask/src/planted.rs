@@ -163,7 +163,7 @@ const LOOKS: [&[&str]; 3] = [&["--seeds", "0..600"], &["--points", "0..2", "--st
 
 /// Plants each bug; an error when one is not caught.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
-    build::run(project, &build::Args::all(true, &args.wasm))?;
+    build::run(project, &build::Args { components_only: true, ..build::Args::all(true, &args.wasm) })?;
     let copy = project.target.join("planted");
     let mut missed = 0;
     let mut planted = 0;
