@@ -25,7 +25,8 @@ use tokio::task::{JoinError, JoinSet};
 use crate::counters::{Counters, add};
 use crate::guard::{AllowList, Hosts, Token};
 use crate::listener::{Accepting, Listener, Refusals};
-use activity::{Activity, Watched};
+use crate::socket::{Peer, Socket};
+use activity::{Activity, Late, Watched};
 use checks::Checked;
 use framing::Fault;
 
@@ -167,6 +168,22 @@ impl Door {
             }
         };
         let activity = Arc::new(Activity::begun());
+        // A connection that has said nothing is kept small: what speaks HTTP is made when there is something to read.
+        tokio::select! {
+            _ = socket.readable() => {}
+            late = activity.too_late(self.limits.clone()) => return self.note_late(late, &peer),
+            () = stopped(self.stop.clone()) => return,
+        }
+        Box::pin(self.serve(socket, peer, activity)).await;
+    }
+
+    fn note_late(&self, late: Late, peer: &Peer) {
+        let counter = if late.head { &self.counters.header_timeouts } else { &self.counters.idle_timeouts };
+        add(counter, 1);
+        tracing::debug!(%peer, head = late.head, "closed a connection that took too long");
+    }
+
+    async fn serve(&self, socket: Socket, peer: Peer, activity: Arc<Activity>) {
         let service = self.checked.serving(peer.clone(), Arc::clone(&activity));
         let socket = Watched::new(socket, Arc::clone(&activity), Arc::clone(&self.counters));
         let mut connection = hyper::server::conn::http1::Builder::new()
@@ -175,16 +192,12 @@ impl Door {
             // A client may say that it has nothing more to send, and still wants its answer.
             .half_close(true)
             .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
+            // More than a head may have: which one is too large is told by its framing, before.
+            .max_buf_size(MAX_HEAD + 4096)
             .serve_connection(TokioIo::new(socket), service);
         let outcome = tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
-            late = activity.too_late(self.limits.clone()) => {
-                let counter = if late.head { &self.counters.header_timeouts } else { &self.counters.idle_timeouts };
-                add(counter, 1);
-                tracing::debug!(%peer, head = late.head, "closed a connection that took too long");
-                return;
-            }
+            late = activity.too_late(self.limits.clone()) => return self.note_late(late, &peer),
             () = stopped(self.stop.clone()) => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await

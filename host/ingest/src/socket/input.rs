@@ -95,7 +95,7 @@ impl Input {
             None => read.await,
             Some(idle) => match timeout(idle, read).await {
                 Ok(read) => read,
-                Err(_) => return Err(End::new(EndReason::Idle, format!("nothing was sent for {idle:?}"))),
+                Err(_) => return Err(End::idle(idle)),
             },
         };
         read.map_err(read_failed)

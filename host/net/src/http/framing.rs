@@ -8,6 +8,10 @@
 
 use super::{MAX_HEAD, MAX_HEADERS};
 
+/// Blank lines before a request.
+const MAX_BLANK_LINES: usize = 4;
+/// Most bytes of trailers; nobody reads them.
+const MAX_TRAILERS: usize = 8 * 1024;
 /// The longest line before a chunk: its size, and extensions that nobody reads.
 const MAX_CHUNK_LINE: usize = 256;
 /// Most hexadecimal digits of a chunk's size, so that it fits with room to spare.
@@ -124,10 +128,10 @@ impl Framing {
             State::ChunkSize | State::ChunkEnd => Ok(()),
             _ => {
                 self.head_bytes += more;
-                match (self.head_bytes > MAX_HEAD, self.state) {
-                    (false, _) => Ok(()),
-                    (true, State::Trailer) => Err(Fault::Body),
-                    (true, _) => Err(Fault::HeadTooLarge),
+                match self.state {
+                    State::Trailer if self.head_bytes > MAX_TRAILERS => Err(Fault::Body),
+                    State::RequestLine | State::Header if self.head_bytes > MAX_HEAD => Err(Fault::HeadTooLarge),
+                    _ => Ok(()),
                 }
             }
         }
@@ -144,8 +148,14 @@ impl Framing {
     fn line(&mut self, text: &[u8]) -> Result<State, Fault> {
         match self.state {
             // Blank lines before a request are let pass, as RFC 9112 (2.2) wants it.
-            State::RequestLine if text.is_empty() => Ok(State::RequestLine),
-            State::RequestLine => request_line(text).map(|()| State::Header),
+            State::RequestLine if text.is_empty() && self.headers < MAX_BLANK_LINES => {
+                self.headers += 1;
+                Ok(State::RequestLine)
+            }
+            State::RequestLine => {
+                self.headers = 0;
+                request_line(text).map(|()| State::Header)
+            }
             State::Header if text.is_empty() => self.end_of_head(),
             State::Header => self.header(text).map(|()| State::Header),
             State::ChunkSize => match chunk_size(text)? {
@@ -390,7 +400,9 @@ mod tests {
         assert_eq!(read(many.as_bytes()).1, Some(Fault::HeadTooLarge));
         let just = format!("{HEAD}{}\r\n", "X: a\r\n".repeat(MAX_HEADERS - 1));
         assert_eq!(read(just.as_bytes()), (just.len(), None));
-        let blank = "\r\n".repeat(MAX_HEAD);
-        assert_eq!(read(blank.as_bytes()).1, Some(Fault::HeadTooLarge));
+        let blank = "\r\n".repeat(MAX_BLANK_LINES + 1);
+        assert!(matches!(read(blank.as_bytes()).1, Some(Fault::Head(_))));
+        let trailers = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n0\r\n{}", "X: y\r\n".repeat(MAX_TRAILERS));
+        assert_eq!(read(trailers.as_bytes()).1, Some(Fault::Body));
     }
 }
