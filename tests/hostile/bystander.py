@@ -32,7 +32,10 @@ def main():
         if stream in ready:
             piece = stream.recv(65_536)
             if not piece:
-                print(json.dumps({"error": f"the connection ended after {durable} of {sent} events: {file!r}"}), flush=True)
+                print(
+                    json.dumps({"error": f"the connection ended after {durable} of {sent} events: {file!r}"}),
+                    flush=True,
+                )
                 return
             file, now = file + piece, time.monotonic()
             *answers, file = file.split(b"\n")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import time
 from collections import Counter
 
@@ -10,20 +11,56 @@ from wire import VIEW, Failed, connected, lines, post, raw, replies, reset, rest
 
 # First lines that are meant as handshakes and are none. What follows them is not taken.
 BAD_HANDSHAKES = [
-    b'{"tally":"hello"}', b'{"tally":1}', b'{"tally":null}', b'{"tally":["ack"]}', b'{"tally":{}}', b'{"tally":"ACK"}', b'{"tally":""}',
-    b'{"tally":"ack","tally":"ack"}', b'{"tally":"ack","producer":1}', b'{"tally":"ack","producer":""}',
-    b'{"tally":"ack","producer":"' + b"p" * 129 + b'"}', b'{"tally":"ack","producer":"a\\u0000"}', b'{"tally":"ack","producer":"\xc3\xa9"}',
-    b'{"tally":"ack","producer":null}', b'{"tally":"data","producer":"p"}', b'{"tally":"ack","encoding":"xml"}', b'{"tally":"ack","encoding":7}',
-    b'{"tally":"ack","encoding":"MSGPACK"}', b'{"tally":"ack","resume":7}', b'{"tally":"ack","Producer":"p"}', b'{"tally":"ack","":""}',
-    b'{"tally":"ack"', b'{"tally":"ack"}}', b'{"tally":"ack"} x', b"{\"tally\":'ack'}", b'{"tally"}', b'{"tally":ack}', b'{"tally":"ack",}',
-    b'{ "tally" : "ack" ', b'{"tally":"ack\xff"}', b'{"tally":"ack","x":' + b"[" * 200 + b"]" * 200 + b"}", b'{"tally":' + b"9" * 400 + b"}",
-    b'{"tally":"' + b"a" * 100_000 + b'"}', b'{"tally":"ack","token":"t","more":"' + b"m" * 500_000 + b'"}',
+    b'{"tally":"hello"}',
+    b'{"tally":1}',
+    b'{"tally":null}',
+    b'{"tally":["ack"]}',
+    b'{"tally":{}}',
+    b'{"tally":"ACK"}',
+    b'{"tally":""}',
+    b'{"tally":"ack","tally":"ack"}',
+    b'{"tally":"ack","producer":1}',
+    b'{"tally":"ack","producer":""}',
+    b'{"tally":"ack","producer":"' + b"p" * 129 + b'"}',
+    b'{"tally":"ack","producer":"a\\u0000"}',
+    b'{"tally":"ack","producer":"\xc3\xa9"}',
+    b'{"tally":"ack","producer":null}',
+    b'{"tally":"data","producer":"p"}',
+    b'{"tally":"ack","encoding":"xml"}',
+    b'{"tally":"ack","encoding":7}',
+    b'{"tally":"ack","encoding":"MSGPACK"}',
+    b'{"tally":"ack","resume":7}',
+    b'{"tally":"ack","Producer":"p"}',
+    b'{"tally":"ack","":""}',
+    b'{"tally":"ack"',
+    b'{"tally":"ack"}}',
+    b'{"tally":"ack"} x',
+    b"{\"tally\":'ack'}",
+    b'{"tally"}',
+    b'{"tally":ack}',
+    b'{"tally":"ack",}',
+    b'{ "tally" : "ack" ',
+    b'{"tally":"ack\xff"}',
+    b'{"tally":"ack","x":' + b"[" * 200 + b"]" * 200 + b"}",
+    b'{"tally":' + b"9" * 400 + b"}",
+    b'{"tally":"' + b"a" * 100_000 + b'"}',
+    b'{"tally":"ack","token":"t","more":"' + b"m" * 500_000 + b'"}',
 ]
 # First lines that are no handshakes, and what they are.
 NO_HANDSHAKES = [
-    (b"", None), (b"\r", None), (b"{}", "missing_type"), (b"ack", "invalid_json"), (b'"tally"', "not_an_object"), (b'["tally","ack"]', "not_an_object"),
-    (b'{"Tally":"ack"}', "missing_type"), (b'{"tally ":"ack"}', "missing_type"), (b'{"hello":"tally"}', "missing_type"), (b"\xff", "invalid_utf8"),
-    (b"\0", "invalid_json"), (b'{"x":1,"tally":"ack"', "invalid_json"), (b'{"tally":"' + b"a" * (2 << 20) + b'"}', "line_too_long"),
+    (b"", None),
+    (b"\r", None),
+    (b"{}", "missing_type"),
+    (b"ack", "invalid_json"),
+    (b'"tally"', "not_an_object"),
+    (b'["tally","ack"]', "not_an_object"),
+    (b'{"Tally":"ack"}', "missing_type"),
+    (b'{"tally ":"ack"}', "missing_type"),
+    (b'{"hello":"tally"}', "missing_type"),
+    (b"\xff", "invalid_utf8"),
+    (b"\0", "invalid_json"),
+    (b'{"x":1,"tally":"ack"', "invalid_json"),
+    (b'{"tally":"' + b"a" * (2 << 20) + b'"}', "line_too_long"),
 ]
 
 
@@ -127,7 +164,12 @@ def surplus(world):
             send(held[0], post([b"Connection: close"], VIEW))
             if replies(rest(held[0])[0])[0].status != 200:
                 raise Failed(f"{door}: a connection within the limit is not served")
-            total += accepted() + answered(200) + refused(door, "too_many_connections", more) + source("connections_refused", door, more)
+            total += (
+                accepted()
+                + answered(200)
+                + refused(door, "too_many_connections", more)
+                + source("connections_refused", door, more)
+            )
         for stream in held:
             stream.close()
         world.wait_until(lambda door=door: world.metric(open_connections(door)) == 0)
@@ -144,7 +186,12 @@ def crowd(world):
     """10,000 that say nothing and 1,000 that send a byte a second, of all doors; then all of them go."""
     idle, slow = (3000, 300) if world.quick else (10_000, 1000)
     doors = ("tcp", "http", "unix", "query_tcp")
-    begun = {"tcp": b'{"tally":"ack"}\n', "http": post([], VIEW), "unix": VIEW * 2, "query_tcp": b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 99}
+    begun = {
+        "tcp": b'{"tally":"ack"}\n',
+        "http": post([], VIEW),
+        "unix": VIEW * 2,
+        "query_tcp": b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 99,
+    }
     held = [connected(world.doors[doors[index % 4]]) for index in range(idle)]
     slowly = [(connected(world.doors[doors[index % 4]]), doors[index % 4]) for index in range(slow)]
     opened = Counter(doors[index % 4] for index in range(idle)) + Counter(door for _, door in slowly)
@@ -167,15 +214,27 @@ def crowd(world):
         total += rejected("invalid_json", each["tcp"])
     # Half an event is judged at the end, and is none; of requests only the beginning came.
     total += ended("unix", "finished", opened["unix"]) + rejected("invalid_json", each["unix"])
-    total += refused("http", "unfinished_request", each["http"]) + refused("query_tcp", "unfinished_request", each["query_tcp"])
+    total += refused("http", "unfinished_request", each["http"]) + refused(
+        "query_tcp", "unfinished_request", each["query_tcp"]
+    )
     return idle + slow, total
 
 
 @case("tokens wrong or missing", daemon="guarded")
 def tokens(world):
     total, sent = Counter(), 0
-    wrong = [VIEW, b'{"tally":"ack"}', b'{"tally":"ack","token":""}', b'{"tally":"ack","token":"open-sesam"}', b'{"tally":"ack","token":"open-sesame "}',
-             b'{"tally":"ack","token":1}', b"x", b"x" * 20_000, b"\xff" * 100, b'{"tally":"ack","token":"' + b"t" * 10_000 + b'"}']
+    wrong = [
+        VIEW,
+        b'{"tally":"ack"}',
+        b'{"tally":"ack","token":""}',
+        b'{"tally":"ack","token":"open-sesam"}',
+        b'{"tally":"ack","token":"open-sesame "}',
+        b'{"tally":"ack","token":1}',
+        b"x",
+        b"x" * 20_000,
+        b"\xff" * 100,
+        b'{"tally":"ack","token":"' + b"t" * 10_000 + b'"}',
+    ]
     for hello in wrong:
         answers = lines(world.doors["tcp"], VIEW + b"\n", hello + b"\n")
         if [answer.get("error") for answer in answers] != ["unauthorized"]:
@@ -184,7 +243,14 @@ def tokens(world):
         sent += 1
     # Whether what follows has come by then depends on when.
     world.either(source("unqueued_lines", "tcp", 2 * sent), source("unfinished_lines", "tcp", 2 * sent))
-    for header in (b"Authorization: Bearer x", b"Authorization: Bearer", b"Authorization: Basic !!", b"X: y", b"Authorization: Bearer open-sesame\xff", b"authorization: bearer"):
+    for header in (
+        b"Authorization: Bearer x",
+        b"Authorization: Bearer",
+        b"Authorization: Basic !!",
+        b"X: y",
+        b"Authorization: Bearer open-sesame\xff",
+        b"authorization: bearer",
+    ):
         reply = raw(world.doors["http"], post([header, b"Connection: close"], VIEW))[0]
         if (reply.status, reply.code) != (401, "unauthorized"):
             raise Failed(f"a request with {header!r} is answered with {reply}")
@@ -210,9 +276,15 @@ def silence(world):
             said, how = rest(stream, 20)
             told = b"unauthorized" in said if door == "tcp" else said == b""
             if how == "never" or not told:
-                raise Failed(f"{door}: a client that keeps the door waiting is told {said!r} and the connection's end is {how}")
+                raise Failed(
+                    f"{door}: a client that keeps the door waiting is told {said!r} and the connection's end is {how}"
+                )
             stream.close()
-    total += ended("tcp", "unauthorized", count) + refused("http", "header_timeout", count) + refused("query_tcp", "header_timeout", count)
+    total += (
+        ended("tcp", "unauthorized", count)
+        + refused("http", "header_timeout", count)
+        + refused("query_tcp", "header_timeout", count)
+    )
     return 3 * count, total
 
 
@@ -237,5 +309,45 @@ def idle(world):
         if how == "never" or replies(said)[0].status != 200:
             raise Failed(f"a silent HTTP connection is told {said!r} and its end is {how}")
         stream.close()
-    total = accepted(2 * count) + answered(200, count) + ended("tcp", "idle", count) + source("unfinished_lines", "tcp", count)
+    total = (
+        accepted(2 * count)
+        + answered(200, count)
+        + ended("tcp", "idle", count)
+        + source("unfinished_lines", "tcp", count)
+    )
     return 2 * count, total + refused("http", "idle_timeout", count)
+
+
+@case("TLS that is none", daemon="tls")
+def no_tls(world):
+    """`limits.header_timeout` is 1 s there, and bounds the handshake."""
+    total, beginning = Counter(), b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    said = [VIEW + b"\n", post([], VIEW), b"\0" * 1000, b"\xff" * 70_000, beginning + bytes(600), beginning, b""]
+    for door in ("tcp", "http"):
+        for data in said:
+            with connected(world.doors[door]) as stream:
+                send(stream, data)
+                answer, how = rest(stream, 20)
+            if how == "never" or b"durable" in answer or b"HTTP" in answer:
+                raise Failed(f"{door}: what is no TLS, {data[:30]!r}, is told {answer!r}, its end is {how}")
+        for _ in range(20):
+            stream = connected(world.doors[door])
+            send(stream, beginning)
+            reset(stream)
+    count = len(said) + 20
+    total += ended("tcp", "tls_failed", count) + refused("http", "tls_failed", count)
+    # Who speaks it is served.
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(connected(world.doors["tcp"])) as stream:
+        stream.sendall(b'{"tally":"ack"}\n' + VIEW + b"\n")
+        if b'"durable":1' not in stream.recv(4096):
+            raise Failed("tcp: who speaks TLS is not served")
+    with context.wrap_socket(connected(world.doors["http"])) as stream:
+        stream.sendall(post([b"Connection: close"], VIEW))
+        if replies(rest(stream)[0])[0].status != 200:
+            raise Failed("http: who speaks TLS is not served")
+    # It leaves without a goodbye, which is a reset to TLS.
+    world.either(ended("tcp", "reset"), ended("tcp", "finished"))
+    world.either(refused("http", "connection_broken"), refused("http", "unfinished_request"))
+    return 2 * count + 2, total + accepted(2) + answered(200)

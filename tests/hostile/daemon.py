@@ -39,8 +39,7 @@ class Daemon:
         for name in ("video-actions", "homepage-fetch"):
             shutil.copy(plugins / f"{name}.wasm", folder / "plugins")
         (folder / "token").write_text("open-sesame\n")
-        (folder / "tally.toml").write_text(
-            f"""data_dir = "{folder}/data"
+        (folder / "tally.toml").write_text(f"""data_dir = "{folder}/data"
 plugins_dir = "{folder}/plugins"
 unix.path = "{folder}/t.sock"
 tcp.listen = "127.0.0.1:0"
@@ -48,8 +47,7 @@ udp.listen = "127.0.0.1:0"
 http.listen = "127.0.0.1:0"
 query.listen = "127.0.0.1:0"
 logs.level = "error"
-{settings.format(folder=folder)}"""
-        )
+{settings.format(folder=folder)}""")
         with (folder / "daemon.log").open("wb") as log:
             command = [tally, "run", "--config", folder / "tally.toml"]
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment())

@@ -23,9 +23,11 @@ from collections import Counter
 from pathlib import Path
 
 import cases
-import connection_cases  # noqa: F401  registers cases
-import http_cases  # noqa: F401
-import lines_cases  # noqa: F401
+
+# These register their cases.
+import connection_cases
+import http_cases
+import lines_cases
 from daemon import Bystander, Daemon
 from wire import VIEW, Failed, Http, lines, post
 
@@ -38,9 +40,15 @@ FEWEST = 100
 # Seconds for the daemon to count what it has answered.
 PATIENCE = 20
 
+CERTIFICATES = Path(__file__).resolve().parents[2] / "host/cli/tests/tls"
 SETTINGS = {
     "open": "",
     "guarded": 'limits.header_timeout = "1s"\nlimits.idle_timeout = "2s"\ntcp.token_file = "{folder}/token"\nhttp.token_file = "{folder}/token"\n',
+    "tls": 'limits.header_timeout = "1s"\n'
+    + "".join(
+        f'{door}.tls_cert = "{CERTIFICATES}/cert.pem"\n{door}.tls_key = "{CERTIFICATES}/key.pem"\n'
+        for door in ("tcp", "http")
+    ),
     "crowd": 'limits.connections = 12000\nlimits.header_timeout = "10m"\n',
 }
 
@@ -90,7 +98,10 @@ class World:
         """Waits until everything read is decided; the client beside stands still."""
         self.bystander.stop()
         before = None
-        while before != (before := (self.daemon.status()["ledger"]["received"], self.daemon.status()["queue"]["lines"])) or before[1]:
+        while (
+            before != (before := (self.daemon.status()["ledger"]["received"], self.daemon.status()["queue"]["lines"]))
+            or before[1]
+        ):
             time.sleep(0.3)
 
     def either(self, *ways):
@@ -121,13 +132,19 @@ class Table:
 
     def __init__(self):
         self.violations, self.rows, self.sent = [], 0, 0
-        print(f"{'case':45} {'sent':>8} {'as expected':>11} {'seconds':>8} {'MiB more':>8} {'p99 before':>10} {'beside':>8}", flush=True)
+        print(
+            f"{'case':45} {'sent':>8} {'as expected':>11} {'seconds':>8} {'MiB more':>8} {'p99 before':>10} {'beside':>8}",
+            flush=True,
+        )
 
     def row(self, case, sent, problems, seconds, growth, before, beside, note):
         self.rows, self.sent = self.rows + 1, self.sent + sent
         fine = "yes" if not problems else "NO"
         later = f"{beside['p99']:8.1f}" if beside["count"] >= FEWEST else f"{'-':>8}"
-        print(f"{case.name:45} {sent:8} {fine:>11} {seconds:8.1f} {growth:8.1f} {before['p99']:10.1f} {later}  {note}", flush=True)
+        print(
+            f"{case.name:45} {sent:8} {fine:>11} {seconds:8.1f} {growth:8.1f} {before['p99']:10.1f} {later}  {note}",
+            flush=True,
+        )
         for problem in problems:
             self.violation(f"{case.name}: {problem}")
 
@@ -136,10 +153,13 @@ class Table:
         print(f"  VIOLATION {text}", flush=True)
 
 
-def warm_up(daemon):
+def warm_up(daemon, kind):
     """A little of everything that well-behaved clients do, so that memory has its usual size."""
-    for door in ("unix", "tcp"):
-        lines(daemon.doors[door], (VIEW + b"\n") * 20_000, b'{"tally":"ack"}\n' if daemon.guarded is False else b'{"tally":"ack","token":"open-sesame"}\n')
+    lines(daemon.doors["unix"], (VIEW + b"\n") * 20_000)
+    if kind == "tls":
+        return
+    token = b',"token":"open-sesame"' if kind == "guarded" else b""
+    lines(daemon.doors["tcp"], (VIEW + b"\n") * 20_000, b'{"tally":"ack"%s}\n' % token)
     client = Http(daemon.doors["http"])
     for _ in range(20):
         client.ask(post([b"Authorization: Bearer open-sesame"], b"[" + b",".join([VIEW] * 1000) + b"]"))
@@ -174,19 +194,22 @@ def run_case(world, case, before, table, base):
             table.row(case, sent, problems, seconds, growth, before, beside, note)
             before = world.bystander.stretch(3)
     if slow and not world.quick:
-        problems.append(f"p99 beside it was {before['p99']} ms before and {beside['p99']} ms while, {TRIES} times in a row")
+        problems.append(
+            f"p99 beside it was {before['p99']} ms before and {beside['p99']} ms while, {TRIES} times in a row"
+        )
     table.row(case, sent, problems, seconds, growth, before, beside, world.note)
 
 
 def run_daemon(given, kind, chosen, folder, table):
     daemon = Daemon(given.tally.resolve(), given.plugins, folder / kind, SETTINGS[kind])
-    daemon.guarded = kind == "guarded"
     bystander = Bystander(daemon.doors["unix"], RATE)
     try:
-        warm_up(daemon)
+        warm_up(daemon, kind)
         before = bystander.stretch(2 if given.quick else 10)
         base = daemon.memory()[0]
-        print(f"-- a daemon, {kind}: {base / 1024:.1f} MiB; beside it {RATE} events/s, p50 {before['p50']} ms, p99 {before['p99']} ms")
+        print(
+            f"-- a daemon, {kind}: {base / 1024:.1f} MiB; beside it {RATE} events/s, p50 {before['p50']} ms, p99 {before['p99']} ms"
+        )
         world = World(daemon, bystander, given.quick)
         for case in chosen:
             run_case(world, case, before, table, base)
@@ -207,7 +230,9 @@ def check_end(world, table):
     """The whole ledger, and that nothing was logged as a bug."""
     ledger = world.daemon.status()["ledger"]
     rejected, dropped = sum(ledger["rejected"].values()), sum(ledger["dropped"].values())
-    print(f"   received {ledger['received']} = accepted {ledger['accepted']} + rejected {rejected} + duplicate {ledger['duplicate']} + dropped {dropped}")
+    print(
+        f"   received {ledger['received']} = accepted {ledger['accepted']} + rejected {rejected} + duplicate {ledger['duplicate']} + dropped {dropped}"
+    )
     if ledger["received"] != ledger["accepted"] + rejected + ledger["duplicate"] + dropped:
         table.violation(f"the ledger does not balance: {ledger}")
     log = (world.daemon.folder / "daemon.log").read_text()

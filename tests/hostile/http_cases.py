@@ -2,14 +2,13 @@
 
 import gzip
 import random
-import socket
 import threading
 import time
 import zlib
 from collections import Counter
 
 from cases import accepted, answered, case, refused, rejected
-from wire import VIEW, Failed, Http, connected, post, raw, replies, request, reset, rest, send
+from wire import VIEW, Failed, Http, connected, post, raw, request, reset, send
 
 JSON = b"Content-Type: application/json"
 LENGTH = b"Content-Length: %d" % len(VIEW)
@@ -46,7 +45,7 @@ MALFORMED = {
     "TE: chunked, identity": head(b"Transfer-Encoding: chunked, identity") + CHUNKS,
     "TE: identity, chunked": head(b"Transfer-Encoding: identity, chunked") + CHUNKS,
     "TE: gzip": head(b"Transfer-Encoding: gzip") + CHUNKS,
-    "TE: \"chunked\"": head(b'Transfer-Encoding: "chunked"') + CHUNKS,
+    'TE: "chunked"': head(b'Transfer-Encoding: "chunked"') + CHUNKS,
     "TE: chunked;x": head(b"Transfer-Encoding: chunked;x") + CHUNKS,
     "TE: vertical tab": head(b"Transfer-Encoding: \x0bchunked") + CHUNKS,
     "TE twice": head(TE, TE) + CHUNKS,
@@ -100,17 +99,47 @@ UNWANTED = {
     "a foreign host": (head(LENGTH, host=b"Host: evil.example") + VIEW, 403, "host_not_allowed", "wrong_host"),
     "an empty host": (head(LENGTH, host=b"Host:") + VIEW, 403, "host_not_allowed", "wrong_host"),
     "a host that is no name": (head(LENGTH, host=b"Host: \xff\xfe") + VIEW, 403, "host_not_allowed", "wrong_host"),
-    "a foreign host in the target": (head(LENGTH, first=b"POST http://evil.example/v1/events HTTP/1.1") + VIEW, 403, "host_not_allowed", "wrong_host"),
-    "a user in the target": (head(LENGTH, first=b"POST http://localhost@evil.example/v1/events HTTP/1.1") + VIEW, 403, "host_not_allowed", "wrong_host"),
-    "another host in the header": (head(LENGTH, first=b"POST http://localhost/v1/events HTTP/1.1", host=b"Host: evil.example") + VIEW, 403, "host_not_allowed", "wrong_host"),
+    "a foreign host in the target": (
+        head(LENGTH, first=b"POST http://evil.example/v1/events HTTP/1.1") + VIEW,
+        403,
+        "host_not_allowed",
+        "wrong_host",
+    ),
+    "a user in the target": (
+        head(LENGTH, first=b"POST http://localhost@evil.example/v1/events HTTP/1.1") + VIEW,
+        403,
+        "host_not_allowed",
+        "wrong_host",
+    ),
+    "another host in the header": (
+        head(LENGTH, first=b"POST http://localhost/v1/events HTTP/1.1", host=b"Host: evil.example") + VIEW,
+        403,
+        "host_not_allowed",
+        "wrong_host",
+    ),
     "GET": (head(LENGTH, first=b"GET /v1/events HTTP/1.1") + VIEW, 405, "method_not_allowed", None),
     "a method of its own": (head(LENGTH, first=b"EVENTS /v1/events HTTP/1.1") + VIEW, 405, "method_not_allowed", None),
     "CONNECT": (head(LENGTH, first=b"CONNECT localhost:80 HTTP/1.1") + VIEW, 404, "not_found", None),
     "another path": (head(LENGTH, first=b"POST /v1/events/../../etc/passwd HTTP/1.1") + VIEW, 404, "not_found", None),
     "a path of percents": (head(LENGTH, first=b"POST /%2e%2e/%00%ff HTTP/1.1") + VIEW, 404, "not_found", None),
-    "wait=forever": (head(LENGTH, first=b"POST /v1/events?wait=forever HTTP/1.1") + VIEW, 400, "invalid_parameter", None),
-    "form data": (request(b"POST", b"/v1/events", [b"Content-Type: application/x-www-form-urlencoded"], VIEW), 415, "unsupported_media_type", None),
-    "plain text": (request(b"POST", b"/v1/events", [b"Content-Type: text/plain"], VIEW), 415, "unsupported_media_type", None),
+    "wait=forever": (
+        head(LENGTH, first=b"POST /v1/events?wait=forever HTTP/1.1") + VIEW,
+        400,
+        "invalid_parameter",
+        None,
+    ),
+    "form data": (
+        request(b"POST", b"/v1/events", [b"Content-Type: application/x-www-form-urlencoded"], VIEW),
+        415,
+        "unsupported_media_type",
+        None,
+    ),
+    "plain text": (
+        request(b"POST", b"/v1/events", [b"Content-Type: text/plain"], VIEW),
+        415,
+        "unsupported_media_type",
+        None,
+    ),
     "no type": (request(b"POST", b"/v1/events", [], VIEW), 415, "unsupported_media_type", None),
     "an empty body": (post([]), 400, "empty_body", None),
     "an empty chunked body": (head(TE) + b"0\r\n\r\n", 400, "empty_body", None),
@@ -172,8 +201,13 @@ def unwanted(world):
 @case("HTTP: large heads")
 def heads(world):
     total = Counter()
-    large = [head(b"X: " + b"x" * 70_000, LENGTH), head(*[b"X%d: x" % index for index in range(200)], LENGTH), head(*[b"X: " + b"x" * 900] * 63, b"Y: " + b"y" * 9000, LENGTH),
-             b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"G" * 100_000]
+    large = [
+        head(b"X: " + b"x" * 70_000, LENGTH),
+        head(*[b"X%d: x" % index for index in range(200)], LENGTH),
+        head(*[b"X: " + b"x" * 900] * 63, b"Y: " + b"y" * 9000, LENGTH),
+        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"G" * 100_000,
+    ]
     for data in large:
         answers = raw(world.doors["http"], data + VIEW + HIDDEN)
         if [(answer.status, answer.code) for answer in answers] != [(431, "head_too_large")]:
@@ -217,9 +251,18 @@ def cut_off(world):
 def odd(world):
     """What RFC 9112 allows is answered as if it were plain."""
     address = world.doors["http"]
-    fine = [b"\r\n\r\n" + HIDDEN, head(TE) + b"%x;a=b\r\n" % len(VIEW) + VIEW + b"\r\n0\r\nX: y\r\n\r\n", head(b"transfer-encoding:CHUNKED") + b"000%X\r\n" % len(VIEW) + VIEW + b"\r\n00\r\n\r\n",
-            head(LENGTH, host=b"hOsT:\t127.0.0.1:1 ") + VIEW, head(LENGTH, first=b"POST http://localhost:7/v1/events HTTP/1.1") + VIEW, head(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", LENGTH) + VIEW,
-            head(b"Expect: 100-continue", LENGTH) + VIEW, head(LENGTH, first=b"POST /v1/events HTTP/1.0", host=None) + VIEW, head(b"X: \xff\xfe", LENGTH) + VIEW, head(TE) + b"".join(b"1\r\n%c\r\n" % byte for byte in VIEW) + b"0\r\n\r\n"]
+    fine = [
+        b"\r\n\r\n" + HIDDEN,
+        head(TE) + b"%x;a=b\r\n" % len(VIEW) + VIEW + b"\r\n0\r\nX: y\r\n\r\n",
+        head(b"transfer-encoding:CHUNKED") + b"000%X\r\n" % len(VIEW) + VIEW + b"\r\n00\r\n\r\n",
+        head(LENGTH, host=b"hOsT:\t127.0.0.1:1 ") + VIEW,
+        head(LENGTH, first=b"POST http://localhost:7/v1/events HTTP/1.1") + VIEW,
+        head(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", LENGTH) + VIEW,
+        head(b"Expect: 100-continue", LENGTH) + VIEW,
+        head(LENGTH, first=b"POST /v1/events HTTP/1.0", host=None) + VIEW,
+        head(b"X: \xff\xfe", LENGTH) + VIEW,
+        head(TE) + b"".join(b"1\r\n%c\r\n" % byte for byte in VIEW) + b"0\r\n\r\n",
+    ]
     for data in fine:
         answers = raw(address, data, half_close=True)
         if [answer.status for answer in answers] != [200]:
@@ -258,8 +301,16 @@ def gzips(world):
     ]
     for name, body, status, code in bodies:
         for length in (True, False):
-            framed = body if length else b"".join(b"%x\r\n" % len(part) + part + b"\r\n" for part in pieces(body)) + b"0\r\n\r\n"
-            data = post([b"Content-Encoding: gzip", b"Connection: close", *([] if length else [TE])], b"" if not length else body, length=length)
+            framed = (
+                body
+                if length
+                else b"".join(b"%x\r\n" % len(part) + part + b"\r\n" for part in pieces(body)) + b"0\r\n\r\n"
+            )
+            data = post(
+                [b"Content-Encoding: gzip", b"Connection: close", *([] if length else [TE])],
+                b"" if not length else body,
+                length=length,
+            )
             answers = raw(address, data + (b"" if length else framed), patience=60)
             if [(answer.status, answer.code) for answer in answers] != [(status, code)]:
                 raise Failed(f"gzip, {name}: answered with {answers}")
@@ -267,7 +318,11 @@ def gzips(world):
             sent += 1
     # Packed twice is no JSON; two members are one body; an event of a line in each member is fine.
     client = Http(address)
-    for body, reasons in ((gzip.compress(packed), ["invalid_json"]), (packed, [None]), (gzip.compress(VIEW[:9]) + gzip.compress(VIEW[9:]), [None])):
+    for body, reasons in (
+        (gzip.compress(packed), ["invalid_json"]),
+        (packed, [None]),
+        (gzip.compress(VIEW[:9]) + gzip.compress(VIEW[9:]), [None]),
+    ):
         reply = client.ask(post([b"Content-Encoding: gzip"], body))
         found = [reject["reason"] for reject in reply.json()["rejects"]] or [None]
         # What is packed twice is no UTF-8 either, which is found first.
@@ -309,10 +364,26 @@ def bombs(world):
 @case("HTTP: questions that are none")
 def questions(world):
     """At the doors for questions: each is answered with a status of 4xx and a code."""
-    paths = [b"/", b"/v1", b"/v1/status/x", b"/v1/aggregators/none", b"/v1/aggregators/video-actions?rows=-1", b"/v1/aggregators/video-actions?rows=1e9",
-             b"/v1/aggregators/video-actions?rows=99999999999999999999999", b"/v1/aggregators/video-actions?min_sequence=x", b"/v1/aggregators/video-actions?wait=forever",
-             b"/v1/aggregators/video-actions?unknown=1", b"/v1/aggregators/video-actions/none", b"/v1/aggregators/%ff%00", b"/v1/aggregators/" + b"a" * 10_000,
-             b"/v1/aggregators/video-actions/posts?format=xml", b"/v1/aggregators/video-actions?rows=1&rows=2", b"/v1/rejected?rows=x", b"/v1/rejected?reason=none", b"/v1/../../etc/passwd"]
+    paths = [
+        b"/",
+        b"/v1",
+        b"/v1/status/x",
+        b"/v1/aggregators/none",
+        b"/v1/aggregators/video-actions?rows=-1",
+        b"/v1/aggregators/video-actions?rows=1e9",
+        b"/v1/aggregators/video-actions?rows=99999999999999999999999",
+        b"/v1/aggregators/video-actions?min_sequence=x",
+        b"/v1/aggregators/video-actions?wait=forever",
+        b"/v1/aggregators/video-actions?unknown=1",
+        b"/v1/aggregators/video-actions/none",
+        b"/v1/aggregators/%ff%00",
+        b"/v1/aggregators/" + b"a" * 10_000,
+        b"/v1/aggregators/video-actions/posts?format=xml",
+        b"/v1/aggregators/video-actions?rows=1&rows=2",
+        b"/v1/rejected?rows=x",
+        b"/v1/rejected?reason=none",
+        b"/v1/../../etc/passwd",
+    ]
     for door in ("query_tcp", "query"):
         for path in paths:
             answer = raw(world.doors[door], request(b"GET", path, [b"Connection: close"]))[0]

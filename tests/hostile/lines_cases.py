@@ -5,8 +5,26 @@ import struct
 import time
 from collections import Counter
 
-from cases import (ACCEPTED, Item, accepted, answered, by_array, by_datagrams, by_lines_in_requests, by_plain_stream, by_request,
-                   by_stream, case, conformance, corpus, ended, expected, for_arrays, for_bodies, on_one_line, rejected, source)
+from cases import (
+    ACCEPTED,
+    accepted,
+    answered,
+    by_array,
+    by_datagrams,
+    by_lines_in_requests,
+    by_plain_stream,
+    by_request,
+    by_stream,
+    case,
+    conformance,
+    corpus,
+    ended,
+    for_arrays,
+    for_bodies,
+    on_one_line,
+    rejected,
+    source,
+)
 from wire import VIEW, Failed, Http, connected, lines, post, request, rest, send, verdicts
 
 
@@ -87,8 +105,12 @@ def conformance_routes(world):
     wrap = {
         b"/activity": lambda d: b'{"activity_type":"play","user_id":"u1","x":' + d + b"}",
         b"/v1/track": lambda d: b'{"event":"play","userId":"u1","properties":{"x":' + d + b"}}",
-        b"/v1/batch": lambda d: b'{"batch":[{"type":"track","event":"play","userId":"u1","properties":{"x":' + d + b'}}],"context":{"y":1}}',
-        b"/v1/batch?2": lambda d: b'{"batch":[{"type":"track","event":"play","userId":"u1"}],"context":{"x":' + d + b"}}",
+        b"/v1/batch": lambda d: b'{"batch":[{"type":"track","event":"play","userId":"u1","properties":{"x":'
+        + d
+        + b'}}],"context":{"y":1}}',
+        b"/v1/batch?2": lambda d: b'{"batch":[{"type":"track","event":"play","userId":"u1"}],"context":{"x":'
+        + d
+        + b"}}",
     }
     for item in conformance("x"):
         document = item.line.split(b',"x":', 1)[1][:-1]
@@ -111,10 +133,28 @@ def frame(data):
 @case("MessagePack that is none")
 def messagepack(world):
     good = b"\x84\xa4type\xa6action\xa7user_id\xa2u1\xadresource_type\xa7posts:1\xa6action\xa4view"
-    bad = [b"", b"\xc1", b"\x81", b"\x81\xa1a", b"\x81\xa1a\xc4\x01x", b"\x81\x01\x01", b"\x81\xa1a\xcb\x7f\xf8" + b"\0" * 6,
-           b"\x81\xa1a\xca\x7f\x80\0\0", b"\x81\xa1a\xd4\x05\0", b"\x81\xa1a\xa1\xff", b"\x81\xa1\xff\x01", b"\xdf\xff\xff\xff\xff",
-           b"\xdd\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x81\xa1a" + b"\x91" * 100_000 + b"\x01", b"\x81\xa1a\xd6\xff\xff",
-           b"\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12, good + b"\0", b"\x81\xa1a\xc6\xff\xff\xff\xff", b"\x81\xc0\x01"]
+    bad = [
+        b"",
+        b"\xc1",
+        b"\x81",
+        b"\x81\xa1a",
+        b"\x81\xa1a\xc4\x01x",
+        b"\x81\x01\x01",
+        b"\x81\xa1a\xcb\x7f\xf8" + b"\0" * 6,
+        b"\x81\xa1a\xca\x7f\x80\0\0",
+        b"\x81\xa1a\xd4\x05\0",
+        b"\x81\xa1a\xa1\xff",
+        b"\x81\xa1\xff\x01",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x81\xa1a" + b"\x91" * 100_000 + b"\x01",
+        b"\x81\xa1a\xd6\xff\xff",
+        b"\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,
+        good + b"\0",
+        b"\x81\xa1a\xc6\xff\xff\xff\xff",
+        b"\x81\xc0\x01",
+    ]
     total = Counter()
     for door in ("unix", "tcp"):
         hello = b'{"tally":"ack","encoding":"msgpack"}\n'
@@ -148,7 +188,18 @@ def datagrams(world):
     """Empty ones are no lines; the largest one is one line; several lines in one; blank ones."""
     host, port = world.doors["udp"].rsplit(":", 1)
     largest = VIEW[:-1] + b',"x":"' + b"x" * (65_507 - len(VIEW) - 7) + b'"}'
-    sent = [b"", VIEW, VIEW + b"\n", VIEW + b"\n" + VIEW, b"\n\n\n", b"\0", b"\0" * 1000, b"\xff" * 100, largest, VIEW + b"\r\n\r\n" + b"x"]
+    sent = [
+        b"",
+        VIEW,
+        VIEW + b"\n",
+        VIEW + b"\n" + VIEW,
+        b"\n\n\n",
+        b"\0",
+        b"\0" * 1000,
+        b"\xff" * 100,
+        largest,
+        VIEW + b"\r\n\r\n" + b"x",
+    ]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         for data in sent:
             door.sendto(data, (host, int(port)))
@@ -161,7 +212,7 @@ def flood(world):
     """As fast as one process can, good and bad by turns: each is decided, dropped by the source or dropped by the kernel."""
     host, port = world.doors["udp"].rsplit(":", 1)
     before, data = world.daemon.status()["sources"]["udp"], [VIEW + b"\n" + VIEW, b"{", b"\xff\n{}\n" + b"x" * 1000]
-    lines_of, sent, until = [2, 1, 3], 0, time.monotonic() + (1 if world.quick else 5)
+    sent, until = 0, time.monotonic() + (1 if world.quick else 5)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         while time.monotonic() < until:
             for _ in range(50):
@@ -169,7 +220,9 @@ def flood(world):
                 sent += 1
     world.settle_queue()
     after = world.daemon.status()["sources"]["udp"]
-    moved = {name: after[name] - before[name] for name in ("datagrams", "dropped_lines", "kernel_dropped_datagrams", "lines")}
+    moved = {
+        name: after[name] - before[name] for name in ("datagrams", "dropped_lines", "kernel_dropped_datagrams", "lines")
+    }
     if moved["datagrams"] + moved["kernel_dropped_datagrams"] != sent:
         raise Failed(f"of {sent} datagrams {moved} are counted")
     counts = world.moved()
@@ -181,7 +234,9 @@ def flood(world):
         total = accepted(2 * -(-sent // 3)) + rejected("invalid_json", -(-(sent - 1) // 3))
         if not dropped and counts[ACCEPTED] != total[ACCEPTED]:
             raise Failed(f"none was dropped, and {counts} are counted of {sent} datagrams")
-    world.note = f"{moved['kernel_dropped_datagrams']} dropped by the kernel, {moved['dropped_lines']} lines by the source"
+    world.note = (
+        f"{moved['kernel_dropped_datagrams']} dropped by the kernel, {moved['dropped_lines']} lines by the source"
+    )
     return sent, counts
 
 

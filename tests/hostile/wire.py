@@ -165,7 +165,7 @@ class Http:
     def ask(self, data):
         self.stream.sendall(data)
         status, length = int(self.file.readline().split(b" ")[1]), 0
-        while (line := self.file.readline().strip().lower()):
+        while line := self.file.readline().strip().lower():
             if line.startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
         return Reply(status, self.file.read(length))
