@@ -154,8 +154,8 @@ class Table:
 
 
 def warm_up(daemon, kind):
-    """A little of everything that well-behaved clients do, so that memory has its usual size."""
-    lines(daemon.doors["unix"], (VIEW + b"\n") * 20_000)
+    """What well-behaved clients do, until memory has its usual size: the newest events, `log.tail_bytes`, are kept in it."""
+    lines(daemon.doors["unix"], (VIEW + b"\n") * 1_000_000)
     if kind == "tls":
         return
     token = b',"token":"open-sesame"' if kind == "guarded" else b""

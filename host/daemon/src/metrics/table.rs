@@ -87,7 +87,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "tally_source_unqueued_lines_total",
         &["source"],
-        "Whole lines read and not queued: their producer sends them again, or the grace period was over.",
+        "Whole lines read and not queued: their producer sends them again, their client was not let in, or the grace period was over.",
         |all, to| to.sources(all, |source| source.unqueued_lines),
     ),
     metric(

@@ -132,7 +132,7 @@ impl<C: Send> Connection<C> {
             (Err(stopped), _) => stopped,
             (Ok(None), Some((_, end))) if end.reason == EndReason::Unauthorized => {
                 let (from, to) = socket.into_split();
-                dismiss(end, input(from), to).await
+                Box::pin(dismiss(end, input(from), to)).await
             }
             (Ok(None), Some((_, end))) => end,
             // An error is met again by who reads.
@@ -412,4 +412,18 @@ async fn answer(stream: &Stream, mut to: WriteHalf) -> io::Result<()> {
 async fn out_of_patience(stream: &Stream) {
     stream.ended().await;
     sleep(PATIENCE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_has_said_nothing_is_small() {
+        fn size_of_future<A, F>(_: impl Fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(|(connection, accepted): (Connection<()>, Accepting)| connection.run(accepted));
+        assert!(size < 3072, "{size} bytes each, and there may be thousands");
+    }
 }

@@ -10,8 +10,9 @@ use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Blank lines before a request.
 const MAX_BLANK_LINES: usize = 4;
-/// Most bytes of trailers; nobody reads them.
-const MAX_TRAILERS: usize = 8 * 1024;
+/// Most trailers, and most bytes of them; nobody reads them.
+const MAX_TRAILERS: usize = 16;
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// The longest line before a chunk: its size, and extensions that nobody reads.
 const MAX_CHUNK_LINE: usize = 256;
 /// Most hexadecimal digits of a chunk's size, so that it fits with room to spare.
@@ -129,7 +130,7 @@ impl Framing {
             _ => {
                 self.head_bytes += more;
                 match self.state {
-                    State::Trailer if self.head_bytes > MAX_TRAILERS => Err(Fault::Body),
+                    State::Trailer if self.head_bytes > MAX_TRAILER_BYTES => Err(Fault::Body),
                     State::RequestLine | State::Header if self.head_bytes > MAX_HEAD => Err(Fault::HeadTooLarge),
                     _ => Ok(()),
                 }
@@ -160,14 +161,18 @@ impl Framing {
             State::Header => self.header(text).map(|()| State::Header),
             State::ChunkSize => match chunk_size(text)? {
                 0 => {
-                    self.head_bytes = 0;
+                    (self.head_bytes, self.headers) = (0, 0);
                     Ok(State::Trailer)
                 }
                 size => Ok(State::Chunk(size)),
             },
             State::ChunkEnd if text.is_empty() => Ok(State::ChunkSize),
             State::Trailer if text.is_empty() => Ok(self.next_request()),
-            State::Trailer => member(text).map(|_| State::Trailer).map_err(|_| Fault::Body),
+            State::Trailer => {
+                self.headers += 1;
+                let fine = self.headers <= MAX_TRAILERS && member(text).is_ok();
+                if fine { Ok(State::Trailer) } else { Err(Fault::Body) }
+            }
             State::ChunkEnd | State::Body(_) | State::Chunk(_) => Err(Fault::Body),
         }
     }
@@ -402,7 +407,9 @@ mod tests {
         assert_eq!(read(just.as_bytes()), (just.len(), None));
         let blank = "\r\n".repeat(MAX_BLANK_LINES + 1);
         assert!(matches!(read(blank.as_bytes()).1, Some(Fault::Head(_))));
-        let trailers = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n0\r\n{}", "X: y\r\n".repeat(MAX_TRAILERS));
-        assert_eq!(read(trailers.as_bytes()).1, Some(Fault::Body));
+        for trailers in ["X: y\r\n".repeat(MAX_TRAILERS + 1), format!("X: {}", "y".repeat(MAX_TRAILER_BYTES))] {
+            let request = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
+            assert_eq!(read(request.as_bytes()).1, Some(Fault::Body));
+        }
     }
 }

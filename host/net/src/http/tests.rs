@@ -190,3 +190,12 @@ async fn stopping_closes_idle_connections() {
     server.task.await.expect("ended");
     assert_eq!(server.counters.snapshot().connections, 0);
 }
+
+#[test]
+fn a_connection_that_has_said_nothing_is_small() {
+    fn size_of_future<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size_of_future(|(door, accepted): (Arc<Door>, Accepting)| door.converse(accepted));
+    assert!(size < 2048, "{size} bytes each, and there may be thousands");
+}
