@@ -27,9 +27,6 @@ const MOST_UNWANTED: usize = 256 * 1024;
 const UNWANTED_PATIENCE: Duration = Duration::from_secs(1);
 /// How many bodies of full length fit at a time.
 const FULL_BODIES: usize = 2;
-/// From this size on a body has a block of memory of its own, which is so large unless the limit is smaller.
-const LARGE: usize = 256 * 1024;
-const ONE_BLOCK: usize = 16 * 1024 * 1024;
 /// How much is unpacked at a stretch before other connections get their turn: a little gzip can become a lot of body.
 const STRETCH: usize = 128 * 1024;
 /// How much gzip is unpacked at once; it may become a thousand times as much.
@@ -195,14 +192,9 @@ impl Unpacked {
         if length > self.most {
             return Err(too_large(self.most));
         }
-        let most = self.most.max(SMALLEST);
-        if length > self.held {
-            self.cover((self.held * 2).clamp(SMALLEST, most).max(length))?;
-        }
         if length > self.bytes.capacity() {
-            // A large body gets room once: it is not copied while it grows, memory that is not written to costs nothing, and the allocator
-            // gives a block of that size back to the system.
-            let room = if length > LARGE { most.min(ONE_BLOCK).max(self.held) } else { self.held };
+            let room = (self.bytes.capacity() * 2).clamp(SMALLEST, self.most.max(SMALLEST)).max(length);
+            self.cover(room)?;
             self.bytes.reserve_exact(room - self.bytes.len());
         }
         self.bytes.extend_from_slice(data);
