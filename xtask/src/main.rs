@@ -10,6 +10,7 @@ mod clients;
 mod components;
 mod demo;
 mod dependencies;
+mod hostile;
 mod lint;
 mod packages;
 mod planted;
@@ -49,6 +50,8 @@ enum Command {
     Sim(sim::Args),
     /// Plant known bugs, one at a time, and show that the simulation catches each.
     Planted(planted::Args),
+    /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
+    Hostile(hostile::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -77,6 +80,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Soak(args) => soak::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),
+        Command::Hostile(args) => hostile::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),
