@@ -46,6 +46,18 @@ pub struct Quarantine {
     pub reason: String,
 }
 
+/// An aggregator that takes part no more, but may still have to see what came before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detached {
+    /// As it was attached.
+    pub attached: Attached,
+    /// The cut at which it was detached: its last one.
+    pub at: u64,
+    /// Set if it will never get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+}
+
 /// The events that an aggregator is spared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skips {
@@ -115,6 +127,9 @@ pub struct Control {
     /// Aggregators in quarantine.
     #[serde(default)]
     pub quarantined: BTreeMap<String, Quarantine>,
+    /// Aggregators that were detached since the newest anchor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detached: BTreeMap<String, Detached>,
     /// What aggregators are spared; bounded by the strikes that lead to quarantine.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skips: BTreeMap<String, Skips>,
@@ -188,6 +203,7 @@ impl Control {
             self.flushed_counts = flush.total.clone();
         }
         if let Some(plan) = &barrier.plan {
+            self.detach(barrier.cut, plan);
             // A quarantine ends when the aggregator is attached anew or is gone.
             self.quarantined.retain(|name, _| plan.aggregators.get(name).is_some_and(|a| a.attached_at != barrier.cut));
             self.carry_skips(barrier.cut, plan);
@@ -204,7 +220,12 @@ impl Control {
             }
             Note::Quarantined { name, after_cut, reason } => {
                 let quarantine = Quarantine { after_cut: *after_cut, reason: reason.clone() };
-                self.quarantined.insert(name.clone(), quarantine);
+                match self.detached.get_mut(name) {
+                    Some(detached) => detached.quarantine = Some(quarantine),
+                    None => {
+                        self.quarantined.insert(name.clone(), quarantine);
+                    }
+                }
             }
             Note::Skipped(skip) => {
                 let skips = self.skips.entry(skip.name.clone()).or_default();
@@ -222,8 +243,21 @@ impl Control {
                     skips.events.retain(|_, after_cut| *after_cut >= anchor.cut);
                 }
                 self.skips.retain(|name, skips| !skips.events.is_empty() || self.plan.aggregators.contains_key(name));
+                // Everything up to the anchor is written: no record waits for those who were detached before.
+                self.detached.retain(|_, detached| detached.at > anchor.cut);
                 self.anchor = Some(anchor.clone());
                 self.asked_anchor = None;
+            }
+        }
+    }
+
+    /// Who is no longer in the plan from `cut` on.
+    fn detach(&mut self, cut: u64, plan: &Plan) {
+        self.detached.retain(|name, _| !plan.aggregators.contains_key(name));
+        for (name, attached) in &self.plan.aggregators {
+            if !plan.aggregators.contains_key(name) {
+                let quarantine = self.quarantined.get(name).cloned();
+                self.detached.insert(name.clone(), Detached { attached: attached.clone(), at: cut, quarantine });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow, Note};
+use tally_aggregate::{Attached, Control, Detached, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
 use tally_storage::Storage;
 use tally_wal::{Frame, Reader};
@@ -110,7 +110,8 @@ pub fn starts<S: Storage>(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
     progress.update(|facts| facts.skips.clone_from(&control.skips));
-    for (name, quarantine) in &control.quarantined {
+    let left = control.detached.iter().filter_map(|(name, detached)| Some((name, detached.quarantine.as_ref()?)));
+    for (name, quarantine) in control.quarantined.iter().chain(left) {
         progress
             .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
     }
@@ -121,7 +122,7 @@ pub fn starts<S: Storage>(
         control.frame
     );
     let mut names: BTreeMap<String, Option<Meta>> =
-        control.plan.aggregators.keys().map(|name| (name.clone(), None)).collect();
+        control.plan.aggregators.keys().chain(control.detached.keys()).map(|name| (name.clone(), None)).collect();
     for name in store.aggregators()? {
         if let Some(saved) = store.load(&name)? {
             let meta = Meta::from_bytes(&name, &saved.meta)?;
@@ -138,7 +139,7 @@ pub fn starts<S: Storage>(
     }
     let mut starts = Vec::new();
     for (name, meta) in names {
-        if control.quarantined.contains_key(&name) {
+        if progress.facts().quarantined.contains_key(&name) {
             continue;
         }
         if let Some(start) = start_of(reader, control, name, meta)? {
@@ -155,7 +156,9 @@ fn start_of<S: Storage>(
     meta: Option<Meta>,
 ) -> anyhow::Result<Option<Start>> {
     let reader = &mut reader.clone();
-    let current = control.plan.aggregators.get(&name);
+    let behind = |detached: &&Detached| meta.as_ref().is_none_or(|meta| meta.cut < detached.at);
+    let detached = control.detached.get(&name).filter(behind).map(|detached| &detached.attached);
+    let current = control.plan.aggregators.get(&name).or(detached);
     // Paused so long ago that the log has let go of where it stopped: it has saved its pause long since.
     if current.is_none() && meta.as_ref().is_some_and(|meta| meta.frame < reader.first_frame()) {
         return Ok(None);

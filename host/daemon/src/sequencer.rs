@@ -270,7 +270,8 @@ impl<S: Storage> Sequencer<S> {
                 self.frame.skipped = true;
             }
             Token::Quarantine { name, after_cut, reason } => {
-                if self.control.plan.aggregators.contains_key(&name) {
+                let Control { plan, detached, .. } = &self.control;
+                if plan.aggregators.contains_key(&name) || detached.contains_key(&name) {
                     let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };
                     self.body.note(&note);
                     self.control.note(&note);
@@ -398,12 +399,12 @@ impl<S: Storage> Sequencer<S> {
                 }
             }
         }
-        let before = self.control.quarantined.clone();
         let cut = self.barrier("activation", false, Some(plan));
-        for name in before.keys().filter(|name| !self.control.quarantined.contains_key(*name)) {
-            self.frame.quarantined.retain(|(quarantined, ..)| quarantined != name);
-            self.progress.update(|facts| facts.quarantined.remove(name));
-        }
+        // Of those who are attached anew a quarantine is over; of those who are gone a record may still have to say it.
+        let Control { plan, quarantined, .. } = &self.control;
+        let is_over = |name: &String| plan.aggregators.contains_key(name) && !quarantined.contains_key(name);
+        self.frame.quarantined.retain(|(name, ..)| !is_over(name));
+        self.progress.update(|facts| facts.quarantined.retain(|name, _| !is_over(name)));
         self.frame.activated.push((cut, done));
     }
 }

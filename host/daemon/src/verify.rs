@@ -459,14 +459,17 @@ impl<S: Storage> Scratch<S> {
                     }
                     _ => {
                         let reason = record.value["quarantined"][name].as_str();
-                        let reason = reason.with_context(|| format!("batch {batch}: the part of {name} is missing"))?;
+                        let reason = reason.with_context(|| {
+                            let (path, line) = (record.path.display(), record.line);
+                            format!("batch {batch}: {path}:{line} says nothing of {name}, which has no part")
+                        })?;
                         quarantined.insert(name.clone(), reason.to_owned());
                     }
                 }
             }
             let rebuilt = records::render(flush, &parts, &quarantined);
             if record.text.as_bytes() != rebuilt {
-                return Err(difference(batch, &record, &serde_json::from_slice(&rebuilt)?));
+                return Err(difference(batch, &record, &rebuilt));
             }
             report.records += 1;
         }
@@ -498,15 +501,18 @@ fn in_quarantine(record: &Record, name: &str) -> bool {
 }
 
 /// Names the first place where a record differs from the log.
-fn difference(batch: u64, record: &Record, rebuilt: &Value) -> anyhow::Error {
+fn difference(batch: u64, record: &Record, rebuilt: &[u8]) -> anyhow::Error {
+    let same = record.text.bytes().zip(rebuilt).take_while(|(written, by_log)| written == *by_log).count();
+    let (file, line, byte) = (record.path.display(), record.line, record.offset + same as u64);
+    let by_log: Value = serde_json::from_slice(rebuilt).unwrap_or_default();
     let mut path = String::new();
-    let place = find_difference(&record.value, rebuilt, &mut path);
-    let (written, by_log) = place.unwrap_or((&record.value, rebuilt));
-    anyhow::anyhow!(
-        "batch {batch}: {}:{} has {written} at {path:?}, the log gives {by_log}",
-        record.path.display(),
-        record.line
-    )
+    match find_difference(&record.value, &by_log, &mut path) {
+        Some((written, by_log)) => anyhow::anyhow!(
+            "batch {batch}: {file}:{line} has {written} at {path:?} (byte {byte}), the log gives {by_log}"
+        ),
+        // The same values, written in another way.
+        None => anyhow::anyhow!("batch {batch}: {file}:{line} differs at byte {byte} from what the log gives"),
+    }
 }
 
 fn find_difference<'v>(a: &'v Value, b: &'v Value, path: &mut String) -> Option<(&'v Value, &'v Value)> {

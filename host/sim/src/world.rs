@@ -28,11 +28,11 @@ const ALWAYS: &str = "video-actions";
 /// What all worlds share: compiled plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct Kit {
-    engine: Engine,
-    replay: Engine,
-    compiled: Compiled,
-    replayed: Compiled,
-    plugins: Arc<BTreeMap<&'static str, Arc<Vec<u8>>>>,
+    pub(crate) engine: Engine,
+    pub(crate) replay: Engine,
+    pub(crate) compiled: Compiled,
+    pub(crate) replayed: Compiled,
+    pub(crate) plugins: Arc<BTreeMap<&'static str, Arc<Vec<u8>>>>,
 }
 
 impl Kit {
@@ -450,7 +450,7 @@ fn file(kit: &Kit, plugin: &str, settings: &str) -> PluginFile {
 }
 
 /// A configuration in which everything happens often.
-fn config(random: &mut Random) -> anyhow::Result<Config> {
+pub(crate) fn config(random: &mut Random) -> anyhow::Result<Config> {
     let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let environment = vec![
         set("TALLY_DATA_DIR", "/simulated"),
