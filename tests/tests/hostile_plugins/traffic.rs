@@ -117,6 +117,15 @@ impl World {
         self.start();
     }
 
+    /// A clean end, and a daemon with other limits.
+    pub fn restart_with(&mut self, from: &str, to: &str) {
+        let path = self.work.path("tally.toml");
+        let config = std::fs::read_to_string(&path).expect("the configuration");
+        assert!(config.contains(from), "{config}");
+        std::fs::write(path, config.replace(from, to)).expect("writing the configuration");
+        self.restart();
+    }
+
     fn start(&mut self) {
         self.daemon = Some(self.work.start(&self.arguments));
     }
