@@ -12,6 +12,7 @@ mod demo;
 mod dependencies;
 mod lint;
 mod packages;
+mod planted;
 mod project;
 mod soak;
 mod test;
@@ -43,6 +44,8 @@ enum Command {
     Clients,
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
+    /// Plant known bugs, one at a time, and show that the simulation catches each.
+    Planted(planted::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -69,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
+        Command::Planted(args) => planted::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

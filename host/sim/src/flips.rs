@@ -131,10 +131,10 @@ impl Whole {
         config.log.segment_bytes = 24 << 10;
         config.log.retain_bytes = 1 << 40;
         config.log.retain_age = Duration::from_secs(1 << 33);
-        config.flush.events = 200;
+        config.flush.events = 400;
         config.flush.interval = Duration::from_secs(3600);
         config.queue.max_bytes = 1 << 20;
-        config.analytics.max_batches = 2;
+        config.analytics.max_batches = 1;
         let disk = MemStorage::new();
         make(kit, &config, &disk)?;
         let mut this = Self {
@@ -311,7 +311,7 @@ fn send(machines: &mut Machines, producer: &mut Producer, requests: u64) -> anyh
     for _ in 0..requests {
         let sent = producer.send(LINES, &machines.producers, &machines.context.queue, &machines.counters)?;
         ensure!(sent, "the queue is full");
-        machines.run_down(random)?;
+        machines.run_down(random, &mut || Ok(()))?;
         producer.listen()?;
     }
     ensure!(producer.is_settled(), "a request was not answered");
@@ -324,9 +324,9 @@ fn make(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<()> {
     let mut machines = begin(kit, config, disk, 1)?;
     let file = PluginFile { bytes: kit.plugins[PLUGIN].clone(), settings: "{}".to_owned() };
     machines.reconcile(&BTreeMap::from([(PLUGIN.to_owned(), file)]))?;
-    machines.run_down(random)?;
+    machines.run_down(random, &mut || Ok(()))?;
     send(&mut machines, &mut Producer::new(0, Manner::Requests), REQUESTS)?;
-    machines.stop(random)?;
+    machines.stop(random, &mut || Ok(()))?;
     Ok(())
 }
 
@@ -334,13 +334,13 @@ fn make(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<()> {
 fn life(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<Said> {
     let random = &mut Random::new(1);
     let mut machines = begin(kit, config, disk, 2)?;
-    machines.run_down(random)?;
+    machines.run_down(random, &mut || Ok(()))?;
     let first = answer(&mut machines)?;
     send(&mut machines, &mut Producer::new(1, Manner::Requests), 1)?;
     machines.cut(true);
-    machines.run_down(random)?;
+    machines.run_down(random, &mut || Ok(()))?;
     let second = answer(&mut machines)?;
-    machines.stop(random)?;
+    machines.stop(random, &mut || Ok(()))?;
     disk.restart();
     let third = answer(&mut begin(kit, config, disk, 3)?)?;
     Ok(Said([first, second, third]))
