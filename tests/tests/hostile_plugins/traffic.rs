@@ -130,6 +130,12 @@ impl World {
         self.daemon = Some(self.work.start(&self.arguments));
     }
 
+    /// A clean end where records may still wait for somebody, and everything that is saved can be rebuilt from the log.
+    pub fn stop(mut self) {
+        self.daemon.take().expect("it runs").stop();
+        self.work.verified(&[]);
+    }
+
     /// The end: `video-actions` is unharmed to the last record, and everything can be rebuilt from the log.
     pub fn end(mut self) -> Work {
         self.is_unharmed();
