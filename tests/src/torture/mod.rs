@@ -1,0 +1,12 @@
+//! The torture of the real binary: faults from outside, at random moments under load, and after each of them the same check
+//! of everything against an oracle that lives outside the daemon. A small part of it runs with the tests, all of it with
+//! `cargo xtask torture`.
+
+pub mod books;
+pub mod kills;
+pub mod life;
+pub mod load;
+pub mod random;
+pub mod records;
+pub mod report;
+pub mod site;
