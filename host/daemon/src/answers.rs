@@ -13,7 +13,7 @@ use tally_query::{Answer, Ask, Backend, Batch, QueryError, Report};
 use tokio::sync::oneshot;
 
 use crate::aggregator::Meta;
-use crate::aggregator::thread::{self, TotalMessage};
+use crate::aggregator::{self, TotalMessage};
 use crate::context::{Context, Token};
 use crate::doors::DoorCounters;
 use crate::metrics;
@@ -140,7 +140,7 @@ impl Answers {
             return Err(gone());
         }
         let answer = answer.await.map_err(|_| gone())?;
-        let thread::Answer { meta, tables } =
+        let aggregator::Answer { meta, tables } =
             answer.map_err(|reason| QueryError::bad_request("not_answered", reason))?;
         let quarantined = context.progress.facts().quarantined.contains_key(name);
         Ok(Report {

@@ -242,7 +242,7 @@ impl Saved {
 }
 
 fn saved_frames(data_dir: &Path) -> anyhow::Result<Vec<(String, u64)>> {
-    let store = tally_state::Store::open_read_only(data_dir)?;
+    let store = tally_state::Store::open_read_only(&RealStorage::read_only(data_dir)?)?;
     let mut frames = Vec::new();
     for name in store.aggregators()? {
         if let Some(saved) = store.load(&name)? {

@@ -14,6 +14,7 @@ pub mod context;
 pub mod doors;
 pub mod duplicates;
 pub mod feed;
+pub mod life;
 pub mod metrics;
 pub mod parse;
 pub mod pipeline;

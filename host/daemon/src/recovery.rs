@@ -6,19 +6,18 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
 use tally_state::Store;
-use tally_storage::RealStorage;
+use tally_storage::Storage;
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::Meta;
-use crate::aggregator::thread::{Start, presets};
+use crate::aggregator::{Meta, Start, presets};
 use crate::feed::Position;
 use crate::progress::Progress;
 use crate::records::Cursor;
 
 /// The control state right behind `until` (the end of the log for none). Reads from the opening of the segment that holds
 /// it, so the cost is that of one segment.
-pub fn control_at(
-    reader: &mut Reader<RealStorage>,
+pub fn control_at<S: Storage>(
+    reader: &mut Reader<S>,
     until: Option<Position>,
     last_frame: u64,
 ) -> anyhow::Result<Control> {
@@ -55,8 +54,8 @@ pub fn control_at(
 }
 
 /// The event ids that the log remembers at its end, at most `most`, of the last `micros` microseconds. Reads the last segment.
-pub fn remembered_ids(
-    reader: &mut Reader<RealStorage>,
+pub fn remembered_ids<S: Storage>(
+    reader: &mut Reader<S>,
     last_frame: u64,
     most: usize,
     micros: i64,
@@ -79,9 +78,9 @@ pub fn remembered_ids(
 
 /// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at
 /// which they were paused. Quarantined ones stay as they are.
-pub fn starts(
+pub fn starts<S: Storage>(
     store: &Store,
-    reader: &Reader<RealStorage>,
+    reader: &Reader<S>,
     control: &Control,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
@@ -124,8 +123,8 @@ pub fn starts(
     Ok(starts)
 }
 
-fn start_of(
-    reader: &Reader<RealStorage>,
+fn start_of<S: Storage>(
+    reader: &Reader<S>,
     control: &Control,
     name: String,
     meta: Option<Meta>,
@@ -157,7 +156,7 @@ fn start_of(
 }
 
 /// The frame that holds a cut.
-fn find_cut(reader: &mut Reader<RealStorage>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
+fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
     if cut == 0 {
         return Ok(Position::default());
     }
@@ -197,9 +196,9 @@ pub fn fresh(
 }
 
 /// The parse plan of a logged plan.
-pub fn decoding_plan(
+pub fn decoding_plan<S: Storage>(
     control: &Control,
-    registry: &crate::plugins::Registry,
+    registry: &crate::plugins::Registry<S>,
     limits: tally_event::plan::Limits,
 ) -> anyhow::Result<Arc<tally_event::plan::Plan>> {
     let mut subscribers = Vec::new();

@@ -14,13 +14,12 @@ use tally_event::schema::Preset;
 use tally_plugin::Engine;
 use tally_sink::{Record, read_records_until};
 use tally_state::Store;
-use tally_storage::RealStorage;
+use tally_storage::{RealStorage, Storage};
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::thread::presets;
-use crate::aggregator::{Apply, Meta, Pinned, Total};
+use crate::aggregator::{Apply, Meta, Pinned, Total, presets};
 use crate::feed::{Feed, Position, Step};
-use crate::plugins::Registry;
+use crate::plugins::{Compiled, Registry};
 use crate::records::{self, Cursor};
 use crate::{DECODER_VERSION, LOG_FOLDER};
 
@@ -49,10 +48,11 @@ pub struct VerifyReport {
 }
 
 /// Everything an aggregator's replay needs.
-struct Scratch<'a> {
-    options: &'a VerifyOptions,
-    registry: Registry,
-    reader: Reader<RealStorage>,
+struct Scratch<S: Storage> {
+    batch_rows: usize,
+    data: S,
+    registry: Registry<S>,
+    reader: Reader<S>,
     /// What the daemon saved.
     saved: Store,
     /// What is rebuilt.
@@ -63,21 +63,35 @@ struct Scratch<'a> {
 }
 
 /// Verifies a data directory.
-pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
-    let storage = RealStorage::read_only(options.data_dir.join(LOG_FOLDER)).context("opening the log")?;
-    let reader = Reader::open_read_only(storage).context("opening the log")?;
-    let mut saved = Store::open_read_only(&options.data_dir)?;
-    saved.check()?;
-    let mut report = VerifyReport::default();
-    let history = History::read(&mut reader.clone(), &mut report)?;
-    // What a plugin may use is not part of its results: bounds that never bite while what the log holds is replayed.
+pub fn verify(options: &VerifyOptions) -> anyhow::Result<VerifyReport> {
+    let data = RealStorage::read_only(&options.data_dir).context("opening the data directory")?;
+    verify_on(data, &replay_engine()?, Compiled::default(), options.batch_rows)
+}
+
+/// An engine for replays. What a plugin may use is not part of its results: bounds that never bite while what the log holds is replayed.
+pub fn replay_engine() -> anyhow::Result<Engine> {
     let limits = tally_plugin::Limits {
         memory_bytes: 2 << 30,
         fuel_base: u64::MAX >> 8,
         backstop: std::time::Duration::from_secs(600),
         ..tally_plugin::Limits::default()
     };
-    let engine = Engine::new(limits, None)?;
+    Ok(Engine::new(limits, None)?)
+}
+
+/// Verifies what is on a storage, with the plugins that are compiled already and those that are stored there.
+pub fn verify_on<S: Storage>(
+    data: S,
+    engine: &Engine,
+    compiled: Compiled,
+    batch_rows: Option<usize>,
+) -> anyhow::Result<VerifyReport> {
+    let storage = data.folder(LOG_FOLDER).context("opening the log")?;
+    let reader = Reader::open_read_only(storage).context("opening the log")?;
+    let mut saved = Store::open_read_only(&data)?;
+    saved.check()?;
+    let mut report = VerifyReport::default();
+    let history = History::read(&mut reader.clone(), &mut report)?;
     ensure!(
         history.control.engine.is_empty() || history.control.engine == engine.fingerprint(),
         "the log was written with engine {}, this is {}: verify with the version that wrote it",
@@ -90,8 +104,9 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
         history.control.decoder
     );
     let mut scratch = Scratch {
-        registry: Registry::new(engine, &options.data_dir),
-        options: &options,
+        registry: Registry::new(engine.clone(), data.clone(), compiled),
+        data,
+        batch_rows: batch_rows.unwrap_or(4096),
         reader,
         saved,
         rebuilt: Arc::new(Store::open_in_memory()?),
@@ -118,7 +133,7 @@ struct History {
 }
 
 impl History {
-    fn read(reader: &mut Reader<RealStorage>, report: &mut VerifyReport) -> anyhow::Result<Self> {
+    fn read<S: Storage>(reader: &mut Reader<S>, report: &mut VerifyReport) -> anyhow::Result<Self> {
         let first = reader.first_frame();
         let mut control = Control::default();
         let mut opening = None;
@@ -181,7 +196,7 @@ struct Stretch {
     presets: Vec<Preset>,
 }
 
-impl Scratch<'_> {
+impl<S: Storage> Scratch<S> {
     /// Replays one aggregator and compares its chain, ledger, watermark and total with what is saved.
     fn aggregator(&mut self, name: &str, report: &mut VerifyReport) -> anyhow::Result<String> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
@@ -307,11 +322,11 @@ impl Scratch<'_> {
         let mut feed =
             Feed::new(None, self.reader.clone(), position, Some(subscriber(configured.manifest.clone())), presets_then);
         let meta = total.meta().clone();
-        let rows = self.options.batch_rows.unwrap_or(4096);
+        let rows = self.batch_rows;
         let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
         while total.meta().cut < until_cut {
             match feed.step()? {
-                Step::End => break,
+                Step::Nothing | Step::End => break,
                 Step::Events { batch, subscriber, rows, arrival } => apply.events(&batch, subscriber, rows, arrival)?,
                 Step::Barrier { frame, barrier } => {
                     let delta = apply.cut()?;
@@ -354,7 +369,7 @@ impl Scratch<'_> {
     fn records(&self, report: &mut VerifyReport) -> anyhow::Result<()> {
         let cursor = Cursor::load(&self.saved)?;
         let Some(end) = cursor.files else { return Ok(()) };
-        let mut written = read_records_until(&self.options.data_dir, end)?;
+        let mut written = read_records_until(&self.data, end)?;
         for (_, barrier) in &self.history.barriers {
             let Some(flush) = &barrier.flush else { continue };
             if barrier.cut > cursor.log.cut {

@@ -3,7 +3,7 @@
 //! It holds, per aggregator, an opaque description (cursor, chain, settings: the daemon's business) and the saved
 //! deltas called runs; the reports that wait for the record writer; and how far the analytics files are committed.
 //! Everything in it follows from the log, within the log's retention. It must not know what the bytes mean, what a
-//! plugin is, or where the log and the analytics files lie; it reads no clock.
+//! plugin is, or where the log and the analytics files lie; it reads no clock. Its file lies on any [`Storage`](tally_storage::Storage).
 //!
 //! # The file
 //!
@@ -34,6 +34,7 @@
 //! A run holds up to 1 GiB ([`MAX_VALUE_BYTES`]), a name up to 1 KiB. The file does not shrink while the daemon runs: it keeps the
 //! size of the most it held at once (live runs, and those being merged).
 
+mod backend;
 mod codec;
 mod commit;
 mod create;

@@ -7,6 +7,8 @@
 
 mod real;
 mod storage;
+mod stream;
 
 pub use real::{RealFile, RealStorage};
 pub use storage::{Storage, StorageFile};
+pub use stream::Stream;

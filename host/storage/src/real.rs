@@ -80,7 +80,16 @@ impl Storage for RealStorage {
 
     fn folder(&self, name: &str) -> io::Result<RealStorage> {
         let dir = self.path(name);
-        if self.writable { RealStorage::new(dir) } else { RealStorage::read_only(dir) }
+        if !self.writable {
+            return RealStorage::read_only(dir);
+        }
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            other => other?,
+        }
+        // Also when it was there: a process that ended right after making it left its name to the mercy of the next power loss.
+        self.sync_dir()?;
+        Ok(RealStorage { dir: dir.into(), writable: true })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

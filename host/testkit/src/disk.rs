@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+
+use crate::operation::{Kind, Operation};
 
 const SECTOR: u64 = 512;
 
@@ -62,6 +65,8 @@ pub(crate) struct Disk {
     pub(crate) locks: BTreeMap<String, Holders>,
     pub(crate) capacity: Option<u64>,
     pub(crate) operations: u64,
+    /// What was begun, if somebody wants to know.
+    pub(crate) trace: Option<Vec<Operation>>,
     pub(crate) faults: BTreeMap<u64, Fault>,
     pub(crate) dead: bool,
     pub(crate) random: Random,
@@ -83,6 +88,8 @@ impl Default for Holders {
 
 #[derive(Clone, Default)]
 pub(crate) struct Inode {
+    /// The last name it was given, for traces.
+    pub(crate) name: Arc<str>,
     /// What reads show.
     pub(crate) seen: Vec<u8>,
     /// What a power loss leaves for certain.
@@ -113,11 +120,15 @@ pub(crate) enum Fate {
 
 impl Disk {
     /// Counts an operation and says what becomes of it.
-    pub(crate) fn begin(&mut self) -> io::Result<Fate> {
+    pub(crate) fn begin(&mut self, kind: Kind, name: &str, offset: u64, bytes: u64) -> io::Result<Fate> {
         if self.dead {
             return Err(broken());
         }
         self.operations += 1;
+        let number = self.operations;
+        if let Some(trace) = &mut self.trace {
+            trace.push(Operation { number, kind, name: name.to_owned(), offset, bytes });
+        }
         let Some(fault) = self.faults.remove(&self.operations) else {
             return Ok(Fate::Works);
         };
@@ -130,15 +141,15 @@ impl Disk {
     }
 
     /// For operations that change nothing when they fail.
-    pub(crate) fn begin_plain(&mut self) -> io::Result<()> {
-        match self.begin()? {
+    pub(crate) fn begin_plain(&mut self, kind: Kind, name: &str, offset: u64, bytes: u64) -> io::Result<()> {
+        match self.begin(kind, name, offset, bytes)? {
             Fate::Works => Ok(()),
             Fate::Fails(fault) => Err(fault.error()),
         }
     }
 
-    pub(crate) fn add_inode(&mut self) -> usize {
-        self.inodes.push(Inode::default());
+    pub(crate) fn add_inode(&mut self, name: &str) -> usize {
+        self.inodes.push(Inode { name: name.into(), ..Inode::default() });
         self.inodes.len() - 1
     }
 
@@ -151,6 +162,9 @@ impl Disk {
         match fate {
             Fate::Works => {
                 change.apply(&mut self.names);
+                if let NameChange::Move { to, inode, .. } = &change {
+                    self.inodes[*inode].name = to.as_str().into();
+                }
                 self.pending_names.push(change);
                 Ok(())
             }

@@ -2,6 +2,8 @@
 
 mod disk;
 mod mem;
+mod operation;
 
 pub use disk::{Fault, Reached};
 pub use mem::{MemFile, MemLock, MemStorage};
+pub use operation::{Kind, Operation};

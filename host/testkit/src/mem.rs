@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use tally_storage::{Storage, StorageFile};
 
 use crate::disk::{Change, Disk, Fate, Fault, Holders, Inode, NameChange, Random, Reached};
+use crate::operation::{Kind, Operation};
 
 /// A directory in memory. Clones share it, and so do the storages of its folders: operations are counted, faults and capacity set, power
 /// lost for all of them together.
@@ -60,6 +61,21 @@ impl MemStorage {
     /// How many operations there were.
     pub fn operations(&self) -> u64 {
         self.disk().operations
+    }
+
+    /// Whether the power has gone off: everything fails.
+    pub fn is_dead(&self) -> bool {
+        self.disk().dead
+    }
+
+    /// Writes down every operation from now on, or stops doing so.
+    pub fn trace(&self, on: bool) {
+        self.disk().trace = on.then(Vec::new);
+    }
+
+    /// What was written down since the last call, in order.
+    pub fn take_trace(&self) -> Vec<Operation> {
+        self.disk().trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Which misfortunes happened.
@@ -113,9 +129,10 @@ impl MemStorage {
         let name = self.full(name);
         let inode = match disk.names.get(&name) {
             Some(&inode) => inode,
-            None => disk.add_inode(),
+            None => disk.add_inode(&name),
         };
-        disk.inodes[inode] = Inode { seen: bytes.clone(), durable: bytes, ..Inode::default() };
+        disk.inodes[inode] =
+            Inode { name: name.as_str().into(), seen: bytes.clone(), durable: bytes, ..Inode::default() };
         disk.names.insert(name.clone(), inode);
         disk.durable_names.insert(name, inode);
     }
@@ -132,7 +149,7 @@ impl MemStorage {
     /// since a file system's journal knows both ends of it.
     fn sync_names(&self, prefix: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        match disk.begin()? {
+        match disk.begin(Kind::SyncDir, prefix.trim_end_matches('/'), 0, 0)? {
             Fate::Works => {
                 disk.settle_names(|changed| changed.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')));
                 Ok(())
@@ -156,6 +173,18 @@ impl MemStorage {
         Some(MemLock { disk: self.disk.clone(), name, shared })
     }
 
+    fn add(&self, kind: Kind, name: &str) -> io::Result<MemFile> {
+        let name = self.full(name);
+        let mut disk = self.disk();
+        let fate = disk.begin(kind, &name, 0, 0)?;
+        if disk.names.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let inode = disk.add_inode(&name);
+        disk.change_names(fate, NameChange::Set { name, inode })?;
+        Ok(self.file(inode))
+    }
+
     fn file(&self, inode: usize) -> MemFile {
         MemFile { disk: self.disk.clone(), inode }
     }
@@ -169,40 +198,33 @@ impl Storage for MemStorage {
         let full = self.full(name);
         if !self.disk().names.contains_key(&full) {
             self.create_folder(name)?;
-            self.sync_dir()?;
         }
+        self.sync_dir()?;
         Ok(MemStorage { disk: self.disk.clone(), prefix: format!("{full}/").into() })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut disk = self.disk();
-        disk.begin_plain()?;
+        disk.begin_plain(Kind::List, self.prefix.trim_end_matches('/'), 0, 0)?;
         let names = disk.names.keys().filter_map(|name| name.strip_prefix(&*self.prefix));
         Ok(names.filter(|name| !name.contains('/')).map(str::to_owned).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<MemFile> {
-        let name = self.full(name);
-        let mut disk = self.disk();
-        let fate = disk.begin()?;
-        if disk.names.contains_key(&name) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let inode = disk.add_inode();
-        disk.change_names(fate, NameChange::Set { name, inode })?;
-        Ok(self.file(inode))
+        self.add(Kind::Create, name)
     }
 
     fn open(&self, name: &str) -> io::Result<MemFile> {
+        let name = self.full(name);
         let mut disk = self.disk();
-        disk.begin_plain()?;
-        Ok(self.file(disk.find(&self.full(name))?))
+        disk.begin_plain(Kind::Open, &name, 0, 0)?;
+        Ok(self.file(disk.find(&name)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.full(from), self.full(to));
         let mut disk = self.disk();
-        let fate = disk.begin()?;
+        let fate = disk.begin(Kind::Rename, &from, 0, 0)?;
         let inode = disk.find(&from)?;
         disk.change_names(fate, NameChange::Move { from, to, inode })
     }
@@ -210,7 +232,7 @@ impl Storage for MemStorage {
     fn remove(&self, name: &str) -> io::Result<()> {
         let name = self.full(name);
         let mut disk = self.disk();
-        let fate = disk.begin()?;
+        let fate = disk.begin(Kind::Remove, &name, 0, 0)?;
         disk.find(&name)?;
         disk.change_names(fate, NameChange::Unset { name })
     }
@@ -221,7 +243,7 @@ impl Storage for MemStorage {
 
     /// A folder is a file without content, and its files have their folder's name before theirs.
     fn create_folder(&self, name: &str) -> io::Result<()> {
-        self.create(name).map(drop)
+        self.add(Kind::CreateFolder, name).map(drop)
     }
 
     fn sync_folder(&self, name: &str) -> io::Result<()> {
@@ -237,15 +259,16 @@ impl Storage for MemStorage {
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<MemLock>> {
-        self.disk().begin_plain()?;
-        Ok(self.take_lock(self.full(name), false))
+        let name = self.full(name);
+        self.disk().begin_plain(Kind::Lock, &name, 0, 0)?;
+        Ok(self.take_lock(name, false))
     }
 
     fn lock_shared(&self, name: &str) -> io::Result<Option<MemLock>> {
         let name = self.full(name);
         {
             let mut disk = self.disk();
-            disk.begin_plain()?;
+            disk.begin_plain(Kind::Lock, &name, 0, 0)?;
             disk.find(&name)?;
         }
         Ok(self.take_lock(name, true))
@@ -261,9 +284,27 @@ impl MemFile {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn begin(&self, disk: &mut Disk, kind: Kind, offset: u64, bytes: usize) -> io::Result<Fate> {
+        let name = disk.inodes[self.inode].name.clone();
+        disk.begin(kind, &name, offset, bytes as u64)
+    }
+
+    fn begin_plain(&self, disk: &mut Disk, kind: Kind, offset: u64, bytes: usize) -> io::Result<()> {
+        let name = disk.inodes[self.inode].name.clone();
+        disk.begin_plain(kind, &name, offset, bytes as u64)
+    }
+
+    fn resize(&self, disk: &mut Disk, length: u64) -> io::Result<()> {
+        disk.check_space(self.inode, length)?;
+        let inode = &mut disk.inodes[self.inode];
+        inode.seen.resize(length as usize, 0);
+        inode.pending.push(Change::Length(length));
+        Ok(())
+    }
+
+    fn sync(&self, kind: Kind) -> io::Result<()> {
         let mut disk = self.disk();
-        match disk.begin()? {
+        match self.begin(&mut disk, kind, 0, 0)? {
             Fate::Works => {
                 disk.inodes[self.inode].sync();
                 Ok(())
@@ -284,7 +325,7 @@ impl MemFile {
 impl StorageFile for MemFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.disk();
-        disk.begin_plain()?;
+        self.begin_plain(&mut disk, Kind::Read, offset, buffer.len())?;
         let seen = &disk.inodes[self.inode].seen;
         let rest = seen.get(offset as usize..).unwrap_or(&[]);
         let take = rest.len().min(buffer.len());
@@ -294,7 +335,7 @@ impl StorageFile for MemFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut disk = self.disk();
-        let fate = disk.begin()?;
+        let fate = self.begin(&mut disk, Kind::Write, offset, bytes.len())?;
         disk.check_space(self.inode, offset + bytes.len() as u64)?;
         let number = disk.operations;
         let inode = &mut disk.inodes[self.inode];
@@ -319,11 +360,11 @@ impl StorageFile for MemFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.sync()
+        self.sync(Kind::SyncData)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.sync()
+        self.sync(Kind::SyncAll)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -332,12 +373,14 @@ impl StorageFile for MemFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.begin_plain()?;
-        disk.check_space(self.inode, length)?;
-        let inode = &mut disk.inodes[self.inode];
-        inode.seen.resize(length as usize, 0);
-        inode.pending.push(Change::Length(length));
-        Ok(())
+        self.begin_plain(&mut disk, Kind::SetLen, length, 0)?;
+        self.resize(&mut disk, length)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        self.begin_plain(&mut disk, Kind::Allocate, length, 0)?;
+        self.resize(&mut disk, length)
     }
 }
 

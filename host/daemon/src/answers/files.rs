@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tally_query::{Batch, QueryError};
 use tally_sink::SinkError;
+use tally_storage::RealStorage;
 
 use crate::context::Context;
 
@@ -17,10 +18,12 @@ pub(super) async fn batch(context: Arc<Context>, batch: Batch) -> Result<Vec<u8>
         let message = "nothing has been flushed yet; a flush comes with flush.events events or after flush.interval";
         return Err(QueryError::not_found("no_batch", message));
     };
-    let dir = context.config.data_dir.clone();
+    let files = RealStorage::read_only(&context.config.data_dir).map_err(|error| {
+        QueryError::internal("unreadable_files", format!("cannot open {}: {error}", context.config.data_dir.display()))
+    })?;
     let found = blocking(move || match batch {
-        Batch::Last => tally_sink::last_record(&dir, end).map(Some),
-        Batch::Number(number) => tally_sink::find_record(&dir, end, number, batch_id),
+        Batch::Last => tally_sink::last_record(&files, end).map(Some),
+        Batch::Number(number) => tally_sink::find_record(&files, end, number, batch_id),
     });
     found.await?.ok_or_else(|| {
         let number = match batch {
