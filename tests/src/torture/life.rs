@@ -100,6 +100,16 @@ impl Life {
         succeed(Command::new("kill").args(["-s", name, &self.child.id().to_string()]));
     }
 
+    /// The same to a process that may have ended just now.
+    pub fn signal_if_there(&self, name: &str) {
+        let _ = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).stderr(Stdio::null()).status();
+    }
+
+    /// The last sequence when it became ready.
+    pub fn sequence(&self) -> u64 {
+        self.door("sequence").parse().expect("a sequence")
+    }
+
     /// SIGKILL, to the daemon itself where another program runs it.
     pub fn kill(&mut self) {
         if self.ended().is_none() {

@@ -3,10 +3,14 @@
 //! `cargo xtask torture`.
 
 pub mod books;
+pub mod clocks;
+pub mod disk;
 pub mod kills;
 pub mod life;
 pub mod load;
+pub mod lock;
 pub mod random;
 pub mod records;
 pub mod report;
+pub mod signals;
 pub mod site;
