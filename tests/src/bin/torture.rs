@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tally_tests::torture::report::Report;
-use tally_tests::torture::{clocks, disk, kills, lock, signals};
+use tally_tests::torture::{clocks, disk, inject, kills, lock, signals};
 
 fn main() -> ExitCode {
     let text = |name: &str| std::env::args().skip_while(|argument| argument != name).nth(1);
@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     }
     if wanted("clock") {
         clocks::run(2, seed, &report);
+    }
+    if wanted("strace") {
+        inject::run(number("--rounds", 12), number("--jobs", 2), seed, &text("--match").unwrap_or_default(), &report);
     }
     if wanted("disk") {
         disk::run(number("--rounds", 20), seed, &report);

@@ -75,6 +75,14 @@ enum Made {
     Invalid,
 }
 
+impl Clone for Lane {
+    fn clone(&self) -> Self {
+        let copy = |number: &AtomicU64| AtomicU64::new(number.load(SeqCst));
+        let Self { kind, number, acked, sent, duplicates } = self;
+        Self { kind: *kind, number: *number, acked: copy(acked), sent: copy(sent), duplicates: copy(duplicates) }
+    }
+}
+
 impl Lane {
     fn new(kind: Kind, number: u64) -> Self {
         Self { kind, number, acked: 0.into(), sent: 0.into(), duplicates: 0.into() }
@@ -164,7 +172,7 @@ pub struct Seen {
 }
 
 /// What must be there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Books {
     /// Per producer, how many of its lines were found by the last check.
     settled: BTreeMap<u64, u64>,

@@ -86,9 +86,10 @@ fn real() -> i64 {
     output.trim().parse().expect("a number")
 }
 
-/// The daemon's time, as its HTTP server says it.
+/// The daemon's time, as it was when it last logged something, which under load it does all the time.
 fn clock_of(site: &Site) -> i64 {
-    let reply = site.work.get("/ready");
-    let output = crate::succeed(Command::new("date").args(["+%s", "-d", reply.header("date")]));
+    let log = site.work.log();
+    let time = log.lines().rev().find_map(|line| line.split(' ').next().filter(|word| word.ends_with('Z')));
+    let output = crate::succeed(Command::new("date").args(["+%s", "-d", time.expect("something was logged")]));
     output.trim().parse().expect("a number")
 }

@@ -6,16 +6,18 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::Socket;
 
 use super::books::{Kind, Lane};
+use super::life::PATIENCE;
 use super::random::Random;
+use crate::now;
 
 /// Lines that may be on their way. Fewer than event ids are remembered.
 const WINDOW: u64 = 1200;
@@ -42,6 +44,8 @@ struct Orders {
     stop: AtomicBool,
     /// Sends no more, and ends when everything is acknowledged.
     finish: AtomicBool,
+    /// When that must have happened.
+    finish_by: Mutex<Option<Instant>>,
 }
 
 /// Running producers.
@@ -72,6 +76,7 @@ impl Load {
 
     /// Lets them send to the end and take every acknowledgement.
     pub fn finish(self) {
+        *self.orders.finish_by.lock().expect("nobody panics with it") = Some(now() + PATIENCE);
         self.orders.finish.store(true, SeqCst);
         self.join();
     }
@@ -202,9 +207,13 @@ impl Producer<'_> {
 
     fn unless_stopped(&self) -> io::Result<()> {
         match self.orders.stop.load(SeqCst) {
-            true => Err(io::ErrorKind::Interrupted.into()),
-            false => Ok(()),
+            true => return Err(io::ErrorKind::Interrupted.into()),
+            false => {}
         }
+        let finish_by = *self.orders.finish_by.lock().expect("nobody panics with it");
+        let (lane, is_late) = (self.lane, finish_by.is_some_and(|by| now() > by));
+        assert!(!is_late, "{}: {} of {} are acknowledged after {PATIENCE:?}", lane.name(), lane.acked(), lane.sent());
+        Ok(())
     }
 
     /// Requests on one connection; true when everything is acknowledged as ordered.

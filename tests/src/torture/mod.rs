@@ -5,6 +5,7 @@
 pub mod books;
 pub mod clocks;
 pub mod disk;
+pub mod inject;
 pub mod kills;
 pub mod life;
 pub mod load;

@@ -46,6 +46,7 @@ pub struct Site {
     build: usize,
     probe: Vec<u8>,
     seeds: Random,
+    shape: Shape,
 }
 
 impl Site {
@@ -78,7 +79,22 @@ impl Site {
             books: Books::default(),
             records: Records::default(),
             seeds: Random::new(seed),
+            shape,
         }
+    }
+
+    /// Another one that has been through the same, as it stands on the disk.
+    pub fn copy(&self) -> Self {
+        let copy = self.fresh_copy();
+        copy_folder(&self.data(), &copy.data());
+        Self { lanes: Arc::new(self.lanes.to_vec()), books: self.books.clone(), records: self.records.clone(), ..copy }
+    }
+
+    /// A new one that need not compile the plugins anew.
+    pub fn fresh_copy(&self) -> Self {
+        let copy = Self::new(self.shape, self.seeds.clone().next());
+        copy_folder(&self.data().join("cache"), &copy.data().join("cache"));
+        copy
     }
 
     /// Its data directory.
@@ -179,6 +195,12 @@ impl Site {
 
     /// Lets the load finish, checks, stops cleanly and proves everything: how a site ends.
     pub fn end(mut self, life: Life) -> u64 {
+        self.lanes_done(life);
+        self.books.accepted()
+    }
+
+    /// The same for one that is still needed.
+    pub fn lanes_done(&mut self, life: Life) {
         let load = self.load(&life);
         std::thread::sleep(Duration::from_millis(50));
         load.finish();
@@ -186,7 +208,6 @@ impl Site {
         life.stop();
         self.verify();
         assert_eq!(self.records.last_sequence(), self.books.accepted(), "after a clean end everything is in a record");
-        self.books.accepted()
     }
 
     /// Puts the other build of a plugin in.
@@ -214,5 +235,17 @@ impl Site {
         let log = self.work.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy_folder(&path, &to),
+            false => drop(std::fs::copy(&path, &to).expect("copying a file")),
+        }
     }
 }
