@@ -48,5 +48,8 @@ fn readable(report: &VerifyReport) -> String {
     for (name, chain) in &report.aggregators {
         let _ = writeln!(text, "  {name}  chain {chain}");
     }
+    for (name, reason) in &report.not_compared {
+        let _ = writeln!(text, "  {name}  not compared: {reason}");
+    }
     text
 }

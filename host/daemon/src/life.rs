@@ -57,15 +57,17 @@ pub struct Beginning<S: Storage> {
     pub compiled: Compiled,
     /// How many segments of the log a thread fills ahead; with 0 there is no thread.
     pub spare_segments: usize,
+    /// Salt of new segments instead of a random one, so that files come out the same each time; for simulations only.
+    pub salt: Option<u64>,
     /// Where a failure that ends the life is reported.
     pub fatal: Fatal,
 }
 
 /// Opens what is in the data directory, or makes it.
 pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
-    let Beginning { config, clock, data, engine, compiled, spare_segments, fatal } = beginning;
+    let Beginning { config, clock, data, engine, compiled, spare_segments, salt, fatal } = beginning;
     let folder = data.folder(LOG_FOLDER).context("opening the log's folder")?;
-    let log = open_log(&config, folder, spare_segments)?;
+    let log = open_log(&config, folder, (spare_segments, salt))?;
     let last_frame = log.next_frame() - 1;
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
     let store = Arc::new(Store::open(&data)?);
@@ -111,14 +113,18 @@ pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
     Ok(Life { context, sequencer, producers, decoding, plan, starts })
 }
 
-fn open_log<S: Storage>(config: &Config, storage: S, spare_segments: usize) -> anyhow::Result<Log<S>> {
+fn open_log<S: Storage>(
+    config: &Config,
+    storage: S,
+    (spare_segments, salt): (usize, Option<u64>),
+) -> anyhow::Result<Log<S>> {
     let durability = match config.log.durability {
         Durability::Fsync => tally_wal::Durability::Fsync,
         Durability::Interval(time) => tally_wal::Durability::Interval(time),
         Durability::Os => tally_wal::Durability::Os,
     };
     let segment_bytes = config.log.segment_bytes;
-    let options = Options { segment_bytes, spare_segments, durability, max_frame_bytes: FRAME_BYTES, salt: None };
+    let options = Options { segment_bytes, spare_segments, durability, max_frame_bytes: FRAME_BYTES, salt };
     let (log, recovered) = Log::open(storage, options).context("opening the log")?;
     if let Some(file) = &recovered.torn_file {
         let meaning = match config.log.durability {

@@ -53,7 +53,8 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let _lock = lock(&config.data_dir)?;
     let data = RealStorage::new(&config.data_dir).context("opening the data directory")?;
     let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
-    let beginning = Beginning { config, clock, data, engine, compiled: Compiled::default(), spare_segments: 1, fatal };
+    let beginning =
+        Beginning { config, clock, data, engine, compiled: Compiled::default(), spare_segments: 1, salt: None, fatal };
     let Life { context, sequencer, producers, decoding, plan, starts } = life::begin(beginning)?;
     let (config, queue) = (&context.config, &context.queue);
 

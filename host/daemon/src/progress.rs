@@ -26,6 +26,8 @@ pub struct Facts {
     pub saved: BTreeMap<String, Meta>,
     /// Quarantined aggregators (logged): the last cut they saved, and why.
     pub quarantined: BTreeMap<String, (u64, String)>,
+    /// The frame where each aggregator goes on that is about to be attached again: what is behind it in the log must stay.
+    pub returning: BTreeMap<String, u64>,
     /// Number of the last cut whose flush record is written, or that had none.
     pub records_cut: u64,
     /// Frame of that cut.

@@ -105,15 +105,14 @@ pub fn starts<S: Storage>(
                 control.frame,
                 meta.frame
             );
+            // Also of those that do not run now: a record that is not written yet may hold a part of them.
+            progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));
             names.insert(name, Some(meta));
         }
     }
     let mut starts = Vec::new();
     for (name, meta) in names {
         if control.quarantined.contains_key(&name) {
-            if let Some(meta) = meta {
-                progress.update(|facts| facts.saved.insert(name, meta));
-            }
             continue;
         }
         if let Some(start) = start_of(reader, control, name, meta)? {

@@ -195,7 +195,7 @@ impl<S: Storage> Sequencer<S> {
 
     /// Whether the frame being filled should take no more.
     pub fn is_full(&self) -> bool {
-        self.body.bytes().len() >= self.frame_bytes
+        self.frame.dirty && self.body.bytes().len() >= self.frame_bytes
     }
 
     /// Does what is due: a flush whose time has come, the frame that was filled, an anchor, a sync, a closing frame.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::fault::Fault;
+
 /// A kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -48,15 +50,18 @@ pub struct Operation {
     pub offset: u64,
     /// How much it reads or writes.
     pub bytes: u64,
+    /// What it met.
+    pub fault: Option<Fault>,
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "operation {}: {:?} of {:?}", self.number, self.kind, self.name)?;
         match self.kind {
-            Kind::Read | Kind::Write => write!(f, " ({} bytes at {})", self.bytes, self.offset),
-            Kind::SetLen | Kind::Allocate => write!(f, " (to {} bytes)", self.offset),
-            _ => Ok(()),
+            Kind::Read | Kind::Write => write!(f, " ({} bytes at {})", self.bytes, self.offset)?,
+            Kind::SetLen | Kind::Allocate => write!(f, " (to {} bytes)", self.offset)?,
+            _ => {}
         }
+        self.fault.map_or(Ok(()), |fault| write!(f, ": {fault:?}"))
     }
 }

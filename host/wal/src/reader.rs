@@ -159,8 +159,12 @@ impl<S: Storage> Reader<S> {
             };
             match place.step(&self.shared) {
                 Ok(Step::InNextSegment) => {
-                    let next = place.expected.number;
-                    self.place = Some(self.enter(next, Some(place))?);
+                    match self.enter(place.expected.number, Some(place)) {
+                        Ok(next) => self.place = Some(next),
+                        // That one was deleted since, too: the target is in a later one.
+                        Err(ReadError::Gone { .. }) if self.target >= self.first_frame() => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 Ok(Step::Here(header, crc)) => {
                     let wanted = header.number == self.target;

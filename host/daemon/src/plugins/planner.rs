@@ -87,7 +87,11 @@ impl<S: Storage> Planner<S> {
 
     /// Brings what runs to what is wanted, as far as that works.
     pub fn propose(&self, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<Proposal> {
-        let quarantined: Vec<String> = self.context.progress.facts().quarantined.keys().cloned().collect();
+        let quarantined: Vec<String> = {
+            let mut facts = self.context.progress.facts();
+            facts.returning.clear();
+            facts.quarantined.keys().cloned().collect()
+        };
         let mut proposal = Proposal {
             plan: Plan { presets: self.presets()?, aggregators: BTreeMap::new() },
             decoding: Vec::new(),
@@ -162,7 +166,13 @@ impl<S: Storage> Planner<S> {
         }
         prepare(name, &version.configured, &snapshot, &saved.runs)?;
         let anew = running.is_none() || quarantined;
-        if anew && meta.frame < self.context.reader().first_frame() {
+        let is_there = || {
+            // First said, then looked at, under the lock that segments go under.
+            let mut facts = self.context.progress.facts();
+            facts.returning.insert(name.to_owned(), meta.frame);
+            meta.frame >= self.context.reader().first_frame()
+        };
+        if anew && !is_there() {
             bail!(
                 "it stopped at event {} and the log no longer holds what came next: give it another aggregator name to \
                  start afresh, and raise log.retain_bytes or log.retain_age for longer pauses",
@@ -221,6 +231,8 @@ impl<S: Storage> Planner<S> {
             }
             starts.push(start);
         }
+        // From here on they keep the log because they are attached.
+        self.context.progress.facts().returning.clear();
         (self.plan, self.limits) = (plan, limits);
         Ok(starts)
     }

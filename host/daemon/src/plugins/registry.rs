@@ -56,7 +56,7 @@ impl<S: Storage> Registry<S> {
     pub fn keep(&self, bytes: &[u8]) -> anyhow::Result<Component> {
         let component = self.compiled.get(&self.engine, bytes)?;
         let digest = component.digest.to_string();
-        self.store(&digest, bytes).with_context(|| format!("storing the plugin as {}", self.path(&digest)))?;
+        store(&self.data, &digest, bytes).with_context(|| format!("storing the plugin as {}", self.path(&digest)))?;
         Ok(component)
     }
 
@@ -76,7 +76,7 @@ impl<S: Storage> Registry<S> {
         if let Some(found) = self.cache().get(&(digest.to_owned(), settings.to_owned())) {
             return Ok(found.clone());
         }
-        let bytes = self.read(digest).with_context(|| {
+        let bytes = read(&self.data, digest).with_context(|| {
             format!("the log names the plugin version {digest}, which should be at {}", self.path(digest))
         })?;
         let found = Digest::of(&bytes).to_string();
@@ -87,32 +87,6 @@ impl<S: Storage> Registry<S> {
             );
         }
         self.configure(&self.compiled.get(&self.engine, &bytes)?, settings)
-    }
-
-    fn store(&self, digest: &str, bytes: &[u8]) -> io::Result<()> {
-        let folder = self.data.folder(FOLDER)?;
-        let name = file_name(digest);
-        if self.read(digest).ok().as_deref() != Some(bytes) {
-            let temporary = format!("{digest}.tmp");
-            let file = match folder.open(&temporary) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(&temporary)?,
-                opened => opened?,
-            };
-            file.set_len(0)?;
-            file.write_at(bytes, 0)?;
-            file.sync_all()?;
-            folder.rename(&temporary, &name)?;
-        }
-        // A process that ended right after the renaming left the name to the mercy of the next power loss.
-        folder.sync_dir()
-    }
-
-    fn read(&self, digest: &str) -> io::Result<Vec<u8>> {
-        let file = self.data.open(&format!("{FOLDER}/{}", file_name(digest)))?;
-        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
-        let read = file.read_full_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        Ok(bytes)
     }
 
     fn path(&self, digest: &str) -> String {
@@ -126,4 +100,76 @@ impl<S: Storage> Registry<S> {
 
 fn file_name(digest: &str) -> String {
     format!("{digest}.wasm")
+}
+
+/// Stores a version durably. What is there already is compared, so that a damaged file is mended by whoever still has the bytes.
+fn store<S: Storage>(data: &S, digest: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = data.folder(FOLDER)?;
+    if read(data, digest).ok().as_deref() != Some(bytes) {
+        let temporary = format!("{digest}.tmp");
+        let file = match folder.open(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(&temporary)?,
+            opened => opened?,
+        };
+        file.set_len(0)?;
+        file.write_at(bytes, 0)?;
+        file.sync_all()?;
+        folder.rename(&temporary, &file_name(digest))?;
+    }
+    // A process that ended right after the renaming left the name to the mercy of the next power loss.
+    folder.sync_dir()
+}
+
+fn read<S: Storage>(data: &S, digest: &str) -> io::Result<Vec<u8>> {
+    let file = data.open(&format!("{FOLDER}/{}", file_name(digest)))?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let read = file.read_full_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_testkit::{Fault, MemStorage};
+
+    use super::*;
+
+    /// Each operation of storing meets each fault; then the next process, after a power loss or without one, stores the same, and from
+    /// then on it is there, whatever the power does.
+    #[test]
+    fn what_was_stored_is_there_whatever_happened_before() {
+        let bytes = (0..9000_u32).map(|at| (at * at) as u8).collect::<Vec<_>>();
+        let whole = MemStorage::new();
+        store(&whole, "digest", &bytes).expect("nothing is wrong");
+        for operation in 1..=whole.operations() {
+            for (fault, seed) in Fault::ALL.into_iter().flat_map(|fault| (0..16).map(move |seed| (fault, seed))) {
+                let mut data = MemStorage::new();
+                data.seed(seed);
+                data.inject(operation, fault);
+                let stored = store(&data, "digest", &bytes);
+                if seed % 2 == 0 || matches!(fault, Fault::PowerLoss | Fault::PowerLossBefore) {
+                    data = data.crash(seed);
+                    let found = read(&data, "digest").ok();
+                    assert!(found.as_ref().is_none_or(|found| *found == bytes), "half a plugin has its name");
+                    assert!(stored.is_err() || found.is_some(), "{operation}, {fault:?}: it was said to be stored");
+                }
+                data.restart();
+                store(&data, "digest", &bytes).expect("the disk is well again");
+                for seed in 0..16 {
+                    let found = read(&data.crash(seed), "digest").expect("is there");
+                    assert!(found == bytes, "{operation}, {fault:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_are_replaced() {
+        let data = MemStorage::new();
+        store(&data, "digest", b"good").expect("works");
+        data.overwrite("plugins/digest.wasm", b"gOod".to_vec());
+        store(&data, "digest", b"good").expect("works");
+        assert_eq!(read(&data, "digest").expect("is there"), b"good");
+        assert_eq!(data.names(), ["plugins", "plugins/digest.wasm"]);
+    }
 }

@@ -75,7 +75,12 @@ impl<S: Storage> Sequencer<S> {
 
     /// Lets the segments go that end before this frame.
     pub(super) fn let_go(&mut self, before: u64) -> anyhow::Result<()> {
-        let deleted = self.log.delete_before(before).context("deleting old segments of the log")?;
+        let deleted = {
+            // Locked, so that nobody who returns finds what it needs and loses it then.
+            let facts = self.progress.facts();
+            let before = facts.returning.values().copied().fold(before, u64::min);
+            self.log.delete_before(before).context("deleting old segments of the log")?
+        };
         if let (Some(first), Some(last)) = (deleted.first(), deleted.last()) {
             tracing::info!(first = first.name, last = last.name, "the log lets segments go");
         }

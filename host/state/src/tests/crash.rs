@@ -1,12 +1,15 @@
 //! Commits are all or nothing and durable, whatever happens in the middle.
 
 use proptest::prelude::*;
-use tally_testkit::{Fault, MemStorage};
+use tally_testkit::{Fault, MemStorage, Reached};
 
 use crate::Store;
 
 use super::model::{Model, Step, steps};
 use super::open;
+
+/// Outcomes of each power loss.
+const SEEDS: u64 = 16;
 
 /// Takes steps until the disk fails; what the store may hold afterwards: what was acknowledged, and what was tried.
 fn work(store: &Store, steps: &[Step]) -> (Model, Model) {
@@ -103,6 +106,46 @@ proptest! {
     }
 }
 
+/// The power goes off at each operation of a short life that does everything once, with many outcomes each.
+#[test]
+fn a_crash_at_any_operation_halves_nothing() {
+    let steps = [
+        Step::Cut { name: 0, bytes: 5000 },
+        Step::Both { bytes: 100 },
+        Step::Cut { name: 0, bytes: 130_000 },
+        Step::Merge { name: 0, count: 3 },
+        Step::Records { behind: 1 },
+        Step::Remove { name: 2 },
+    ];
+    let begin = |disk: &MemStorage| {
+        let store = Store::open(disk).unwrap();
+        (disk.operations(), store)
+    };
+    let whole = MemStorage::new();
+    let (start, store) = begin(&whole);
+    work(&store, &steps);
+    drop(store);
+    let mut reached = Reached::default();
+    for operation in start + 1..=whole.operations() {
+        let disk = MemStorage::new();
+        let (_, store) = begin(&disk);
+        disk.inject(operation, Fault::PowerLoss);
+        let (acknowledged, tried) = work(&store, &steps);
+        drop(store);
+        for seed in 0..SEEDS {
+            let after = disk.crash(seed);
+            let mut store = Store::open(&after).unwrap_or_else(|error| panic!("{operation}, {seed}: {error}"));
+            let found = Model::of(&store).unwrap_or_else(|error| panic!("{operation}, {seed}: {error}"));
+            assert!(found == acknowledged || found == tried, "{operation}, {seed}: neither before nor after");
+            if seed % 8 == 0 {
+                store.check().unwrap();
+            }
+            reached.add(&after.reached());
+        }
+    }
+    assert!(reached.garbage_sectors > 100 && reached.zeroed_sectors > 100 && reached.torn_sectors > 100, "{reached:?}");
+}
+
 /// The power goes off at each operation of the first opening: the next one finds a store or none, and makes one.
 #[test]
 fn a_creation_that_is_cut_short_is_begun_again() {
@@ -121,6 +164,31 @@ fn a_creation_that_is_cut_short_is_begun_again() {
             }
         }
     }
+}
+
+/// The process is killed at each operation of the first opening; the next one opens what it finds and saves something; then the power
+/// goes off. What was saved is there: the file's name is durable, whoever gave it.
+#[test]
+fn a_store_whose_creator_was_killed_is_durable_once_it_is_used() {
+    let whole = MemStorage::new();
+    drop(Store::open(&whole).unwrap());
+    let mut killed = 0;
+    for (operation, seed) in (1..=whole.operations()).flat_map(|operation| [(operation, 1), (operation, 2)]) {
+        let disk = MemStorage::new();
+        disk.seed(seed);
+        disk.inject(operation, Fault::Kill);
+        drop(Store::open(&disk));
+        killed += disk.reached().kills;
+        disk.restart();
+        let store = Store::open(&disk).unwrap();
+        let mut model = Model::default();
+        Step::Cut { name: 0, bytes: 100 }.take(1, &mut model, &store).unwrap();
+        for seed in 0..12 {
+            let found = Model::of(&Store::open(&disk.crash(seed)).unwrap()).unwrap();
+            assert!(found == model, "operation {operation}, seed {seed}");
+        }
+    }
+    assert_eq!(killed, 2 * whole.operations());
 }
 
 /// The same commits are the same operations on the disk, in the same order: without that no simulation could be repeated.
