@@ -227,11 +227,6 @@ impl<S: Storage> Scratch<S> {
     fn aggregator(&mut self, name: &str, report: &mut VerifyReport) -> anyhow::Result<String> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
         let meta = Meta::from_bytes(name, &saved.meta)?;
-        if self.is_beyond_the_log(name, &meta) {
-            // Nor can records be rebuilt that have a part of it.
-            self.compare_after = self.compare_after.max(meta.cut);
-            return Ok(format!("{} (paused; the log does not reach back to it)", meta.chain));
-        }
         let mut rebuilt: Option<Total> = None;
         let mut stretches = self.history.attachments(name)?;
         if let (true, Some(pinned)) = (self.history.truncated, &meta.pinned) {
@@ -283,14 +278,6 @@ impl<S: Storage> Scratch<S> {
         );
         stored.clear();
         Ok(got.chain.to_string())
-    }
-
-    /// Paused so long ago that the log has let go of what its total was made from: nothing is left to prove it by but its hashes.
-    fn is_beyond_the_log(&self, name: &str, meta: &Meta) -> bool {
-        let begins = meta.pinned.as_ref().map_or(meta.frame, |pinned| pinned.meta.frame);
-        !self.history.control.plan.aggregators.contains_key(name)
-            && self.history.truncated
-            && begins < self.reader.first_frame()
     }
 
     /// Begins at an anchor, since the log before it is gone: the pinned total is checked against the log's word for it.
