@@ -16,6 +16,7 @@ mod project;
 mod soak;
 mod test;
 mod tidy;
+mod torture;
 mod wasm;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Clients,
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
+    /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
+    Torture(torture::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -69,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
+        Command::Torture(args) => torture::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

@@ -110,6 +110,8 @@ impl Producer<'_> {
                 // It does not know what became of its last lines, so it may not go on.
                 _ if self.lane.kind == Kind::Anonymous => return,
                 Ok(false) => {}
+                // The daemon is gone: there is nobody to finish with.
+                Err(_) if self.orders.finish.load(SeqCst) => return,
                 Err(_) => std::thread::sleep(BUSY),
             }
         }
