@@ -3,6 +3,7 @@
 //! state store. Whatever the daemon does then, it says why, acknowledges nothing that is not durable, and the next start is whole.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -82,7 +83,7 @@ const KINDS: &[Kind] = &[
     kind("fallocate", Error("ENOSPC"), Spares, 2, GO_ON),
     kind("fsync", Error("EIO"), Any, 6, None),
     kind("rename", Error("EIO"), Any, 3, None),
-    kind("unlink", Error("EIO"), Any, 4, None),
+    kind("unlink", Error("EIO"), Any, 2, None),
     kind("openat", Error("EIO"), Log, 4, None),
     kind("openat", Error("EIO"), State, 1, END),
     kind("openat", Error("EIO"), Records, 1, END),
@@ -96,7 +97,7 @@ const KINDS: &[Kind] = &[
     kind("pwrite64", Kill, Spares, 3, None),
     kind("fsync", Kill, Any, 6, None),
     kind("rename", Kill, Any, 3, None),
-    kind("unlink", Kill, Any, 4, None),
+    kind("unlink", Kill, Any, 2, None),
 ];
 
 /// Tries every kind so many times; twice as many on data directories that are there already as on new ones.
@@ -164,13 +165,12 @@ impl Kind {
         paths.iter().for_each(|path| {
             strace.arg("-P").arg(data.join(path));
         });
-        // Acknowledgements are to be seen beside the syncs of the log.
-        let sockets = if self.shows_acknowledgements() { ",write,writev,sendto" } else { "" };
-        strace.arg("-e").arg(format!("trace={}{sockets}", self.call));
-        if self.call == "fallocate" {
+        match self.call {
             // A segment is made on the spot only where none could be made ahead.
-            strace.args(["-e", "inject=fsync:error=EIO"]);
-        }
+            "fallocate" => strace.args(["-e", "trace=fallocate,fsync", "-e", "inject=fsync:error=EIO"]),
+            "fdatasync" => strace.args(["-e", "trace=fdatasync,pwrite64"]),
+            call => strace.arg("-e").arg(format!("trace={call}")),
+        };
         let effect = match self.effect {
             Error(error) => format!("error={error}"),
             Kill => "signal=SIGKILL".to_owned(),
@@ -181,10 +181,31 @@ impl Kind {
         strace
     }
 
-    /// Its calls are found in the trace, so nothing may hide others.
-    fn shows_acknowledgements(&self) -> bool {
-        self.target == Any && self.call == "fdatasync"
+    /// A sync that failed in the middle of the log, and was not executed: the disk never saw what was to be synced.
+    fn loses_a_frame(&self) -> bool {
+        self.call == "fdatasync" && self.target == Log && self.effect != Kill
     }
+}
+
+/// Takes away what was written right before the sync that failed, as a disk would. Nothing in it may have been acknowledged.
+fn lose_unsynced(data: &Path, trace: &Path) {
+    let trace = std::fs::read_to_string(trace).expect("the trace");
+    let mut written = None;
+    for line in trace.lines() {
+        if line.contains("fdatasync") && line.ends_with("(INJECTED)") {
+            break;
+        }
+        // 4711 pwrite64(9</tmp/x/data/wal/wal_0000000004.seg>, "\0"..., 4096, 8192) = 4096
+        let Some((_, call)) = line.split_once("pwrite64(") else { continue };
+        let segment = call.split(['<', '>']).nth(1).and_then(|path| path.rsplit('/').next()).expect("a path");
+        let end = call.split_once(") = ").or(call.split_once(" <unfinished")).expect("the end of a call").0;
+        let mut numbers = end.rsplit(", ").map(|number| number.parse::<u64>().expect("a number"));
+        let (offset, length) = (numbers.next().expect("an offset"), numbers.next().expect("a length"));
+        written = Some((segment.to_owned(), offset, length));
+    }
+    let (segment, offset, length) = written.expect("a frame is written before it is synced");
+    let file = std::fs::File::options().write(true).open(data.join("wal").join(segment)).expect("the segment");
+    file.write_all_at(&vec![0; length as usize], offset).expect("taking the frame away");
 }
 
 fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) {
@@ -222,6 +243,10 @@ fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) 
             // Of a spare it says which segment was to be made of it.
             let is_named = last.contains("/wal_") && kind.target == Spares || hit.iter().any(|file| last.contains(file.as_str()));
             assert!(is_named, "its last words name none of {hit:?}: {}", site.tail_of_log());
+        }
+        if kind.loses_a_frame() {
+            lose_unsynced(&site.data(), &trace);
+            report.count("frames lost by a failed sync", 1);
         }
         match kind.must {
             Some(Must::End) => assert!(matches!(outcome, Outcome::Ended(_)), "it goes on: {}", site.tail_of_log()),
@@ -300,7 +325,7 @@ fn outcome(status: std::process::ExitStatus) -> Outcome {
 fn injected(kind: &Kind, trace: &Path, outcome: &Outcome) -> BTreeSet<String> {
     let trace = std::fs::read_to_string(trace).expect("the trace");
     let mut files = BTreeSet::new();
-    for line in trace.lines().filter(|line| line.ends_with("(INJECTED)")) {
+    for line in trace.lines().filter(|line| line.ends_with("(INJECTED)") && line.contains(kind.call)) {
         let paths = line.split(['<', '>', '"']).filter(|part| part.starts_with('/'));
         files.extend(paths.filter_map(|path| path.rsplit('/').next().map(str::to_owned)));
     }
