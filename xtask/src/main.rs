@@ -12,6 +12,7 @@ mod demo;
 mod dependencies;
 mod lint;
 mod packages;
+mod planted;
 mod project;
 mod soak;
 mod test;
@@ -46,6 +47,8 @@ enum Command {
     Soak(soak::Args),
     /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
     Torture(torture::Args),
+    /// Plant known bugs, one at a time, and show that the simulation catches each.
+    Planted(planted::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -73,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
         Command::Torture(args) => torture::run(&project, &args),
+        Command::Planted(args) => planted::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

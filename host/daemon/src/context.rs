@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use tally_aggregate::Control;
+use tally_aggregate::{Control, Skip};
 use tally_event::plan::Limits;
 use tally_ingest::{Counters, Queue};
 use tally_state::Store;
@@ -34,6 +34,8 @@ pub enum Token {
     Activate(Box<Activation>),
     /// From here on these settings hold.
     Configure(Arc<Config>),
+    /// An aggregator goes on without an event; its time is given when this is decided.
+    Skip(Box<Skip>),
     /// An aggregator no longer takes part.
     Quarantine {
         /// The aggregator.

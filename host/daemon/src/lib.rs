@@ -11,6 +11,7 @@ pub mod at_rest;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod dead_letters;
 pub mod doors;
 pub mod duplicates;
 pub mod feed;

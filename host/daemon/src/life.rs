@@ -99,6 +99,11 @@ pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
     let producers = Producers::new(config.limits.producers);
     producers.restore(control.producers.iter().map(|(id, lines)| (id, *lines)));
     let rejected = RejectedFiles::open(&config.data_dir, config.limits.rejected_bytes)?;
+    let broken = recovery::broken(&control, &context.registry, &context.store)?;
+    let mut control = control;
+    for note in &broken {
+        control.note(note);
+    }
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits())?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
     let plan = control.plan.clone();
@@ -110,6 +115,9 @@ pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
         decoder: DECODER_VERSION,
         engine: context.registry.engine().fingerprint(),
     });
+    for note in &broken {
+        sequencer.note(note);
+    }
     Ok(Life { context, sequencer, producers, decoding, plan, starts })
 }
 

@@ -73,7 +73,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (to_controller, requests) = mpsc::channel();
     let ring = to_controller.clone();
     folder::watch(&config.plugins_dir, move || ring.send(Request::Reconcile(None)).is_ok())?;
-    let controller = tokio::task::spawn_blocking(move || controller.reconcile().map(|()| controller));
+    let controller = tokio::task::spawn_blocking(move || controller.reconcile().map(|_| controller));
     let controller = controller.await.context("taking over the plugins directory")??;
     let controller = guarded(&context, "controller", move |_| {
         controller.run(&requests);

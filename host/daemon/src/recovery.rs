@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
+use tally_aggregate::{Attached, Control, Detached, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
 use tally_storage::Storage;
 use tally_wal::{Frame, Reader};
@@ -76,6 +76,31 @@ pub fn remembered_ids<S: Storage>(
     Ok(window)
 }
 
+/// Quarantines of those aggregators whose plugin does not even start any more, under lower limits perhaps: that is no
+/// reason for everybody else not to start. A stored plugin that is missing or changed is one.
+pub fn broken<S: Storage>(
+    control: &Control,
+    registry: &crate::plugins::Registry<S>,
+    store: &Store,
+) -> anyhow::Result<Vec<Note>> {
+    let mut notes = Vec::new();
+    for (name, attached) in &control.plan.aggregators {
+        if control.quarantined.contains_key(name) {
+            continue;
+        }
+        let Err(error) = registry.configured(&attached.digest, &attached.settings) else { continue };
+        let reason = match error.downcast::<tally_plugin::PluginError>() {
+            Ok(error) => error.to_string(),
+            Err(error) => return Err(error.context(format!("starting aggregator {name}"))),
+        };
+        tracing::error!(aggregator = name, reason, "quarantined");
+        let saved = store.load(name)?.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
+        let after_cut = saved.map_or(attached.applies_after, |meta| meta.cut);
+        notes.push(Note::Quarantined { name: name.clone(), after_cut, reason });
+    }
+    Ok(notes)
+}
+
 /// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at
 /// which they were paused. Quarantined ones stay as they are.
 pub fn starts<S: Storage>(
@@ -84,7 +109,9 @@ pub fn starts<S: Storage>(
     control: &Control,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
-    for (name, quarantine) in &control.quarantined {
+    progress.update(|facts| facts.skips.clone_from(&control.skips));
+    let left = control.detached.iter().filter_map(|(name, detached)| Some((name, detached.quarantine.as_ref()?)));
+    for (name, quarantine) in control.quarantined.iter().chain(left) {
         progress
             .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
     }
@@ -95,7 +122,7 @@ pub fn starts<S: Storage>(
         control.frame
     );
     let mut names: BTreeMap<String, Option<Meta>> =
-        control.plan.aggregators.keys().map(|name| (name.clone(), None)).collect();
+        control.plan.aggregators.keys().chain(control.detached.keys()).map(|name| (name.clone(), None)).collect();
     for name in store.aggregators()? {
         if let Some(saved) = store.load(&name)? {
             let meta = Meta::from_bytes(&name, &saved.meta)?;
@@ -112,7 +139,7 @@ pub fn starts<S: Storage>(
     }
     let mut starts = Vec::new();
     for (name, meta) in names {
-        if control.quarantined.contains_key(&name) {
+        if progress.facts().quarantined.contains_key(&name) {
             continue;
         }
         if let Some(start) = start_of(reader, control, name, meta)? {
@@ -129,7 +156,9 @@ fn start_of<S: Storage>(
     meta: Option<Meta>,
 ) -> anyhow::Result<Option<Start>> {
     let reader = &mut reader.clone();
-    let current = control.plan.aggregators.get(&name);
+    let behind = |detached: &&Detached| meta.as_ref().is_none_or(|meta| meta.cut < detached.at);
+    let detached = control.detached.get(&name).filter(behind).map(|detached| &detached.attached);
+    let current = control.plan.aggregators.get(&name).or(detached);
     // Paused so long ago that the log has let go of where it stopped: it has saved its pause long since.
     if current.is_none() && meta.as_ref().is_some_and(|meta| meta.frame < reader.first_frame()) {
         return Ok(None);
@@ -155,7 +184,7 @@ fn start_of<S: Storage>(
 }
 
 /// The frame that holds a cut.
-fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
+pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
     if cut == 0 {
         return Ok(Position::default());
     }

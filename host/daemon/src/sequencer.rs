@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note};
+use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note, Skip};
 use tally_ingest::{Counters, Producers};
 use tally_sink::{RejectedCounts, RejectedFiles};
 use tally_storage::Storage;
@@ -124,6 +124,8 @@ struct OpenFrame {
     replies: Vec<(u64, oneshot::Sender<u64>)>,
     activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
     quarantined: Vec<(String, u64, String)>,
+    /// Somebody waits for a skip to be durable.
+    skipped: bool,
     /// Segments before this frame may go once this frame is durable.
     let_go: Option<u64>,
     dirty: bool,
@@ -258,8 +260,16 @@ impl<S: Storage> Sequencer<S> {
             }
             Token::Activate(activation) => self.activate(*activation),
             Token::Configure(config) => self.configure(&config),
+            Token::Skip(skip) => {
+                let at = self.control.arrival.max(self.clock.wall_micros());
+                let note = Note::Skipped(Skip { at, ..*skip });
+                self.body.note(&note);
+                self.control.note(&note);
+                self.frame.skipped = true;
+            }
             Token::Quarantine { name, after_cut, reason } => {
-                if self.control.plan.aggregators.contains_key(&name) {
+                let Control { plan, detached, .. } = &self.control;
+                if plan.aggregators.contains_key(&name) || detached.contains_key(&name) {
                     let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };
                     self.body.note(&note);
                     self.control.note(&note);
@@ -387,12 +397,12 @@ impl<S: Storage> Sequencer<S> {
                 }
             }
         }
-        let before = self.control.quarantined.clone();
         let cut = self.barrier("activation", false, Some(plan));
-        for name in before.keys().filter(|name| !self.control.quarantined.contains_key(*name)) {
-            self.frame.quarantined.retain(|(quarantined, ..)| quarantined != name);
-            self.progress.update(|facts| facts.quarantined.remove(name));
-        }
+        // Of those who are attached anew a quarantine is over; of those who are gone a record may still have to say it.
+        let Control { plan, quarantined, .. } = &self.control;
+        let is_over = |name: &String| plan.aggregators.contains_key(name) && !quarantined.contains_key(name);
+        self.frame.quarantined.retain(|(name, ..)| !is_over(name));
+        self.progress.update(|facts| facts.quarantined.retain(|name, _| !is_over(name)));
         self.frame.activated.push((cut, done));
     }
 }

@@ -118,6 +118,11 @@ impl Tail {
         self.changed.notify_all();
     }
 
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.ring().closed
+    }
+
     /// Number of the last durable frame.
     pub fn last(&self) -> u64 {
         self.ring().last

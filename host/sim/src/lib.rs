@@ -8,6 +8,7 @@
 
 pub mod counts;
 pub mod events;
+pub mod flips;
 pub mod machines;
 pub mod oracle;
 pub mod producer;

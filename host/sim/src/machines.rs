@@ -369,11 +369,7 @@ impl Machines {
     }
 
     /// Stops as SIGTERM would: a last cut, then everybody behind it, then the closing frame.
-    pub fn stop(
-        mut self,
-        random: &mut Random,
-        look: &mut impl FnMut() -> anyhow::Result<()>,
-    ) -> anyhow::Result<Done> {
+    pub fn stop(mut self, random: &mut Random, look: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Done> {
         self.cut(true);
         self.run_down(random, look)?;
         self.context.queue.close();

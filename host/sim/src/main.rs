@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use tally_sim::counts::Counts;
+use tally_sim::flips;
 use tally_sim::runs::{self, Outcome};
 use tally_sim::world::Kit;
 
@@ -24,6 +25,9 @@ struct Cli {
     /// Workloads in which every single operation fails as on a broken disk, on a full one, and half way.
     #[arg(long, value_name = "FROM..TO", value_parser = range)]
     faults: Option<Range<u64>>,
+    /// A data directory in which every N-th byte is another, in ten ways.
+    #[arg(long, value_name = "N")]
+    flips: Option<u64>,
     /// Only this operation of the workloads.
     #[arg(long, value_name = "N")]
     operation: Option<u64>,
@@ -108,6 +112,10 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     if let Some(workloads) = &cli.faults {
         let outcome = runs::faults(&kit, workloads.clone(), cli.steps, cli.operation, threads);
         good &= say("faults", &outcome, &["faults injected", "errors that ended a life"]);
+    }
+    if let Some(stride) = cli.flips {
+        let needed = if stride <= 100 { flips::NEEDED } else { &[] };
+        good &= say("flips", &flips::flips(&kit, stride, threads), needed);
     }
     Ok(good)
 }

@@ -93,12 +93,14 @@ fn run(kit: &Kit, seed: u64, shape: Shape) -> Result<Report, String> {
     match catch_unwind(AssertUnwindSafe(world)) {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(error)) => Err(format!("{error:#}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-            Err(format!("panic: {text}"))
-        }
+        Err(panic) => Err(format!("panic: {}", text_of(&*panic))),
     }
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
 }
 
 fn take(outcome: &mut Outcome, run: Result<Report, String>, again: impl Fn() -> String) {
@@ -109,7 +111,7 @@ fn take(outcome: &mut Outcome, run: Result<Report, String>, again: impl Fn() -> 
 }
 
 /// Calls `work` for every number, on several threads, and adds up.
-fn side_by_side(numbers: Range<u64>, threads: usize, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
+pub(crate) fn side_by_side(numbers: Range<u64>, threads: usize, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
     let next = AtomicU64::new(numbers.start);
     let total = Mutex::new(Outcome::default());
     std::thread::scope(|scope| {

@@ -63,12 +63,14 @@ pub enum SinkError {
         path: PathBuf,
     },
     /// A line is no record.
-    #[error("{}, line {line}: not a record: {what}", path.display())]
+    #[error("{}, line {line}, from byte {offset} on: not a record: {what}", path.display())]
     NotARecord {
         /// The file.
         path: PathBuf,
         /// The line in it, from 1.
         line: u64,
+        /// The byte at which it begins, from 0.
+        offset: u64,
         /// What is wrong with it.
         what: String,
     },

@@ -17,6 +17,7 @@
 //! | `runs`        | (name, first cut, last cut, part)    | the bytes of a saved delta, cut into parts of 120 KiB      |
 //! | `pendings`    | (cut frame, name)                    | sealed: a report that waits for its record                 |
 //! | `records`     | `"position"`                         | sealed: how far the analytics files are committed          |
+//! | `dead_letters`| (sequence, name)                     | sealed: what is kept of a skipped event; made with the first |
 //!
 //! A run in `aggregators` is first cut `u64`, last cut `u64`, level `u8`, length `u64`, BLAKE3 of the bytes (32).
 //! *Sealed* means that a BLAKE3 over table, key and payload follows the payload, so that neither a flipped bit nor a
@@ -38,6 +39,7 @@ mod backend;
 mod codec;
 mod commit;
 mod create;
+mod dead_letters;
 mod error;
 mod guard;
 mod overlay;
@@ -48,6 +50,7 @@ mod store;
 mod tests;
 
 pub use commit::Commit;
+pub use dead_letters::DeadLetter;
 pub use error::StateError;
 pub use run::{RunInfo, Saved};
 pub use snapshot::Snapshot;

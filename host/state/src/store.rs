@@ -13,6 +13,7 @@ use crate::FORMAT;
 use crate::backend::Backend;
 use crate::commit::{self, Commit};
 use crate::create::{create, format_of, initialise};
+use crate::dead_letters::{self, DeadLetter};
 use crate::error::StateError;
 use crate::guard::{Failed, guarded};
 use crate::overlay::Overlay;
@@ -210,6 +211,17 @@ impl Store {
         })
     }
 
+    /// Keeps a dead letter, durably; beyond `most` of them those of the oldest events go.
+    pub fn keep_dead_letter(&self, letter: &DeadLetter, most: u64) -> Result<(), StateError> {
+        let doing = format!("keep the dead letter of event {}", letter.sequence);
+        self.write(&doing, |transaction| dead_letters::keep(transaction, letter, most))
+    }
+
+    /// The dead letters that are kept, oldest event first.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
+        self.snapshot()?.dead_letters()
+    }
+
     /// Reads everything and compares it with its hashes, then lets redb check its pages: for verification, slow.
     ///
     /// Names the aggregator and the cuts of the first damage it finds in saved state.
@@ -239,6 +251,7 @@ impl Store {
         for cut_frame in snapshot.pending_cuts()? {
             snapshot.pendings(cut_frame)?;
         }
+        snapshot.dead_letters()?;
         snapshot.records_position().map(drop)
     }
 

@@ -1,7 +1,7 @@
 //! One life of a daemon: from its start to its end, whichever way it comes. Knows processes and files, not what is counted.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Life {
     child: Child,
     lines: mpsc::Receiver<String>,
-    data: PathBuf,
+    is_run_by_another: bool,
     /// The line that says it is ready, once it was waited for.
     ready: String,
 }
@@ -31,9 +31,9 @@ pub enum Started {
 }
 
 impl Life {
-    /// Starts a command that runs the daemon of this data directory, itself or as a child (`strace`); its stderr goes to the end
-    /// of a file.
-    pub fn start(mut command: Command, data: PathBuf, log: &std::path::Path) -> Self {
+    /// Starts a command that runs a daemon, itself or as a child (`strace`); its stderr goes to the end of a file.
+    pub fn start(mut command: Command, log: &Path) -> Self {
+        let is_run_by_another = command.get_program() != crate::tally().get_program();
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a file for what is logged");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the daemon starts");
         let output = child.stdout.take().expect("its output");
@@ -42,7 +42,7 @@ impl Life {
         std::thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
         });
-        Self { child, lines, data, ready: String::new() }
+        Self { child, lines, is_run_by_another, ready: String::new() }
     }
 
     /// Waits until it is ready or has ended.
@@ -72,10 +72,14 @@ impl Life {
         Doors { unix: self.door("unix").into(), tcp: self.door("tcp").to_owned(), http: self.door("http").to_owned() }
     }
 
-    /// The process that holds the data directory.
+    /// The daemon's process: the one that was started, or its child where that runs it for us.
     pub fn pid(&self) -> u32 {
-        let lock = std::fs::read_to_string(self.data.join("tally.lock")).unwrap_or_default();
-        lock.trim().parse().unwrap_or_else(|_| self.child.id())
+        let own = self.child.id();
+        if !self.is_run_by_another {
+            return own;
+        }
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        children.split_whitespace().next().and_then(|child| child.parse().ok()).unwrap_or(own)
     }
 
     /// How it ended, if it has.

@@ -34,7 +34,7 @@ pub fn run(seed: u64, report: &Report) {
         report.count("starts with the lock file of a dead daemon", 1);
         // Started at the same moment, exactly one serves.
         for _ in 0..5 {
-            let mut both = [site.spawn(), Life::start(second(&site), site.data(), &site.work.path("log"))];
+            let mut both = [site.spawn(), Life::start(second(&site), &site.work.path("log"))];
             let started = both.each_mut().map(|life| matches!(life.wait_ready(), Started::Ready));
             assert_eq!(started.iter().filter(|is_ready| **is_ready).count(), 1, "one of two serves: {started:?}");
             let [first, other] = both;

@@ -116,7 +116,7 @@ impl Site {
 
     /// Starts its daemon by this command.
     pub fn spawn_as(&self, command: Command) -> Life {
-        Life::start(command, self.data(), &self.work.path("log"))
+        Life::start(command, &self.work.path("log"))
     }
 
     /// Starts its daemon and insists that it becomes ready.

@@ -1,22 +1,25 @@
-//! The apply side of an aggregator: follows the log, applies events to the open delta, and hands a saved delta over at each cut. A
-//! failing call is retried once from the last cut in a new store; a second failure before the next cut is quarantine. A state
+//! The apply side of an aggregator: follows the log, applies events to the open delta, and hands a saved delta over at each cut. What
+//! follows from a failing call is [`super::failures`]' to say; an event is skipped only once that is durable in the log. A state
 //! machine that never waits, [`super::thread`] gives it a thread. Must not know: totals, files.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tally_aggregate::{AggregatorLedger, Attached, Barrier};
+use tally_aggregate::{AggregatorLedger, Attached, Barrier, Skip};
 use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::{CallError, Configured};
 use tally_storage::Storage;
 
-use super::apply::{Apply, Delta};
+use super::apply::{Apply, Delta, Failed};
+use super::failures::{Failures, Next};
 use super::meta::Meta;
 use super::meter::Meter;
-use crate::context::Context;
+use crate::context::{Context, Token};
+use crate::dead_letters;
 use crate::feed::{Feed, Position, Step};
+use crate::progress::Facts;
 
 /// Where an aggregator starts in the log.
 #[derive(Clone, Debug)]
@@ -60,13 +63,13 @@ pub enum Moved {
 
 /// Why a step was not done.
 enum Stopped {
-    Call(CallError),
+    Call(Failed),
     Fatal(anyhow::Error),
 }
 
-impl From<CallError> for Stopped {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
+impl<E: Into<Failed>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Call(error.into())
     }
 }
 
@@ -88,7 +91,9 @@ pub struct Follower<S: Storage> {
     feed: Feed<S>,
     apply: Apply,
     last: Checkpoint,
-    failed_since_cut: bool,
+    failures: Failures,
+    /// A skip that was asked for and is not known to be durable yet.
+    asked: Option<Skip>,
     detached: bool,
 }
 
@@ -113,15 +118,28 @@ impl<S: Storage> Follower<S> {
             last.presets.clone(),
         );
         let rows = context.config().limits.batch_rows;
-        let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows)?;
+        let skips = context.progress.facts().skips.get(&*name).cloned().unwrap_or_default();
+        let failures = match skips.attached_at == last.attached.attached_at {
+            true => Failures::new(skips.events.into_keys().filter(|at| *at > start.meta.last_sequence), skips.strikes),
+            false => Failures::default(),
+        };
+        dead_letters::complete(&context, &name, &last.attached, &failures.care().skips, last.position)?;
+        let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows, failures.care().clone())?;
         let meter = context.progress.meter(&name);
         meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
-        Ok(Self { context, name, meter, feed, apply, last, failed_since_cut: false, detached: false })
+        Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, detached: false })
     }
 
     /// Waits until there may be something to do.
     pub fn wait(&self) {
-        self.feed.wait();
+        match &self.asked {
+            Some(skip) => {
+                let tail = &self.context.tail;
+                let logged = |facts: &Facts| (is_logged(facts, skip) || tail.is_closed()).then_some(());
+                self.context.progress.wait(Duration::from_millis(500), logged);
+            }
+            None => self.feed.wait(),
+        }
     }
 
     /// Takes one step. An error ends the daemon.
@@ -129,26 +147,67 @@ impl<S: Storage> Follower<S> {
         if self.detached {
             return Ok(Moved::Ended);
         }
+        if let Some(skip) = self.asked.take() {
+            return self.skip(skip);
+        }
         match self.follow() {
             Ok(moved) => Ok(moved),
             Err(Stopped::Fatal(error)) => Err(error.context(format!("aggregator {} follows the log", self.name))),
-            Err(Stopped::Call(error)) if self.failed_since_cut => Ok(Moved::Failed(error.to_string())),
-            Err(Stopped::Call(error)) => {
-                tracing::warn!(aggregator = &*self.name, %error, cut = self.last.position.cut, "retrying from the last cut");
-                Ok(self.begin_again().map_or_else(|error| Moved::Failed(format!("{error:#}")), |()| Moved::On))
-            }
+            Err(Stopped::Call(failed)) => Ok(self.failed(&failed)),
         }
     }
 
+    fn failed(&mut self, failed: &Failed) -> Moved {
+        let (aggregator, cut, error) = (&*self.name, self.last.position.cut, &failed.error);
+        match self.failures.next(failed, self.context.config().plugin.strikes) {
+            Next::BeginAgain => {
+                tracing::warn!(aggregator, %error, cut, "retrying from the last cut");
+                self.again()
+            }
+            Next::Skip(sequence) => {
+                tracing::warn!(aggregator, %error, sequence, "failed on an event alone, which is skipped");
+                let skip = Skip {
+                    name: aggregator.to_owned(),
+                    attached_at: self.last.attached.attached_at,
+                    sequence,
+                    after_cut: cut,
+                    at: 0,
+                    digest: self.last.attached.digest.clone(),
+                    reason: error.to_string(),
+                    backtrace: failed.backtrace().to_owned(),
+                };
+                self.context.queue.push_control(Token::Skip(Box::new(skip.clone())));
+                self.asked = Some(skip);
+                Moved::Waiting
+            }
+            Next::Quarantine(reason) => Moved::Failed(reason),
+        }
+    }
+
+    /// Goes on without the event once that is durable. Where the log ends first, the next start finds the event again.
+    fn skip(&mut self, skip: Skip) -> anyhow::Result<Moved> {
+        let ended = self.context.tail.is_closed();
+        if !is_logged(&self.context.progress.facts(), &skip) {
+            self.asked = Some(skip);
+            return Ok(if ended { Moved::Ended } else { Moved::Waiting });
+        }
+        let known = [skip.sequence].into();
+        dead_letters::complete(&self.context, &self.name, &self.last.attached, &known, self.last.position)?;
+        Ok(self.again())
+    }
+
+    fn again(&mut self) -> Moved {
+        self.begin_again().map_or_else(|error| Moved::Failed(format!("{error:#}")), |()| Moved::On)
+    }
+
     fn begin_again(&mut self) -> anyhow::Result<()> {
-        self.failed_since_cut = true;
         let last = self.last.clone();
         let configured = self.context.registry.configured(&last.attached.digest, &last.attached.settings)?;
         let subscriber = Subscriber { name: self.name.clone(), manifest: configured.manifest.clone() };
         self.feed.become_subscriber(Some(subscriber), last.presets);
         self.feed.rewind(last.position);
         let rows = self.context.config().limits.batch_rows;
-        self.apply = Apply::start(configured, last.ledger, last.watermark, rows)?;
+        self.apply = Apply::start(configured, last.ledger, last.watermark, rows, self.failures.care().clone())?;
         Ok(())
     }
 
@@ -193,8 +252,11 @@ impl<S: Storage> Follower<S> {
             let subscriber = Subscriber { name: self.name.clone(), manifest: self.apply.configured().manifest.clone() };
             self.feed.become_subscriber(Some(subscriber), next.presets.clone());
         }
+        if self.last.attached.digest != next.attached.digest {
+            self.failures.forgive();
+        }
         self.last = next;
-        self.failed_since_cut = false;
+        self.failures.saved(barrier.last_sequence);
         Ok(Moved::Cut(Box::new(SavedCut { frame, barrier, delta, swap })))
     }
 
@@ -210,11 +272,16 @@ impl<S: Storage> Follower<S> {
             .context
             .registry
             .configured(&attached.digest, &attached.settings)
-            .map_err(|error| Stopped::Call(CallError::Refused(format!("{error:#}"))))?;
+            .map_err(|error| CallError::Refused(format!("{error:#}")))?;
         self.apply.swap(configured.clone())?;
         next.attached = attached.clone();
         Ok(Some((configured, attached.clone())))
     }
+}
+
+fn is_logged(facts: &Facts, skip: &Skip) -> bool {
+    let known = facts.skips.get(&skip.name).filter(|skips| skips.attached_at == skip.attached_at);
+    known.is_some_and(|skips| skips.events.contains_key(&skip.sequence))
 }
 
 /// The presets of a logged plan.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tally_aggregate::{Attached, Barrier};
 use tally_event::table::{Question, Table};
+use tally_plugin::{CallError, PluginError};
 use tally_storage::Storage;
 use tokio::sync::oneshot;
 
@@ -60,6 +61,16 @@ impl<S: Storage> Keeper<S> {
         Ok(this)
     }
 
+    fn open_with_retry(&mut self) -> Result<(), Failure> {
+        match self.open() {
+            Err(Failure::Call(error)) => {
+                tracing::warn!(aggregator = self.name, %error, "retrying in a new store");
+                self.open()
+            }
+            done => done,
+        }
+    }
+
     fn open(&mut self) -> Result<(), Failure> {
         let Start { name, attached, meta, .. } = self.start.clone();
         let mut total = restore(&self.context, &name, &attached, meta)?;
@@ -102,7 +113,7 @@ impl<S: Storage> Keeper<S> {
                 }
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Call(error)) => {
-                    self.quarantine(&error.to_string());
+                    self.quarantine(self.saved_cut(), &error.to_string());
                     self.total = None;
                     self.has_failed = true;
                 }
@@ -115,7 +126,7 @@ impl<S: Storage> Keeper<S> {
     /// Restores itself if need be, then does the first of what is to be done.
     fn try_first(&mut self) -> Result<(), Failure> {
         if self.total.is_none() {
-            self.open()?;
+            self.open_with_retry()?;
         }
         match self.undone.pop_front() {
             Some(TotalMessage::Cut(saved)) => {
@@ -126,7 +137,7 @@ impl<S: Storage> Keeper<S> {
                 done
             }
             Some(TotalMessage::Quarantine(reason)) => {
-                self.quarantine(&reason);
+                self.quarantine(self.saved_cut(), &reason);
                 Ok(())
             }
             Some(TotalMessage::Ask(..)) | None => Ok(()),
@@ -153,10 +164,13 @@ impl<S: Storage> Keeper<S> {
         (self.works() && (self.total.is_none() || !self.undone.is_empty())).then_some(self.undone.len())
     }
 
+    fn saved_cut(&self) -> u64 {
+        self.total.as_ref().map_or(self.start.meta.cut, |total| total.meta().cut)
+    }
+
     /// Asks for the quarantine to be logged; it takes effect once it is.
-    fn quarantine(&self, reason: &str) {
+    fn quarantine(&self, after_cut: u64, reason: &str) {
         tracing::error!(aggregator = self.name, reason, "quarantined");
-        let after_cut = self.total.as_ref().map_or(self.start.meta.cut, |total| total.meta().cut);
         let (name, reason) = (self.name.clone(), reason.to_owned());
         self.context.queue.push_control(Token::Quarantine { name, after_cut, reason });
     }
@@ -229,7 +243,13 @@ fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
 }
 
 fn restore<S: Storage>(context: &Context<S>, name: &str, attached: &Attached, start: Meta) -> Result<Total, Failure> {
-    let configured = context.registry.configured(&attached.digest, &attached.settings)?;
+    let configured = context.registry.configured(&attached.digest, &attached.settings);
+    // A plugin that does not start any more is its own fault; a file that is gone is not.
+    let configured = configured.map_err(|error| match error.downcast::<PluginError>() {
+        Ok(PluginError::Call(error)) => Failure::Call(error),
+        Ok(error) => Failure::Call(CallError::Refused(error.to_string())),
+        Err(error) => Failure::Fatal(error),
+    })?;
     let mut total = Total::restore(name, configured.clone(), context.store.clone(), start)?;
     if total.meta().attached != *attached {
         total.set_attached(attached)?;

@@ -3,6 +3,7 @@
 //! each on a thread of its own.
 
 pub mod apply;
+pub mod failures;
 pub mod follower;
 pub mod keeper;
 pub mod meta;
@@ -10,7 +11,8 @@ pub mod meter;
 pub mod thread;
 pub mod total;
 
-pub use apply::{Apply, Delta};
+pub use apply::{Apply, Care, Delta, Failed};
+pub use failures::{Failures, Next};
 pub use follower::{Follower, Moved, Start, presets};
 pub use keeper::{Answer, Keeper, TotalMessage};
 pub use meta::{Meta, Pinned};

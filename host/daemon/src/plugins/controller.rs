@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use tally_aggregate::Plan;
 use tally_storage::RealStorage;
@@ -15,11 +15,14 @@ use super::folder::{self, PluginFile, Stamp};
 use super::planner::{Failed, Planner, Version, Wanted};
 use crate::aggregator::thread::{self, Threads};
 use crate::context::{Context, Token};
+use crate::progress::Facts;
 
 /// What the controller is asked.
 pub enum Request {
     /// Look at the plugins directory again; the answer comes when what runs is what is wanted, as far as possible.
     Reconcile(Option<oneshot::Sender<Vec<Status>>>),
+    /// Let an aggregator go on that is in quarantine; the answer comes when it does, or says why it does not.
+    Resume(String, oneshot::Sender<Result<Vec<Status>, String>>),
     /// End.
     Stop,
 }
@@ -41,6 +44,24 @@ pub struct Status {
     pub running_digest: Option<String>,
     /// Why what runs is not what is wanted.
     pub reason: Option<String>,
+    /// The last cut that was saved before the quarantine.
+    pub quarantined_after_cut: Option<u64>,
+    /// Events that it failed on and was spared since it was attached or resumed.
+    pub strikes: u32,
+}
+
+impl Status {
+    /// With what has become known since: calls fail whenever they like.
+    pub fn updated(mut self, facts: &Facts) -> Self {
+        let quarantined = facts.quarantined.get(&self.name).filter(|_| matches!(self.state, "running" | "quarantined"));
+        if let Some((after_cut, reason)) = quarantined {
+            self.state = "quarantined";
+            self.quarantined_after_cut = Some(*after_cut);
+            self.reason.get_or_insert_with(|| reason.clone());
+        }
+        self.strikes = facts.skips.get(&self.name).map_or(0, |skips| skips.strikes);
+        self
+    }
 }
 
 /// See the module.
@@ -74,16 +95,39 @@ impl Controller {
                         tracing::error!(error = format!("{error:#}"), "the plugins directory could not be taken over");
                     }
                     if let Some(reply) = reply {
-                        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
                         // Whoever asked may have hung up; what was done stays done.
-                        let _ = reply.send(statuses);
+                        let _ = reply.send(self.list());
                     }
+                }
+                Request::Resume(name, reply) => {
+                    let resumed = self.resume(&name).map(|()| self.list()).map_err(|error| format!("{error:#}"));
+                    self.planner.forget_resumed();
+                    let _ = reply.send(resumed);
                 }
             }
         }
         for (name, threads) in std::mem::take(&mut self.threads) {
             self.join(&name, threads);
         }
+    }
+
+    fn list(&self) -> Vec<Status> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets an aggregator go on that is in quarantine.
+    fn resume(&mut self, name: &str) -> anyhow::Result<()> {
+        ensure!(self.planner.plan().aggregators.contains_key(name), "there is no aggregator {name:?} that runs");
+        let in_quarantine = self.context.progress.facts().quarantined.contains_key(name);
+        ensure!(in_quarantine, "aggregator {name} is not in quarantine: there is nothing to resume");
+        self.planner.resume(name);
+        let failures = self.reconcile()?;
+        if let Some(reason) = failures.get(name) {
+            bail!("aggregator {name} stays in quarantine: {reason}");
+        }
+        let in_the_plan = self.planner.plan().aggregators.contains_key(name);
+        ensure!(in_the_plan, "aggregator {name} is paused: its file is not in the plugins directory");
+        Ok(())
     }
 
     fn join(&self, name: &str, threads: Threads) {
@@ -106,7 +150,8 @@ impl Controller {
     }
 
     /// Brings what runs to what is wanted, as far as that works.
-    pub fn reconcile(&mut self) -> anyhow::Result<()> {
+    /// Gives the reasons where it does not, by aggregator.
+    pub fn reconcile(&mut self) -> anyhow::Result<BTreeMap<String, String>> {
         let wanted = self.wanted()?;
         for name in self.planner.awaited(&wanted) {
             self.join_ended(&name);
@@ -121,7 +166,7 @@ impl Controller {
             }
         }
         self.update_statuses(&wanted, &failures);
-        Ok(())
+        Ok(failures)
     }
 
     /// The wanted aggregators by name: the configured ones, and every other plugin under its own name.
@@ -176,23 +221,21 @@ impl Controller {
         let mut statuses = Vec::new();
         for (name, wanted) in wanted {
             let running = self.planner.plan().aggregators.get(name);
-            let quarantined = facts.quarantined.get(name).map(|(_, reason)| reason.clone());
-            statuses.push(Status {
+            let status = Status {
                 name: name.clone(),
                 plugin: wanted.plugin.clone(),
-                state: match (running, &quarantined) {
-                    (Some(_), Some(_)) => "quarantined",
-                    (Some(_), None) => "running",
-                    (None, _) => "failed",
-                },
+                state: if running.is_some() { "running" } else { "failed" },
                 version: running.map(|running| running.version.clone()),
                 wanted_digest: match &wanted.version {
                     Ok(version) => Some(version.digest.clone()),
                     Err(failed) => failed.digest.clone(),
                 },
                 running_digest: running.map(|running| running.digest.clone()),
-                reason: failures.get(name).cloned().or(quarantined),
-            });
+                reason: failures.get(name).cloned(),
+                quarantined_after_cut: None,
+                strikes: 0,
+            };
+            statuses.push(status.updated(&facts));
         }
         for (name, meta) in &facts.saved {
             if !wanted.contains_key(name) {
@@ -204,6 +247,8 @@ impl Controller {
                     wanted_digest: None,
                     running_digest: None,
                     reason: Some("its file is not in the plugins directory".into()),
+                    quarantined_after_cut: None,
+                    strikes: 0,
                 });
             }
         }

@@ -2,7 +2,7 @@
 //! old version serves until the swap is durable; on any failure it goes on. Decides nothing by itself: what it proposes takes
 //! effect when it is logged. Must not know: folders, threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 
 use anyhow::{Context as _, bail};
@@ -60,17 +60,29 @@ pub struct Planner<S: Storage> {
     plan: Plan,
     /// What lines are decoded within.
     limits: Limits,
+    /// Whoever of these is in quarantine is attached anew although it is the same.
+    resumed: BTreeSet<String>,
 }
 
 impl<S: Storage> Planner<S> {
     /// A planner of what already runs.
     pub fn new(context: Arc<Context<S>>, plan: Plan) -> Self {
-        Self { limits: context.limits(), context, plan }
+        Self { limits: context.limits(), context, plan, resumed: BTreeSet::new() }
     }
 
     /// What runs.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// In what is proposed next, this aggregator leaves its quarantine and goes on from its last saved cut.
+    pub fn resume(&mut self, name: &str) {
+        self.resumed.insert(name.to_owned());
+    }
+
+    /// It does not, if nothing was proposed.
+    pub fn forget_resumed(&mut self) {
+        self.resumed.clear();
     }
 
     /// Those who would be attached anew and may still be running out (they were detached, or have failed): where they stopped is
@@ -80,7 +92,8 @@ impl<S: Storage> Planner<S> {
         let anew = |(name, wanted): &(&String, &Wanted)| {
             let running = self.plan.aggregators.get(*name);
             let stopped = running.is_none() || facts.quarantined.contains_key(*name);
-            stopped && wanted.version.as_ref().is_ok_and(|version| running != Some(&attached(wanted, version, running)))
+            let differs = |version: &Version| running != Some(&attached(wanted, version, running));
+            stopped && wanted.version.as_ref().is_ok_and(|version| self.resumed.contains(*name) || differs(version))
         };
         wanted.iter().filter(anew).map(|(name, _)| name.clone()).collect()
     }
@@ -109,6 +122,11 @@ impl<S: Storage> Planner<S> {
                     tracing::error!(aggregator = name, reason, "the wanted version does not run");
                     proposal.failures.insert(name.clone(), reason);
                     match running {
+                        // In quarantine since not even this one starts any more: it stays in the plan, and takes no events.
+                        Some(running) if quarantined.contains(name) => {
+                            proposal.plan.aggregators.insert(name.clone(), running);
+                            continue;
+                        }
                         Some(running) => {
                             let configured = self.context.registry.configured(&running.digest, &running.settings)?;
                             (running, configured)
@@ -149,11 +167,15 @@ impl<S: Storage> Planner<S> {
         };
         let attached = attached(wanted, version, running);
         let same = running.is_some_and(|running| *running == attached);
-        if same {
+        if same && !(quarantined && self.resumed.contains(name)) {
             return Ok((attached, version.configured.clone()));
         }
         let snapshot = self.context.store.snapshot()?;
-        let Some(saved) = snapshot.load(name)? else { return Ok((attached, version.configured.clone())) };
+        let Some(saved) = snapshot.load(name)? else {
+            // Nothing was ever saved of it: in quarantine since then, it begins where it was attached first.
+            let attached_at = if quarantined { Activation::HERE } else { attached.attached_at };
+            return Ok((Attached { attached_at, ..attached }, version.configured.clone()));
+        };
         let meta = Meta::from_bytes(name, &saved.meta)?;
         let before = running.unwrap_or(&meta.attached);
         if before.state_version != attached.state_version {
@@ -221,14 +243,21 @@ impl<S: Storage> Planner<S> {
         let mut starts = Vec::new();
         for name in &attach {
             let attached = &plan.aggregators[name];
-            let mut start = recovery::fresh(name, attached, position, sequence, presets(&plan)?);
-            if let Some(saved) = self.context.store.load(name)? {
-                start.meta = Meta::from_bytes(name, &saved.meta)?;
-                let mut reader = self.context.reader();
-                let last = self.context.tail.last();
-                let then = recovery::control_at(&mut reader, Some(start.meta.position()), last)?;
-                start.presets = presets(&then.plan)?;
+            let (mut reader, last) = (self.context.reader(), self.context.tail.last());
+            let saved = self.context.store.load(name)?;
+            let saved = saved.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
+            let begins = match &saved {
+                Some(meta) => meta.position(),
+                None if attached.applies_after == position.cut => position,
+                None => recovery::find_cut(&mut reader, attached.applies_after, last)?,
+            };
+            if begins == position {
+                starts.push(recovery::fresh(name, attached, position, sequence, presets(&plan)?));
+                continue;
             }
+            let then = recovery::control_at(&mut reader, Some(begins), last)?;
+            let mut start = recovery::fresh(name, attached, begins, then.cut_sequence, presets(&then.plan)?);
+            start.meta = saved.unwrap_or(start.meta);
             starts.push(start);
         }
         // From here on they keep the log because they are attached.

@@ -55,9 +55,10 @@ impl<S: Storage> Sequencer<S> {
             return Ok(Settled::DiskFull);
         }
         let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
-        // What is saved behind a barrier must never be ahead of what is durable, nor a record that leaves somebody out.
-        let quarantines = !self.frame.quarantined.is_empty();
-        if quarantines || self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
+        // What is saved behind a barrier or without an event must never be ahead of what is durable, nor a record that leaves
+        // somebody out.
+        let must_last = self.frame.skipped || !self.frame.quarantined.is_empty();
+        if must_last || self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
             self.sync()?;
         } else if let (Durability::Interval(interval), None) = (self.durability, self.sync_at) {
             self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);
@@ -84,6 +85,10 @@ impl<S: Storage> Sequencer<S> {
         }
         let bytes = self.body.bytes().len() * 2 + 256;
         self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
+        // Behind the frame: whoever waits for a skip looks it up in the log.
+        if self.progress.facts().skips != self.control.skips {
+            self.progress.update(|facts| facts.skips.clone_from(&self.control.skips));
+        }
         for (cut, done) in frame.replies {
             // Whoever asked may have given up waiting.
             let _ = done.send(cut);

@@ -65,6 +65,12 @@ impl<S: Storage> Sequencer<S> {
             for name in self.control.plan.aggregators.keys() {
                 needed_from = needed_from.min(facts.saved.get(name).map_or(0, |meta| meta.frame));
             }
+            for (name, detached) in &self.control.detached {
+                let saved = facts.saved.get(name);
+                if !facts.quarantined.contains_key(name) && saved.is_none_or(|meta| meta.cut < detached.at) {
+                    needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
+                }
+            }
         }
         let Some(expendable) = self.expendable_before() else { return };
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;

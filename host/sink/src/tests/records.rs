@@ -322,11 +322,11 @@ fn reading_stops_where_it_was_committed() {
 #[test]
 fn a_line_that_is_no_record_is_named_and_ends_the_reading() {
     let table: [(&[u8], &str); 5] = [
-        (b"{\"a\":1}\n{\"a\":", "2: not a record: the line has no end"),
-        (b"{\"a\":1}\n\n{}\n", "2: not a record: EOF while parsing a value at line 1 column 0"),
-        (b"[]\n{}\n", "1: not a record: it is no JSON object"),
-        (b"{}\n{\"a\":01}\n{}\n", "2: not a record: invalid number at line 1 column 7"),
-        (b"{\"\xff\":1}\n", "1: not a record: invalid utf-8 sequence of 1 bytes from index 2"),
+        (b"{\"a\":1}\n{\"a\":", "2, from byte 8 on: not a record: the line has no end"),
+        (b"{\"a\":1}\n\n{}\n", "2, from byte 8 on: not a record: EOF while parsing a value at line 1 column 0"),
+        (b"[]\n{}\n", "1, from byte 0 on: not a record: it is no JSON object"),
+        (b"{}\n{\"a\":01}\n{}\n", "2, from byte 3 on: not a record: invalid number at line 1 column 7"),
+        (b"{\"\xff\":1}\n", "1, from byte 0 on: not a record: invalid utf-8 sequence of 1 bytes from index 2"),
     ];
     for (content, expected) in table {
         let dir = tempfile::tempdir().unwrap();
