@@ -19,6 +19,7 @@ mod sim;
 mod soak;
 mod test;
 mod tidy;
+mod torture;
 mod wasm;
 
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Command {
     Soak(soak::Args),
     /// Simulate whole lives of the daemon with every fault: seeds, crash points, broken disks, rot. `sim --help` says more.
     Sim(sim::Args),
+    /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
+    Torture(torture::Args),
     /// Plant known bugs, one at a time, and show that the simulation catches each.
     Planted(planted::Args),
     /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
@@ -79,6 +82,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
+        Command::Torture(args) => torture::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),
         Command::Hostile(args) => hostile::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),

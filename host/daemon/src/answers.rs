@@ -54,10 +54,15 @@ impl Answers {
             if arrived && published.cut_sequence == published.last_sequence {
                 return Ok(published.cut);
             }
-            if arrived && self.may_cut(&published) {
+            let is_disk_full = context.progress.facts().is_disk_full();
+            if arrived && !is_disk_full && self.may_cut(&published) {
                 let (done, durable) = oneshot::channel();
                 context.queue.push_control(Token::Cut { reason: "question", flush: false, done });
-                return durable.await.map_err(|_| stopping());
+                // On a full disk it may take long; what is saved is answered meanwhile.
+                tokio::select! {
+                    cut = durable => return cut.map_err(|_| stopping()),
+                    () = self.disk_full() => {}
+                }
             }
             if arrived && published.cut_sequence >= wanted {
                 return Ok(published.cut);
@@ -85,6 +90,13 @@ impl Answers {
         };
         let all_saved = tokio::time::timeout(PATIENCE, all_saved).await.is_ok();
         all_saved && self.context.progress.facts().quarantined.is_empty()
+    }
+
+    /// Waits until somebody waits for room on the disk.
+    async fn disk_full(&self) {
+        while !self.context.progress.facts().is_disk_full() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn may_cut(&self, published: &Published) -> bool {
@@ -124,7 +136,7 @@ impl Answers {
             });
         };
         if !quarantined {
-            self.wait_until_saved(name, self.fresh_cut(ask.min_sequence).await?).await?;
+            self.wait_until_saved(name, self.fresh_cut(ask.min_sequence).await?, ask.min_sequence).await?;
         }
         let question = Question {
             tables: ask.tables.clone(),
@@ -158,12 +170,14 @@ impl Answers {
         })
     }
 
-    /// Waits until the aggregator has saved the cut, or is quarantined.
-    async fn wait_until_saved(&self, name: &str, cut: u64) -> Result<(), QueryError> {
+    /// Waits until the aggregator has saved the cut, or is quarantined; or has saved something, where nothing more is asked of it and
+    /// the disk is full.
+    async fn wait_until_saved(&self, name: &str, cut: u64, wanted: Option<u64>) -> Result<(), QueryError> {
         let saved = || {
             let facts = self.context.progress.facts();
             let done = facts.saved.get(name).is_some_and(|meta| meta.cut >= cut);
-            done || facts.quarantined.contains_key(name)
+            let stuck = wanted.is_none() && facts.is_disk_full() && facts.saved.contains_key(name);
+            done || stuck || facts.quarantined.contains_key(name)
         };
         let waiting = async {
             let mut pause = Pause::default();
@@ -212,7 +226,7 @@ impl Backend for Answers {
             match code {
                 "starting" => "the daemon is starting: it recovers, and takes over the plugins; ask again",
                 "stopping" => "the daemon is stopping",
-                _ => "the disk is full: nothing is accepted until there is room for a segment of the log",
+                _ => "the disk is full: nothing is accepted until there is room",
             },
         ))
     }
