@@ -15,7 +15,7 @@ use crate::commit::{self, Commit};
 use crate::create::{create, format_of, initialise};
 use crate::dead_letters::{self, DeadLetter};
 use crate::error::StateError;
-use crate::guard::{Failed, guarded};
+use crate::guard::{Failed, Quiet, guarded};
 use crate::overlay::Overlay;
 use crate::run::{RunInfo, Saved};
 use crate::snapshot::Snapshot;
@@ -27,7 +27,7 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// The state store. Shared by reference: any thread may read, one at a time commits, the others wait for it.
 pub struct Store {
-    pub(crate) database: Database,
+    pub(crate) database: Quiet,
     path: Arc<Path>,
     read_only: bool,
 }
@@ -96,7 +96,7 @@ impl Store {
         if format != FORMAT {
             return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        Ok(Store { database, path: path.into(), read_only })
+        Ok(Store { database: Quiet::new(database), path: path.into(), read_only })
     }
 
     /// The store's file, for messages.

@@ -67,7 +67,8 @@ impl<S: Storage> Keeper<S> {
     fn open(&mut self, start: Start) -> Result<(), Failure> {
         let mut total = restore(&self.context, &start.name, &start.attached, start.meta)?;
         // The last life may have ended between saving the cut of an anchor and pinning the total.
-        let asked = self.context.recovered.asked_anchor.as_ref().map(|asked| asked.cut);
+        let asked = self.context.recovered.asked_anchor.as_ref();
+        let asked = asked.filter(|asked| asked.expected.contains(&self.name)).map(|asked| asked.cut);
         let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
         if asked == Some(total.meta().cut) && pinned != asked {
             total.pin()?;
@@ -172,7 +173,8 @@ fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
     if total.meta().cut < cut {
         total.cut(*frame, barrier, delta)?;
     }
-    if anchor {
+    // While it catches up, anchors are those of others: the log has no word of its total there.
+    if anchor && total.meta().attached.attached_at < cut {
         total.pin()?;
     }
     if let Some((configured, attached)) = swap {
