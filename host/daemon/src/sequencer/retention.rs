@@ -57,7 +57,7 @@ impl<S: Storage> Sequencer<S> {
                         totals.insert(name.clone(), (*chain, hash.clone()));
                     }
                     _ if facts.quarantined.contains_key(name) => {}
-                    _ if !self.control.plan.aggregators.contains_key(name) => {}
+                    // Who was detached since still gets there.
                     _ => return,
                 }
             }
