@@ -484,7 +484,9 @@ fn check_anchor(machines: &Machines) -> anyhow::Result<()> {
     let control = recovery::control_at(&mut context.reader(), None, context.tail.last())?;
     let Some(asked) = &control.asked_anchor else { return Ok(()) };
     let facts = context.progress.facts();
-    for name in asked.expected.iter().filter(|name| control.expected().contains(name)) {
+    let there = control.expected();
+    let was_there = |name: &&String| there.contains(name) && control.plan.aggregators[*name].attached_at < asked.cut;
+    for name in asked.expected.iter().filter(was_there) {
         let pinned = facts.pinned.get(name).map(|(cut, ..)| *cut);
         ensure!(
             pinned == Some(asked.cut),
