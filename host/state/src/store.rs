@@ -35,7 +35,8 @@ pub struct Store {
 impl Store {
     /// Opens the store of this data directory, creating it when it is not there.
     ///
-    /// Holds a lock on the file until dropped.
+    /// Holds a lock on the file until dropped. Every page in use is compared with its checksum first, which reads the file once; a damaged
+    /// one is refused and left as it is.
     pub fn open<S: Storage>(data: &S) -> Result<Store, StateError> {
         let path = path(data, FILE_NAME);
         let file = match data.open(FILE_NAME) {
@@ -54,6 +55,10 @@ impl Store {
         }
         // A process that ended right after giving the file its name left the name to the mercy of the next power loss.
         data.sync_dir().map_err(StateError::io("sync the directory", self::path(data, "")))?;
+        // The lock is held: what is looked at here is what is opened then.
+        let looked_at = data.open(FILE_NAME).map_err(StateError::io("open", &path))?;
+        let overlay = Overlay::new(Backend::new(looked_at, ())).map_err(StateError::io("look at", &path))?;
+        Store::opened(&path, true, || Ok(builder().create_with_backend(overlay)?))?.check_before_use()?;
         Store::opened(&path, false, || Ok(builder().create_with_backend(Backend::new(file, lock))?))
     }
 
@@ -191,9 +196,16 @@ impl Store {
     /// Names the aggregator and the cuts of the first damage it finds in saved state.
     pub fn check(&mut self) -> Result<(), StateError> {
         self.check_values()?;
-        guarded(&self.path, "check the pages", || match self.database.check_integrity()? {
-            true => Ok(()),
-            false => Err(Failed::Damaged("its pages or its table of free pages do not fit their checksums".into())),
+        check_pages(&self.path, &mut self.database)
+    }
+
+    /// redb takes pages at their word, its own tables of free pages too: a commit after damage to those panics half way, and a panic while
+    /// redb unwinds from another ends the process.
+    fn check_before_use(mut self) -> Result<(), StateError> {
+        check_pages(&self.path, &mut self.database).or_else(|pages| {
+            // Better a name than a page.
+            self.check_values()?;
+            Err(pages)
         })
     }
 
@@ -235,6 +247,14 @@ impl Store {
             Ok(done)
         })
     }
+}
+
+/// Compares every page in use with its checksum. What redb would mend by the way it mends in the file, unless an overlay is between.
+fn check_pages(path: &Path, database: &mut Database) -> Result<(), StateError> {
+    guarded(path, "check the pages", || match database.check_integrity()? {
+        true => Ok(()),
+        false => Err(Failed::Damaged("its pages or its table of free pages do not fit their checksums".into())),
+    })
 }
 
 /// redb, the way it is used here.
