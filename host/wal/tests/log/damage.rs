@@ -1,7 +1,7 @@
 //! Damage to bytes at rest: refused with a message that says where, or harmless.
 
 use expect_test::{Expect, expect};
-use tally_testkit::MemStorage;
+use tally_testkit::{MemStorage, Random};
 use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
@@ -255,4 +255,56 @@ fn unknown_versions_and_options_out_of_range_are_refused() {
     let (storage, _) = small_log();
     let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
     assert!(matches!(Log::open(newer, options(0)), Err(OpenError::UnknownVersion { version: 258, known: 2, .. })));
+}
+
+/// A write that a power loss interrupts: every byte prefix of the last frame, then any of its sectors without the others, the rest zeros,
+/// garbage or torn. What was before it is there, and it is there only as a whole.
+#[test]
+fn the_last_frame_is_there_as_a_whole_or_not_at_all() {
+    const SECTOR: usize = 512;
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(storage.clone(), Options { salt: Some(5), ..options(0) }).expect("new");
+    log.roll(&body(1, 60)).expect("rolls");
+    log.append(3, &body(2, 90)).expect("appends");
+    let name = "wal_0000000001.seg";
+    let before = storage.contents(name).expect("a segment");
+    log.append(2, &body(3, 1500)).expect("appends");
+    let frames = read_all(&mut log.reader());
+    drop(log);
+    let whole = storage.contents(name).expect("a segment");
+    let start = (0..whole.len()).find(|&at| before.get(at) != Some(&whole[at])).expect("a frame was written");
+    let end = whole.iter().rposition(|&byte| byte != 0).expect("not empty") + 1;
+    let check = |bytes: Vec<u8>, what: &str| {
+        let is_whole = bytes[start..end] == whole[start..end];
+        let copy = storage.duplicate();
+        copy.overwrite(name, bytes);
+        let (mut log, _) = Log::open(copy, options(0)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let expected = if is_whole { &frames[..] } else { &frames[..frames.len() - 1] };
+        assert_eq!(read_all(&mut log.reader()), expected, "{what}");
+        log.append(1, b"goes on").unwrap_or_else(|error| panic!("{what}: {error}"));
+        is_whole
+    };
+    for length in 0..=end - start {
+        let mut bytes = whole.clone();
+        bytes[start + length..end].fill(0);
+        assert_eq!(check(bytes, &format!("the first {length} bytes")), length == end - start);
+    }
+    let (first, last) = (start / SECTOR, (end - 1) / SECTOR);
+    let mut wholes = 0;
+    for seed in 0..4000 {
+        let mut random = Random::new(seed);
+        let mut bytes = whole.clone();
+        for sector in first..=last {
+            let range = (sector * SECTOR).max(start)..((sector + 1) * SECTOR).min(end);
+            let kept = random.below(range.len() as u64 + 1) as usize;
+            match random.below(6) {
+                0 => bytes[range].fill(0),
+                1 => bytes[range].iter_mut().for_each(|byte| *byte = random.number() as u8),
+                2 => bytes[range][kept..].fill(0),
+                _ => {}
+            }
+        }
+        wholes += u64::from(check(bytes, &format!("seed {seed}")));
+    }
+    assert!((10..3000).contains(&wholes), "{wholes}");
 }
