@@ -65,7 +65,7 @@ impl Site {
             "[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[limits]\nline_bytes = \"4KiB\"\n\
              rejected_bytes = \"256KiB\"\n[queue]\nmax_bytes = \"1MiB\"\n\
              [log]\nsegment_bytes = \"640KiB\"\nretain_bytes = \"{retain}\"\ndurability = \"{durability}\"\n\
-             [flush]\nevents = 1500\ninterval = \"{flush_interval}\"\n[analytics]\nmax_batches = 40\ntable_rows = 5\n\
+             [flush]\nevents = 1500\ninterval = \"{flush_interval}\"\n[analytics]\nmax_batches = 40\ntable_rows = 10\n\
              [query]\nmax_staleness = \"0ms\"\n[shutdown]\ngrace = \"30s\"\n"
         ));
         let read = |path: &Path| std::fs::read(path).expect("a component");

@@ -75,7 +75,8 @@ impl<S: Storage> Keeper<S> {
         let Start { name, attached, meta, .. } = self.start.clone();
         let mut total = restore(&self.context, &name, &attached, meta)?;
         // The last life may have ended between saving the cut of an anchor and pinning the total.
-        let asked = self.context.recovered.asked_anchor.as_ref().map(|asked| asked.cut);
+        let asked = self.context.recovered.asked_anchor.as_ref().filter(|asked| asked.expected.contains(&name));
+        let asked = asked.map(|asked| asked.cut);
         let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
         if asked == Some(total.meta().cut) && pinned != asked {
             total.pin()?;
@@ -177,18 +178,19 @@ impl<S: Storage> Keeper<S> {
 
     fn cut_with_retry(&mut self, saved: &SavedCut) -> Result<(), Failure> {
         let Some(total) = &mut self.total else { return Ok(()) };
-        let done = match cut(total, saved) {
+        let pins = is_expected(&saved.barrier, &self.name);
+        let done = match cut(total, saved, pins) {
             Err(Failure::Call(error)) => {
                 tracing::warn!(aggregator = self.name, %error, cut = saved.barrier.cut, "retrying in a new store");
                 let meta = total.meta().clone();
                 *total = restore(&self.context, &self.name, &meta.attached.clone(), meta)?;
-                cut(total, saved)
+                cut(total, saved, pins)
             }
             done => done,
         };
         done?;
         let total = self.total.as_ref().expect("it was there");
-        if saved.barrier.anchor {
+        if is_expected(&saved.barrier, &self.name) {
             self.report_pinned(total);
         }
         self.publish(total);
@@ -226,14 +228,20 @@ impl<S: Storage> Keeper<S> {
     }
 }
 
-fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
+/// Whether the anchor at this barrier waits for the total of this aggregator. It does not for one that was away and is catching up:
+/// its total would stand for a place of which the log says nothing.
+fn is_expected(barrier: &Barrier, name: &str) -> bool {
+    barrier.anchor && barrier.flush.as_ref().is_some_and(|flush| flush.expected.iter().any(|expected| expected == name))
+}
+
+fn cut(total: &mut Total, saved: &SavedCut, pins: bool) -> Result<(), Failure> {
     let SavedCut { frame, barrier, delta, swap } = saved;
-    let Barrier { cut, anchor, .. } = **barrier;
+    let cut = barrier.cut;
     // A retry after the cut was saved has only the rest to do.
     if total.meta().cut < cut {
         total.cut(*frame, barrier, delta)?;
     }
-    if anchor {
+    if pins {
         total.pin()?;
     }
     if let Some((configured, attached)) = swap {
