@@ -58,7 +58,16 @@ impl<S: Storage> RecordFiles<S> {
         let series = Series::new(storage, "analytics");
         let file = committed.map(|end| open_committed(&series, end)).transpose()?;
         let recovered = go_back(&series, file.as_ref(), committed)?;
-        Ok(RecordFiles { series, rotation, end: committed, file, begun: None, poisoned: false, recovered, buffer: Vec::new() })
+        Ok(RecordFiles {
+            series,
+            rotation,
+            end: committed,
+            file,
+            begun: None,
+            poisoned: false,
+            recovered,
+            buffer: Vec::new(),
+        })
     }
 
     /// What the start found behind the committed position.

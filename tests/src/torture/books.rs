@@ -39,8 +39,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] =
-        [Kind::NamedUnix, Kind::NamedTcp, Kind::IdsUnix, Kind::IdsHttp, Kind::Anonymous];
+    pub const ALL: [Kind; 5] = [Kind::NamedUnix, Kind::NamedTcp, Kind::IdsUnix, Kind::IdsHttp, Kind::Anonymous];
 
     /// Names its stream.
     pub fn is_named(self) -> bool {

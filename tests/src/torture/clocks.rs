@@ -61,7 +61,10 @@ pub fn run(rounds: u64, seed: u64, report: &Report) {
             let watermark = site.ask("/v1/status")["aggregators"]["video-actions"]["watermark"].clone();
             let watermark = watermark.as_str().unwrap_or_default();
             // Every minute of the events has a leap second; it counts as the end of its minute.
-            assert!(watermark <= "2026-06-30T23:59:59.999999Z", "the watermark follows events, not clocks: {watermark}");
+            assert!(
+                watermark <= "2026-06-30T23:59:59.999999Z",
+                "the watermark follows events, not clocks: {watermark}"
+            );
         }
         report.count("events counted", site.end(life));
     });

@@ -11,8 +11,8 @@ use super::life::{Life, PATIENCE};
 use super::random::Random;
 use super::report::Report;
 use super::site::{Shape, Site};
-use crate::wire;
 use crate::now;
+use crate::wire;
 
 /// A mounted tmpfs; unmounted when dropped.
 struct Mount(PathBuf);

@@ -241,7 +241,8 @@ fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) 
         if let Outcome::Ended(_) = outcome {
             let last = log.lines().rev().take(3).collect::<String>();
             // Of a spare it says which segment was to be made of it.
-            let is_named = last.contains("/wal_") && kind.target == Spares || hit.iter().any(|file| last.contains(file.as_str()));
+            let is_named =
+                last.contains("/wal_") && kind.target == Spares || hit.iter().any(|file| last.contains(file.as_str()));
             assert!(is_named, "its last words name none of {hit:?}: {}", site.tail_of_log());
         }
         if kind.loses_a_frame() {

@@ -35,7 +35,8 @@ impl Life {
     pub fn start(mut command: Command, log: &Path) -> Self {
         let is_run_by_another = command.get_program() != crate::tally().get_program();
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a file for what is logged");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the daemon starts");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the daemon starts");
         let output = child.stdout.take().expect("its output");
         let (line, lines) = mpsc::channel();
         // Ends with the daemon.

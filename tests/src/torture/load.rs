@@ -6,8 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -100,11 +100,14 @@ struct Producer<'a> {
 impl Producer<'_> {
     fn run(mut self) {
         while !self.orders.stop.load(SeqCst) {
-            let done = match self.lane.kind {
-                Kind::IdsHttp => self.requests(),
-                Kind::NamedTcp => TcpStream::connect(&self.doors.tcp).and_then(|stream| self.session(&OwnedFd::from(stream).into())),
-                _ => UnixStream::connect(&self.doors.unix).and_then(|stream| self.session(&OwnedFd::from(stream).into())),
-            };
+            let done =
+                match self.lane.kind {
+                    Kind::IdsHttp => self.requests(),
+                    Kind::NamedTcp => TcpStream::connect(&self.doors.tcp)
+                        .and_then(|stream| self.session(&OwnedFd::from(stream).into())),
+                    _ => UnixStream::connect(&self.doors.unix)
+                        .and_then(|stream| self.session(&OwnedFd::from(stream).into())),
+                };
             match done {
                 Ok(true) => return,
                 // It does not know what became of its last lines, so it may not go on.
@@ -265,7 +268,9 @@ impl Producer<'_> {
             }
             let text = String::from_utf8_lossy(&bytes);
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let header = |name: &str| head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name)?.trim().parse().ok());
+            let header = |name: &str| {
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix(name)?.trim().parse().ok())
+            };
             if header("content-length:").is_some_and(|length: usize| body.len() >= length) {
                 let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
                 let status = status.unwrap_or_else(|| panic!("no status: {head}"));
@@ -290,6 +295,8 @@ impl Unread {
         let rest = self.0.split_off(end);
         let whole = std::mem::replace(&mut self.0, rest);
         let text = String::from_utf8(whole).expect("answers are text");
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}")))
+            .collect()
     }
 }

@@ -22,7 +22,11 @@ pub fn run(seed: u64, report: &Report) {
             report.count("second daemons refused", 1);
         }
         let verify = site.work.verify(&[]);
-        assert!(!verify.status.success() && text(&verify).contains("in use"), "verify beside a daemon: {}", text(&verify));
+        assert!(
+            !verify.status.success() && text(&verify).contains("in use"),
+            "verify beside a daemon: {}",
+            text(&verify)
+        );
         assert!(life.ended().is_none(), "the first goes on");
         life.kill();
         load.stop();

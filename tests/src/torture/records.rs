@@ -54,7 +54,8 @@ impl Records {
                 let total = &record["totals"]["video-actions"];
                 for column in ["views", "plays", "pauses", "unmutes", "carousel_left", "carousel_right"] {
                     let sum = sums.entry(column.to_owned()).or_default();
-                    *sum += actions.get(column).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {column}: {line}"));
+                    *sum +=
+                        actions.get(column).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {column}: {line}"));
                     assert_eq!(total[column], *sum, "{column}: the total is the sum of all records: {line}");
                 }
             }

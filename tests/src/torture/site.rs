@@ -149,7 +149,8 @@ impl Site {
         let resumes = named.map(|lane| (lane.number, self.resume_of(life, lane))).collect();
         let status = self.settled_status();
         let sequence = status["sequence"].as_u64().expect("a sequence");
-        let question = |name: &str| self.ask(&format!("/v1/aggregators/{name}?rows=1000&min_sequence={sequence}&wait=30s"));
+        let question =
+            |name: &str| self.ask(&format!("/v1/aggregators/{name}?rows=1000&min_sequence={sequence}&wait=30s"));
         let (actions, homepage) = (question("video-actions"), question("homepage-fetch"));
         let answers = Answers { status, actions, homepage, resumes };
         let seen = self.books.check(&self.lanes, &answers);
@@ -165,7 +166,9 @@ impl Site {
 
     /// The status once nothing is on its way any more: producers that broke off may have left lines in the queue.
     fn settled_status(&self) -> Value {
-        let settled = |status: &Value| (status["queue"]["chunks"].clone(), status["frame"].clone(), status["connections"]["now"].clone());
+        let settled = |status: &Value| {
+            (status["queue"]["chunks"].clone(), status["frame"].clone(), status["connections"]["now"].clone())
+        };
         let until = now() + super::life::PATIENCE;
         let mut before = Value::Null;
         loop {

@@ -55,8 +55,7 @@ impl<S: Storage> Keeper<S> {
     pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
         let meter = context.progress.meter(&start.name);
         let name = start.name.clone();
-        let mut this =
-            Self { context, name, total: None, start, has_failed: false, undone: VecDeque::new(), meter };
+        let mut this = Self { context, name, total: None, start, has_failed: false, undone: VecDeque::new(), meter };
         this.go_on()?;
         Ok(this)
     }
