@@ -4,10 +4,11 @@
 //! Everything here is determined, so a flip can matter only where somebody reads: what is done with a damaged copy is done once with
 //! a whole one first, and bytes that nobody asked the disk for then are counted, and left out.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -32,9 +33,12 @@ const PLUGIN: &str = "video-actions";
 const REQUESTS: u64 = 60;
 const LINES: u64 = 12;
 /// Bytes that one thread takes at once.
-const PIECE: u64 = 64;
-/// Longer than anybody would read.
-const VIOLATIONS: usize = 100;
+const PIECE: usize = 64;
+
+thread_local! {
+    /// Whether panics of this thread are no news.
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What must have been reached.
 pub const NEEDED: &[&str] = &[
@@ -46,8 +50,8 @@ pub const NEEDED: &[&str] = &[
     "flips in the state store without consequence",
 ];
 
-/// Flips every `stride`-th byte of a data directory to 0x00, to 0xFF and in each bit.
-pub fn flips(kit: &Kit, stride: u64, threads: usize) -> Outcome {
+/// Flips every `stride`-th byte of a data directory, or only this one of all its files, to 0x00, to 0xFF and in each bit.
+pub fn flips(kit: &Kit, stride: u64, only: Option<u64>, threads: usize) -> Outcome {
     let whole = match Whole::new(kit) {
         Ok(whole) => whole,
         Err(error) => {
@@ -56,22 +60,39 @@ pub fn flips(kit: &Kit, stride: u64, threads: usize) -> Outcome {
             return Outcome { violations, ..Outcome::default() };
         }
     };
-    // redb's panics are caught and become errors that name its file; the default hook would print each of them.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let stride = stride.max(1);
-    let places = whole.bytes.div_ceil(stride);
-    let mut outcome = side_by_side(0..places.div_ceil(PIECE), threads, |piece| {
+    for file in &whole.files {
+        println!("  {:>12}  bytes of {}", file.bytes.len(), file.name);
+    }
+    say_no_panic_of_ours();
+    let places: Vec<u64> = match only {
+        Some(place) => vec![place],
+        None => (0..whole.bytes).step_by(usize::try_from(stride.max(1)).expect("a stride")).collect(),
+    };
+    let pieces: Vec<&[u64]> = places.chunks(PIECE).collect();
+    let mut outcome = side_by_side(0..pieces.len() as u64, threads, |piece| {
         let mut outcome = Outcome::default();
-        for place in piece * PIECE..((piece + 1) * PIECE).min(places) {
-            whole.damage(kit, place * stride, &mut outcome);
+        IS_QUIET.set(only.is_none());
+        for place in pieces[usize::try_from(piece).expect("an index")] {
+            whole.damage(kit, *place, &mut outcome);
         }
-        outcome.violations.truncate(VIOLATIONS);
+        IS_QUIET.set(false);
         outcome
     });
-    std::panic::set_hook(hook);
     outcome.counts.add("bytes of the directory", whole.bytes);
     outcome
+}
+
+/// redb's panics are caught and become errors that name its file; the default hook would print each of them.
+fn say_no_panic_of_ours() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                others(panic);
+            }
+        }));
+    });
 }
 
 /// A data directory without damage, and what it says.
@@ -157,7 +178,6 @@ impl Whole {
                 _ if bytes.is_empty() => continue,
                 _ => anyhow::bail!("{name} is no file that is known here"),
             };
-            println!("  {:>12}  {name}", bytes.len());
             let start = this.bytes;
             this.bytes += bytes.len() as u64;
             this.files.push(File { name, bytes, start, part });
@@ -181,7 +201,7 @@ impl Whole {
     fn damage(&self, kit: &Kit, place: u64, outcome: &mut Outcome) {
         let file = self.files.iter().rfind(|file| file.start <= place).expect("the first file begins at 0");
         let at = usize::try_from(place - file.start).expect("files fit into memory");
-        let byte = file.bytes[at];
+        let Some(&byte) = file.bytes.get(at) else { return };
         let mut values: Vec<u8> = (0..8).map(|bit| byte ^ 1 << bit).chain([0, 0xff]).collect();
         values.sort_unstable();
         values.dedup();
@@ -192,7 +212,9 @@ impl Whole {
                 Ok(end) => outcome.counts.one(counted(file.part, &end)),
                 Err(error) => {
                     let name = &file.name;
-                    outcome.violations.push(format!("{name}, byte {at}, {byte:#04x} made {value:#04x}: {error:#}"));
+                    outcome.violations.push(format!(
+                        "cargo xtask sim --flips 1 --operation {place}   # {name}, byte {at}, {byte:#04x} made {value:#04x}: {error:#}"
+                    ));
                 }
             }
         }

@@ -22,9 +22,12 @@ pub struct Outcome {
 /// No operation has this number.
 const NEVER: Planned = Planned { operation: u64::MAX >> 1, fault: Fault::PowerLoss };
 
+/// A world as chance has it.
+pub const BY_CHANCE: Shape = Shape { lives: 5, steps: 500, first: None, second: None };
+
 /// Worlds as chance has them, one per seed.
 pub fn seeds(kit: &Kit, seeds: Range<u64>, threads: usize) -> Outcome {
-    let shape = Shape { lives: 5, steps: 500, first: None, second: None };
+    let shape = BY_CHANCE;
     side_by_side(seeds, threads, |seed| {
         let mut outcome = Outcome::default();
         take(&mut outcome, run(kit, seed, shape), || format!("cargo xtask sim --seeds {seed}..{}", seed + 1));

@@ -1,6 +1,7 @@
 //! One world: a disk, some clients, and the daemon's lives one after the other, each with its end. Everything follows from the seed.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -81,6 +82,8 @@ pub struct Report {
     pub first_operations: u64,
     /// Operations until the second life had recovered.
     pub second_operations: u64,
+    /// What the last disk holds and how often chance was asked: the same for the same seed.
+    pub digest: u64,
 }
 
 /// See the module.
@@ -451,6 +454,7 @@ impl World {
             self.report.counts.add(what, count);
         }
         self.report.counts.one("worlds");
+        self.report.digest = digest(&self.disk, self.random.bits());
         Ok(self.report)
     }
 }
@@ -480,6 +484,15 @@ fn check_anchor(machines: &Machines) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn digest(disk: &MemStorage, chance: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (disk.operations(), chance).hash(&mut hasher);
+    for name in disk.names() {
+        (disk.contents(&name), name).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn file(kit: &Kit, plugin: &str, settings: &str) -> PluginFile {

@@ -5,8 +5,11 @@
 
 use std::any::Any;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+
+use redb::Database;
 
 use crate::error::StateError;
 
@@ -38,6 +41,37 @@ pub(crate) fn guarded<T>(path: &Path, doing: &str, work: impl FnOnce() -> Result
             let what = format!("it was impossible to {doing} ({})", text(&*panic));
             Err(error(path, doing, Failed::Damaged(what)))
         }
+    }
+}
+
+/// A database that is closed without a panic: after one that [`guarded`] caught, redb may panic once more when it is dropped, and where that
+/// happens while a thread unwinds, the process would be gone in the middle of saying why.
+pub(crate) struct Quiet(Option<Database>);
+
+impl Quiet {
+    pub(crate) fn new(database: Database) -> Quiet {
+        Quiet(Some(database))
+    }
+}
+
+impl Deref for Quiet {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("only dropping takes it")
+    }
+}
+
+impl DerefMut for Quiet {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("only dropping takes it")
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // What is durable is durable; the panic before this one was reported.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.0.take())));
     }
 }
 

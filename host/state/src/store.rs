@@ -15,7 +15,7 @@ use crate::commit::{self, Commit};
 use crate::create::{create, format_of, initialise};
 use crate::dead_letters::{self, DeadLetter};
 use crate::error::StateError;
-use crate::guard::{Failed, guarded};
+use crate::guard::{Failed, Quiet, guarded};
 use crate::overlay::Overlay;
 use crate::run::{RunInfo, Saved};
 use crate::snapshot::Snapshot;
@@ -31,7 +31,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// here: nothing of the commit is there then, and it can be tried again once there is room.
 pub struct Store {
     // Read by whoever begins a transaction; written only to open it anew. None when that failed, too.
-    database: RwLock<Option<Database>>,
+    database: RwLock<Option<Quiet>>,
     // One commit at a time: what is opened anew must not be in use by another. Counts how often a full disk closed the database.
     committing: Mutex<u64>,
     open: Box<Open>,
@@ -114,7 +114,7 @@ impl Store {
         if format != FORMAT {
             return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        let (database, committing) = (RwLock::new(Some(database)), Mutex::default());
+        let (database, committing) = (RwLock::new(Some(Quiet::new(database))), Mutex::default());
         Ok(Store { database, committing, open, path: path.into(), read_only })
     }
 
@@ -265,7 +265,7 @@ impl Store {
         let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let database = match open.take() {
             Some(database) => database,
-            None => guarded(&self.path, "open", || (self.open)())?,
+            None => Quiet::new(guarded(&self.path, "open", || (self.open)())?),
         };
         work(open.insert(database))
     }

@@ -74,8 +74,8 @@ impl<S: Storage> Keeper<S> {
         let Start { name, attached, meta, .. } = self.start.clone();
         let mut total = restore(&self.context, &name, &attached, meta)?;
         // The last life may have ended between saving the cut of an anchor and pinning the total.
-        let asked = self.context.recovered.asked_anchor.as_ref().filter(|asked| asked.expected.contains(&name));
-        let asked = asked.map(|asked| asked.cut);
+        let asked = self.context.recovered.asked_anchor.as_ref();
+        let asked = asked.filter(|asked| asked.expected.contains(&self.name)).map(|asked| asked.cut);
         let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
         if asked == Some(total.meta().cut) && pinned != asked {
             total.pin()?;
@@ -177,19 +177,18 @@ impl<S: Storage> Keeper<S> {
 
     fn cut_with_retry(&mut self, saved: &SavedCut) -> Result<(), Failure> {
         let Some(total) = &mut self.total else { return Ok(()) };
-        let pins = is_expected(&saved.barrier, &self.name);
-        let done = match cut(total, saved, pins) {
+        let done = match cut(total, saved) {
             Err(Failure::Call(error)) => {
                 tracing::warn!(aggregator = self.name, %error, cut = saved.barrier.cut, "retrying in a new store");
                 let meta = total.meta().clone();
                 *total = restore(&self.context, &self.name, &meta.attached.clone(), meta)?;
-                cut(total, saved, pins)
+                cut(total, saved)
             }
             done => done,
         };
         done?;
         let total = self.total.as_ref().expect("it was there");
-        if is_expected(&saved.barrier, &self.name) {
+        if saved.barrier.anchor {
             self.report_pinned(total);
         }
         self.publish(total);
@@ -227,20 +226,15 @@ impl<S: Storage> Keeper<S> {
     }
 }
 
-/// Whether the anchor at this barrier waits for the total of this aggregator. It does not for one that was away and is catching up:
-/// its total would stand for a place of which the log says nothing.
-fn is_expected(barrier: &Barrier, name: &str) -> bool {
-    barrier.anchor && barrier.flush.as_ref().is_some_and(|flush| flush.expected.iter().any(|expected| expected == name))
-}
-
-fn cut(total: &mut Total, saved: &SavedCut, pins: bool) -> Result<(), Failure> {
+fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
     let SavedCut { frame, barrier, delta, swap } = saved;
-    let cut = barrier.cut;
+    let Barrier { cut, anchor, .. } = **barrier;
     // A retry after the cut was saved has only the rest to do.
     if total.meta().cut < cut {
         total.cut(*frame, barrier, delta)?;
     }
-    if pins {
+    // While it catches up, anchors are those of others: the log has no word of its total there.
+    if anchor && total.meta().attached.attached_at < cut {
         total.pin()?;
     }
     if let Some((configured, attached)) = swap {
