@@ -256,7 +256,7 @@ fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) 
         }
         let life = site.start();
         site.check(&life);
-        if turn % 4 == 0 {
+        if turn.is_multiple_of(4) {
             site.lanes_done(life);
         } else {
             life.stop();

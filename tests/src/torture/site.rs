@@ -92,7 +92,7 @@ impl Site {
 
     /// A new one that need not compile the plugins anew.
     pub fn fresh_copy(&self) -> Self {
-        let copy = Self::new(self.shape, self.seeds.clone().next());
+        let copy = Self::new(self.shape, self.seeds.clone().number());
         copy_folder(&self.data().join("cache"), &copy.data().join("cache"));
         copy
     }
@@ -135,12 +135,12 @@ impl Site {
 
     /// Lets all producers send.
     pub fn load(&mut self, life: &Life) -> Load {
-        Load::start(&self.lanes, &life.doors(), self.seeds.next(), false)
+        Load::start(&self.lanes, &life.doors(), self.seeds.number(), false)
     }
 
     /// Lets those producers send that know by themselves where to go on.
     pub fn load_unchecked(&mut self, life: &Life) -> Load {
-        Load::start(&self.lanes, &life.doors(), self.seeds.next(), true)
+        Load::start(&self.lanes, &life.doors(), self.seeds.number(), true)
     }
 
     /// Compares everything that the daemon answers, and its analytics files, with the books. Nobody may be sending.
