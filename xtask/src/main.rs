@@ -47,10 +47,10 @@ enum Command {
     Clients,
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
-    /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
-    Torture(torture::Args),
     /// Simulate whole lives of the daemon with every fault: seeds, crash points, broken disks, rot. `sim --help` says more.
     Sim(sim::Args),
+    /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
+    Torture(torture::Args),
     /// Plant known bugs, one at a time, and show that the simulation catches each.
     Planted(planted::Args),
     /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
@@ -81,8 +81,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
-        Command::Torture(args) => torture::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
+        Command::Torture(args) => torture::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),
         Command::Hostile(args) => hostile::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),

@@ -176,8 +176,8 @@ impl Answers {
         let saved = || {
             let facts = self.context.progress.facts();
             let done = facts.saved.get(name).is_some_and(|meta| meta.cut >= cut);
-            let is_enough = wanted.is_none() && facts.is_disk_full() && facts.saved.contains_key(name);
-            done || is_enough || facts.quarantined.contains_key(name)
+            let stuck = wanted.is_none() && facts.is_disk_full() && facts.saved.contains_key(name);
+            done || stuck || facts.quarantined.contains_key(name)
         };
         let waiting = async {
             let mut pause = Pause::default();
