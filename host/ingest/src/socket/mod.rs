@@ -188,7 +188,8 @@ impl<C: Send + 'static> Door<C> {
 
 fn note_end(counters: &Counters, ended: Result<(), JoinError>) {
     counters.connections.fetch_sub(1, Relaxed);
-    if let Err(error) = ended {
+    // A daemon that stops for another reason takes its connections along.
+    if let Err(error) = ended.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error) }) {
         counters.ended(EndReason::Panicked);
         tracing::error!(%error, "the task of a connection failed; this is a bug");
     }
