@@ -141,6 +141,32 @@ fn messages_say_where_and_what_to_do() {
 }
 
 #[test]
+fn a_segment_that_is_cut_short_or_overwritten_is_refused() {
+    let (storage, _) = small_log();
+    let name = "wal_0000000002.seg";
+    let bytes = storage.contents(name).expect("a segment");
+    for length in [0, 7, 8, 48, 4095] {
+        let cut = storage.duplicate();
+        cut.overwrite(name, bytes[..length].to_vec());
+        check_refused(
+            &cut,
+            expect![
+                "the log is corrupt: wal_0000000002.seg at byte 0, its header, somewhere in sequences 1 to 10: the file is too short for a segment. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+            ],
+        );
+    }
+    let mut zeroed = bytes;
+    zeroed[4200..4240].fill(0);
+    storage.overwrite(name, zeroed);
+    check_refused(
+        &storage,
+        expect![
+            "the log is corrupt: wal_0000000002.seg at byte 4200, frame 6, sequences 6 to 8: there is no frame where one was. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+}
+
+#[test]
 fn a_missing_or_foreign_segment_is_refused() {
     let (storage, _) = small_log();
     let one = storage.contents("wal_0000000001.seg").expect("a segment");

@@ -221,3 +221,17 @@ fn it_works_beside_a_writer() {
     let found = inspect(&RealStorage::read_only(dir.path()).expect("a directory")).expect("nobody writes any more");
     assert_eq!(found.segments.last().and_then(tally_wal::SegmentState::last_sequence), Some(4000));
 }
+
+#[test]
+fn damage_counts_when_it_is_there_at_a_second_look_and_a_whole_log_is_looked_at_once() {
+    let looks = |storage: &MemStorage| {
+        let before = storage.operations();
+        let inspection = inspect(storage).expect("readable");
+        (inspection.damage().is_some(), storage.operations() - before)
+    };
+    let storage = small_log();
+    let (damaged, once) = looks(&storage);
+    assert!(!damaged && once > 0);
+    flip(&storage, "wal_0000000002.seg", 4200 + 50);
+    assert_eq!(looks(&storage), (true, 2 * once));
+}
