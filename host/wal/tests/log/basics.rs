@@ -174,6 +174,21 @@ fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
 }
 
 #[test]
+fn a_segment_is_filled_to_its_last_byte() {
+    let (_, mut log) = log_of(0);
+    log.roll(b"").expect("rolls");
+    log.append(1, b"").expect("appends");
+    // A header block of 4096 bytes, two frames of 48, and 44 around the body.
+    let rest = 8192 - 4096 - 2 * 48 - 44;
+    assert!(log.needs_roll(rest + 1));
+    assert!(matches!(log.append(1, &body(1, rest + 1)), Err(AppendError::NeedsRoll)));
+    assert!(!log.needs_roll(rest));
+    log.append(1, &body(1, rest)).expect("fits");
+    assert_eq!(log.segments()[0].bytes, 8192);
+    assert!(log.needs_roll(0));
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_and_harms_nothing() {
     let (_, mut log) = log_of(1);
     let limit = options(0).max_frame_bytes;
