@@ -1,7 +1,7 @@
 //! What a log does when nothing goes wrong.
 
 use tally_testkit::MemStorage;
-use tally_wal::{AppendError, Frame, Log, OpenError, ReadError};
+use tally_wal::{AppendError, Frame, Log, OpenError, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
 
@@ -77,6 +77,59 @@ fn seeking_reaches_every_frame() {
         }
     }
     assert!(matches!(reader.seek(11), Err(ReadError::Beyond { frame: 11, next: 10 })));
+}
+
+#[test]
+fn a_reader_knows_where_the_log_begins_and_ends() {
+    let (_, mut log) = log_of(0);
+    let reader = log.reader();
+    assert_eq!((reader.first_frame(), reader.next_frame()), (1, 1));
+    for _ in 0..3 {
+        log.roll(b"opening").expect("rolls");
+        log.append(1, b"event").expect("appends");
+    }
+    assert_eq!((reader.first_frame(), reader.next_frame()), (1, 7));
+    log.delete_before(5).expect("deletes");
+    assert_eq!((reader.first_frame(), reader.next_frame()), (5, 7));
+}
+
+#[test]
+fn reading_asks_the_storage_no_more_than_it_must() {
+    let (storage, mut log) = log_of(3);
+    for _ in 0..20 {
+        log.append(1, b"small").expect("appends");
+    }
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    let mut asked = |reader: &mut Reader<MemStorage>, target: u64| {
+        let before = storage.operations();
+        reader.seek(target).expect("in the log");
+        assert!(reader.next(&mut frame).expect("readable"));
+        storage.operations() - before
+    };
+    let entered = asked(&mut reader, 1);
+    assert_eq!(asked(&mut reader, 2), 0, "small frames are read many at a time, by who stands there already");
+    assert_eq!(asked(&mut reader, 9), entered, "the segment between is not read");
+    assert_eq!(asked(&mut reader, 20), 0, "within a segment a reader walks");
+    assert_eq!(asked(&mut reader, 10), entered, "going back starts the segment over");
+}
+
+#[test]
+fn every_segment_has_a_salt_of_its_own() {
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("new");
+    for _ in 0..3 {
+        log.roll(b"the same").expect("rolls");
+    }
+    let mut salts: Vec<_> = storage
+        .names()
+        .iter()
+        .filter(|name| name.ends_with(".seg"))
+        .map(|name| storage.contents(name).expect("a segment")[24..32].to_vec())
+        .collect();
+    salts.sort();
+    salts.dedup();
+    assert_eq!(salts.len(), 3);
 }
 
 #[test]

@@ -275,8 +275,13 @@ fn unknown_versions_and_options_out_of_range_are_refused() {
         Options { segment_bytes: 8000, ..options(0) },
         Options { segment_bytes: 10_001, ..options(0) },
         Options { max_frame_bytes: 0, ..options(0) },
+        Options { max_frame_bytes: (1 << 31) + 1, ..options(0) },
     ] {
         assert!(matches!(Log::open(MemStorage::new(), bad), Err(OpenError::Option { .. })));
+    }
+    for good in [8192, 10_000] {
+        let widest = Options { segment_bytes: good, max_frame_bytes: 1 << 31, ..options(0) };
+        Log::open(MemStorage::new(), widest).expect("at the limits");
     }
     let (storage, _) = small_log();
     let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
