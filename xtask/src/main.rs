@@ -10,7 +10,9 @@ mod clients;
 mod components;
 mod demo;
 mod dependencies;
+mod fuzz;
 mod lint;
+mod mutants;
 mod packages;
 mod project;
 mod soak;
@@ -43,6 +45,10 @@ enum Command {
     Clients,
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
+    /// Feed what reads bytes of others with bytes that a fuzzer makes up; prints "N targets, violations: M" last.
+    Fuzz(fuzz::Args),
+    /// Change the code in a thousand small ways, one at a time, and list the changes that no test notices.
+    Mutants(mutants::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -69,6 +75,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
+        Command::Fuzz(args) => fuzz::run_targets(&project, &args),
+        Command::Mutants(args) => mutants::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),
