@@ -46,6 +46,29 @@ pub struct Quarantine {
     pub reason: String,
 }
 
+/// An aggregator that takes part no more, but may still have to see what came before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detached {
+    /// As it was attached.
+    pub attached: Attached,
+    /// The cut at which it was detached: its last one.
+    pub at: u64,
+    /// Set if it will never get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+}
+
+/// The events that an aggregator is spared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skips {
+    /// The cut at which it was attached: what it was spared before concerns nobody any more.
+    pub attached_at: u64,
+    /// How many there were since it was attached, resumed, or got another plugin.
+    pub strikes: u32,
+    /// Sequence of each event, and the last cut before it; without those that an anchor covers.
+    pub events: BTreeMap<u64, u64>,
+}
+
 /// Totals proved as of a cut; `verify` starts at the newest one whose cut is still in the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Anchor {
@@ -104,6 +127,12 @@ pub struct Control {
     /// Aggregators in quarantine.
     #[serde(default)]
     pub quarantined: BTreeMap<String, Quarantine>,
+    /// Aggregators that were detached since the newest anchor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detached: BTreeMap<String, Detached>,
+    /// What aggregators are spared; bounded by the strikes that lead to quarantine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skips: BTreeMap<String, Skips>,
     /// The newest anchor.
     #[serde(default)]
     pub anchor: Option<Anchor>,
@@ -174,8 +203,10 @@ impl Control {
             self.flushed_counts = flush.total.clone();
         }
         if let Some(plan) = &barrier.plan {
+            self.detach(barrier.cut, plan);
             // A quarantine ends when the aggregator is attached anew or is gone.
             self.quarantined.retain(|name, _| plan.aggregators.get(name).is_some_and(|a| a.attached_at != barrier.cut));
+            self.carry_skips(barrier.cut, plan);
             self.plan = plan.clone();
         }
     }
@@ -189,13 +220,64 @@ impl Control {
             }
             Note::Quarantined { name, after_cut, reason } => {
                 let quarantine = Quarantine { after_cut: *after_cut, reason: reason.clone() };
-                self.quarantined.insert(name.clone(), quarantine);
+                match self.detached.get_mut(name) {
+                    Some(detached) => detached.quarantine = Some(quarantine),
+                    None => {
+                        self.quarantined.insert(name.clone(), quarantine);
+                    }
+                }
+            }
+            Note::Skipped(skip) => {
+                let skips = self.skips.entry(skip.name.clone()).or_default();
+                if skips.attached_at != skip.attached_at {
+                    *skips = Skips { attached_at: skip.attached_at, ..Skips::default() };
+                }
+                if skips.events.insert(skip.sequence, skip.after_cut).is_none() {
+                    skips.strikes += 1;
+                }
             }
             Note::Anchored(anchor) => {
+                let covered =
+                    |name: &String| anchor.totals.contains_key(name) || !self.plan.aggregators.contains_key(name);
+                for (_, skips) in self.skips.iter_mut().filter(|(name, _)| covered(name)) {
+                    skips.events.retain(|_, after_cut| *after_cut >= anchor.cut);
+                }
+                self.skips.retain(|name, skips| !skips.events.is_empty() || self.plan.aggregators.contains_key(name));
+                // Everything up to the anchor is written: no record waits for those who were detached before.
+                self.detached.retain(|_, detached| detached.at > anchor.cut);
                 self.anchor = Some(anchor.clone());
                 self.asked_anchor = None;
             }
         }
+    }
+
+    /// Who is no longer in the plan from `cut` on.
+    fn detach(&mut self, cut: u64, plan: &Plan) {
+        self.detached.retain(|name, _| !plan.aggregators.contains_key(name));
+        for (name, attached) in &self.plan.aggregators {
+            if !plan.aggregators.contains_key(name) {
+                let quarantine = self.quarantined.get(name).cloned();
+                self.detached.insert(name.clone(), Detached { attached: attached.clone(), at: cut, quarantine });
+            }
+        }
+    }
+
+    /// What becomes of skips when the plan changes at `cut`: whoever goes on unchanged behind a quarantine is spared what
+    /// still lies before it, with its strikes forgiven; another plugin or other settings may take those events.
+    fn carry_skips(&mut self, cut: u64, plan: &Plan) {
+        for (name, next) in &plan.aggregators {
+            let Some(skips) = self.skips.get_mut(name) else { continue };
+            let before = self.plan.aggregators.get(name);
+            let same = before.is_some_and(|before| before.digest == next.digest && before.settings == next.settings);
+            if next.attached_at == cut {
+                skips.events.retain(|_, after_cut| same && *after_cut >= next.applies_after);
+                skips.attached_at = cut;
+            }
+            if next.attached_at == cut || !same {
+                skips.strikes = 0;
+            }
+        }
+        self.skips.retain(|_, skips| !skips.events.is_empty() || skips.strikes > 0);
     }
 
     /// Aggregators whose part belongs into the next record: attached and not in quarantine.
@@ -207,6 +289,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Skip;
 
     fn attached(attached_at: u64) -> Attached {
         Attached {
@@ -244,6 +327,74 @@ mod tests {
         assert_eq!(control.expected(), ["b"]);
         control.barrier(9, &activation(3, &[("a", 3), ("b", 1)]));
         assert_eq!(control.expected(), ["a", "b"]);
+    }
+
+    fn skip(name: &str, attached_at: u64, sequence: u64, after_cut: u64) -> Note {
+        Note::Skipped(Skip { name: name.into(), attached_at, sequence, after_cut, ..Skip::default() })
+    }
+
+    fn skipped(control: &Control, name: &str) -> (u32, Vec<u64>) {
+        let skips = control.skips.get(name).cloned().unwrap_or_default();
+        (skips.strikes, skips.events.into_keys().collect())
+    }
+
+    #[test]
+    fn each_skipped_event_is_a_strike_once() {
+        let mut control = Control::default();
+        control.barrier(9, &activation(1, &[("a", 1)]));
+        for sequence in [5, 7, 5] {
+            control.note(&skip("a", 1, sequence, 1));
+        }
+        assert_eq!(skipped(&control, "a"), (2, vec![5, 7]));
+        assert_eq!(skipped(&control, "b"), (0, vec![]));
+    }
+
+    #[test]
+    fn who_is_resumed_is_spared_what_still_lies_before_it() {
+        let mut control = Control::default();
+        control.barrier(9, &activation(1, &[("a", 1)]));
+        control.note(&skip("a", 1, 5, 1));
+        control.note(&skip("a", 1, 15, 2));
+        control.note(&Note::Quarantined { name: "a".into(), after_cut: 2, reason: "strikes".into() });
+        let mut resumed = activation(4, &[("a", 4)]);
+        let plan = resumed.plan.as_mut().unwrap();
+        plan.aggregators.get_mut("a").unwrap().applies_after = 2;
+        let mut other = control.clone();
+        control.barrier(9, &resumed);
+        assert_eq!(skipped(&control, "a"), (0, vec![15]));
+        control.note(&skip("a", 4, 16, 2));
+        assert_eq!(skipped(&control, "a"), (1, vec![15, 16]));
+
+        let plan = resumed.plan.as_mut().unwrap();
+        plan.aggregators.get_mut("a").unwrap().digest = "another".into();
+        other.barrier(9, &resumed);
+        assert_eq!(skipped(&other, "a"), (0, vec![]), "another plugin may take them");
+    }
+
+    #[test]
+    fn a_new_version_in_place_has_its_strikes_forgiven() {
+        let mut control = Control::default();
+        control.barrier(9, &activation(1, &[("a", 1)]));
+        control.note(&skip("a", 1, 5, 1));
+        let mut swap = activation(2, &[("a", 1)]);
+        swap.plan.as_mut().unwrap().aggregators.get_mut("a").unwrap().digest = "another".into();
+        control.barrier(9, &swap);
+        assert_eq!(skipped(&control, "a"), (0, vec![5]), "the event lies before the swap, whoever gets there when");
+    }
+
+    #[test]
+    fn what_an_anchor_covers_is_forgotten() {
+        let mut control = Control::default();
+        control.barrier(9, &activation(1, &[("a", 1), ("late", 1)]));
+        for name in ["a", "late"] {
+            control.note(&skip(name, 1, 5, 1));
+            control.note(&skip(name, 1, 25, 3));
+        }
+        let chain = Chain::start("a", "d", "{}", 1);
+        let totals = BTreeMap::from([("a".to_owned(), (chain, String::new()))]);
+        control.note(&Note::Anchored(Anchor { cut: 3, frame: 8, last_sequence: 20, totals }));
+        assert_eq!(skipped(&control, "a"), (2, vec![25]));
+        assert_eq!(skipped(&control, "late"), (2, vec![5, 25]), "it has not saved the anchor's cut");
     }
 
     #[test]

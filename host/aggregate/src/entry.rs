@@ -139,8 +139,32 @@ pub enum Note {
         /// Why.
         reason: String,
     },
+    /// An aggregator failed at this event alone: it goes on without it.
+    Skipped(Skip),
     /// Every aggregator has saved its total as of a cut: segments before it may go.
     Anchored(Anchor),
+}
+
+/// An event that an aggregator is spared, since its call failed for it alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The aggregator.
+    pub name: String,
+    /// The cut at which it was attached: attached anew, with another plugin perhaps, it gets the event again.
+    pub attached_at: u64,
+    /// The event.
+    pub sequence: u64,
+    /// The last cut before the event.
+    pub after_cut: u64,
+    /// When it was decided, microseconds since the Unix epoch.
+    pub at: i64,
+    /// Digest of the plugin that failed.
+    pub digest: String,
+    /// How the call failed.
+    pub reason: String,
+    /// The plugin's frames at that moment, innermost first, one per line; empty if there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub backtrace: String,
 }
 
 /// A body that does not read as entries.
@@ -370,6 +394,8 @@ mod tests {
         builder.counts(&Counts { received: 2, accepted: 2, ..Counts::default() });
         builder.barrier(&barrier());
         builder.note(&Note::Quarantined { name: "x".into(), after_cut: 1, reason: "trap".into() });
+        let skip = Skip { name: "x".into(), sequence: 7, reason: "trap".into(), ..Skip::default() };
+        builder.note(&Note::Skipped(skip.clone()));
         builder.ids(78, [3, u128::MAX].into_iter());
         let entries: Vec<_> = Entries::new(builder.bytes()).map(Result::unwrap).collect();
         assert!(matches!(entries[0], Entry::Events { arrival: 77, preset: 2, count: 2, lines: b"{\"a\":1}\n{}\n" }));
@@ -377,7 +403,8 @@ mod tests {
         assert!(matches!(&entries[2], Entry::Counts(c) if c.accepted == 2));
         assert!(matches!(&entries[3], Entry::Barrier(b) if **b == barrier()));
         assert!(matches!(&entries[4], Entry::Note(Note::Quarantined { .. })));
-        let Entry::Ids { arrival: 78, ids: bytes } = &entries[5] else { panic!("ids") };
+        assert!(matches!(&entries[5], Entry::Note(Note::Skipped(read)) if *read == skip));
+        let Entry::Ids { arrival: 78, ids: bytes } = &entries[6] else { panic!("ids") };
         assert!(ids(bytes).eq([3, u128::MAX]));
     }
 

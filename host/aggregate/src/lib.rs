@@ -11,8 +11,8 @@ pub mod ledger;
 pub mod runs;
 
 pub use chain::Chain;
-pub use control::{Anchor, AskedAnchor, Attached, Control, Plan, Quarantine};
-pub use entry::{Barrier, BodyBuilder, Entries, Entry, EntryError, Flush, Note};
+pub use control::{Anchor, AskedAnchor, Attached, Control, Detached, Plan, Quarantine, Skips};
+pub use entry::{Barrier, BodyBuilder, Entries, Entry, EntryError, Flush, Note, Skip};
 pub use flush::FlushPolicy;
 pub use ids::IdWindow;
 pub use ledger::{AggregatorLedger, Counts, Reasons};

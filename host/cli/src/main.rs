@@ -7,6 +7,7 @@ mod batch;
 mod client;
 mod config;
 mod connect;
+mod dead_letters;
 mod generate;
 mod http;
 mod log;
@@ -58,6 +59,8 @@ enum Command {
     Batch(batch::Command),
     Rejected(rejected::Args),
     #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    #[command(subcommand)]
     Plugin(plugin::Command),
     #[command(subcommand)]
     Config(config::Command),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::run(args),
         Command::Batch(command) => batch::run(command),
         Command::Rejected(args) => rejected::run(args),
+        Command::DeadLetters(command) => dead_letters::run(command),
         Command::Plugin(command) => plugin::run(command),
         Command::Config(command) => config::run(command),
         Command::Verify(args) => verify::run(args),

@@ -168,6 +168,9 @@ mod tests {
             tally-config
             tally-config-check
             tally-config-show
+            tally-dead-letters
+            tally-dead-letters-list
+            tally-dead-letters-show
             tally-generate
             tally-log
             tally-log-inspect
@@ -178,6 +181,7 @@ mod tests {
             tally-plugin-inspect
             tally-plugin-list
             tally-plugin-reload
+            tally-plugin-resume
             tally-query
             tally-rejected
             tally-run

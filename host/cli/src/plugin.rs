@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::client::Target;
+use crate::client::{Target, encode};
 use crate::outcome::print;
 use crate::render::{Output, Paint, answer};
 
-/// Lists, inspects and checks plugins, or looks for changed ones now.
+/// Lists, inspects, checks and resumes plugins, or looks for changed ones now.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Shows each plugin's wanted and running digest, and why they differ
@@ -49,6 +49,18 @@ pub enum Command {
         after_help = "Example:\n  cp new/video-actions.wasm plugins/ && tally plugin reload --to /tmp/tally.sock.admin"
     )]
     Reload(Asked),
+    /// Lets an aggregator go on that is in quarantine, from what it saved last
+    ///
+    /// Asks the admin door. The same plugin goes on with its strikes forgiven, and catches up on what the log still has.
+    /// A fixed plugin needs no resuming: put it into the plugins directory. Ends with exit code 1 and the reason when the
+    /// aggregator is not in quarantine or cannot go on.
+    #[command(after_help = "Example:\n  tally plugin resume video-actions --to /tmp/tally.sock.admin")]
+    Resume {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
 }
 
 /// Where to ask, and how to print.
@@ -84,6 +96,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
                 value["settings_schema"] = value["settings_schema"].to_string().into();
             }
             print(&answer(&value, output, Paint::stdout()))?;
+        }
+        Command::Resume { name, asked } => {
+            asked.print(&asked.target.post(&format!("/v1/plugins/{}/resume", encode(&name)))?)?;
         }
         Command::Reload(asked) => {
             let value = asked.target.post("/v1/plugins/reload")?;

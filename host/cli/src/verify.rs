@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let failing = format!("{} does not verify", args.data_dir.display());
     let options = VerifyOptions { data_dir: args.data_dir, batch_rows: args.batch_rows.map(|rows| rows as usize) };
-    let report = while_waiting("replaying the log", || tally_daemon::verify(options)).context(failing)?;
+    let report = while_waiting("replaying the log", || tally_daemon::verify(&options)).context(failing)?;
     print(&match args.output {
         Output::Table => readable(&report),
         Output::Json => serde_json::to_string(&report)? + "\n",
@@ -47,6 +47,9 @@ fn readable(report: &VerifyReport) -> String {
     );
     for (name, chain) in &report.aggregators {
         let _ = writeln!(text, "  {name}  chain {chain}");
+    }
+    for (name, reason) in &report.not_compared {
+        let _ = writeln!(text, "  {name}  not compared: {reason}");
     }
     text
 }

@@ -13,7 +13,7 @@ use tally_query::{Answer, Ask, Backend, Batch, QueryError, Report};
 use tokio::sync::oneshot;
 
 use crate::aggregator::Meta;
-use crate::aggregator::thread::{self, TotalMessage};
+use crate::aggregator::{self, TotalMessage};
 use crate::context::{Context, Token};
 use crate::doors::DoorCounters;
 use crate::metrics;
@@ -39,7 +39,9 @@ pub struct Answers {
 
 impl Answers {
     fn list(&self) -> Vec<Status> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let facts = self.context.progress.facts();
+        statuses.into_iter().map(|status| status.updated(&facts)).collect()
     }
 
     /// The cut to wait for so that the answer is fresh enough; takes one if it may.
@@ -140,7 +142,7 @@ impl Answers {
             return Err(gone());
         }
         let answer = answer.await.map_err(|_| gone())?;
-        let thread::Answer { meta, tables } =
+        let aggregator::Answer { meta, tables } =
             answer.map_err(|reason| QueryError::bad_request("not_answered", reason))?;
         let quarantined = context.progress.facts().quarantined.contains_key(name);
         Ok(Report {
@@ -216,6 +218,16 @@ impl Backend for Answers {
         })
     }
 
+    fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value> {
+        Box::pin(async move {
+            let (reply, done) = oneshot::channel();
+            self.controller.send(Request::Resume(name.to_owned(), reply)).map_err(|_| stopping())?;
+            let resumed = done.await.map_err(|_| stopping())?;
+            let statuses = resumed.map_err(|reason| QueryError::new(409, "not_resumed", reason))?;
+            Ok(json!({ "plugins": statuses }))
+        })
+    }
+
     fn aggregators(&self) -> Answer<'_, Value> {
         Box::pin(async { Ok(self.list_of_aggregators()) })
     }
@@ -232,6 +244,14 @@ impl Backend for Answers {
 
     fn batch(&self, batch: Batch) -> Answer<'_, Vec<u8>> {
         Box::pin(files::batch(self.context.clone(), batch))
+    }
+
+    fn dead_letters(&self, rows: u32, aggregator: Option<String>) -> Answer<'_, Value> {
+        Box::pin(files::dead_letters(self.context.clone(), rows, aggregator))
+    }
+
+    fn dead_letter<'a>(&'a self, id: &'a str) -> Answer<'a, Value> {
+        Box::pin(files::dead_letter(self.context.clone(), id.to_owned()))
     }
 
     fn rejected(&self, rows: u32, reason: Option<String>) -> Answer<'_, Value> {

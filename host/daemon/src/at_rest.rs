@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tally_storage::RealStorage;
 pub use tally_wal::Keep;
-use tally_wal::{Corruption, RealStorage, Repair, SegmentState};
+use tally_wal::{Corruption, Repair, SegmentState};
 
 use crate::aggregator::Meta;
 use crate::records::Cursor;
@@ -241,7 +242,7 @@ impl Saved {
 }
 
 fn saved_frames(data_dir: &Path) -> anyhow::Result<Vec<(String, u64)>> {
-    let store = tally_state::Store::open_read_only(data_dir)?;
+    let store = tally_state::Store::open_read_only(&RealStorage::read_only(data_dir)?)?;
     let mut frames = Vec::new();
     for name in store.aggregators()? {
         if let Some(saved) = store.load(&name)? {

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use tally_aggregate::Control;
+use tally_aggregate::{Control, Skip};
 use tally_event::plan::Limits;
 use tally_ingest::{Counters, Queue};
 use tally_state::Store;
-use tally_wal::{Reader, RealStorage};
+use tally_storage::{RealStorage, Storage};
+use tally_wal::Reader;
 use tokio::sync::oneshot;
 
-use crate::aggregator::thread::TotalMessage;
+use crate::aggregator::TotalMessage;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plugins::Registry;
@@ -33,6 +34,8 @@ pub enum Token {
     Activate(Box<Activation>),
     /// From here on these settings hold.
     Configure(Arc<Config>),
+    /// An aggregator goes on without an event; its time is given when this is decided.
+    Skip(Box<Skip>),
     /// An aggregator no longer takes part.
     Quarantine {
         /// The aggregator.
@@ -73,7 +76,7 @@ impl Fatal {
 }
 
 /// See the module.
-pub struct Context {
+pub struct Context<S: Storage = RealStorage> {
     /// The configuration as of the start; [`Context::config`] has the one in force.
     pub config: Config,
     /// The configuration in force: what a reload can apply may have changed.
@@ -88,10 +91,12 @@ pub struct Context {
     pub progress: Arc<Progress>,
     /// What the source of datagrams counts; the sequencer takes what it dropped into the ledger.
     pub datagrams: Arc<Counters>,
+    /// The data directory.
+    pub data: S,
     /// Saved state.
     pub store: Arc<Store>,
     /// Plugin versions.
-    pub registry: Arc<Registry>,
+    pub registry: Registry<S>,
     /// Where a failure that ends the daemon is reported.
     pub fatal: Fatal,
     /// The newest published facts of the sequencer.
@@ -100,10 +105,10 @@ pub struct Context {
     pub totals: Mutex<HashMap<String, mpsc::SyncSender<TotalMessage>>>,
     /// Control state as recovered at the start.
     pub recovered: Control,
-    reader: Mutex<Reader<RealStorage>>,
+    reader: Mutex<Reader<S>>,
 }
 
-impl Context {
+impl<S: Storage> Context<S> {
     /// Puts the handles together.
     #[expect(clippy::too_many_arguments, reason = "called once, by the wiring")]
     pub fn new(
@@ -111,12 +116,13 @@ impl Context {
         clock: Clock,
         queue: Arc<Queue<Token>>,
         tail: Arc<Tail>,
+        data: S,
         store: Arc<Store>,
-        registry: Arc<Registry>,
+        registry: Registry<S>,
         fatal: Fatal,
         published: Arc<Mutex<Arc<Published>>>,
         recovered: Control,
-        reader: Reader<RealStorage>,
+        reader: Reader<S>,
     ) -> Self {
         Self {
             in_force: Mutex::new(Arc::new(config.clone())),
@@ -126,6 +132,7 @@ impl Context {
             tail,
             progress: Arc::default(),
             datagrams: Arc::default(),
+            data,
             store,
             registry,
             fatal,
@@ -158,7 +165,7 @@ impl Context {
     }
 
     /// A reader of the log with a position of its own.
-    pub fn reader(&self) -> Reader<RealStorage> {
+    pub fn reader(&self) -> Reader<S> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -10,7 +10,8 @@ use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, Mode};
 use tally_event::plan::{Limits, Plan, Subscriber};
 use tally_event::schema::Preset;
-use tally_wal::{Frame, Reader, RealStorage};
+use tally_storage::Storage;
+use tally_wal::{Frame, Reader};
 
 use crate::tail::{Item, LiveFrame, Next, Tail};
 
@@ -29,6 +30,8 @@ pub struct Position {
 /// What comes next.
 #[derive(Debug)]
 pub enum Step {
+    /// Nothing yet: [`Feed::wait`].
+    Nothing,
     /// Accepted events.
     Events {
         /// The decoded batch.
@@ -58,10 +61,16 @@ enum Source {
     Disk { offset: usize, sequence: u64 },
 }
 
+enum Fetched {
+    Frame,
+    Nothing,
+    End,
+}
+
 /// A follower of the log.
-pub struct Feed {
+pub struct Feed<S: Storage> {
     tail: Option<Arc<Tail>>,
-    reader: Reader<RealStorage>,
+    reader: Reader<S>,
     next_frame: u64,
     reader_at: Option<u64>,
     skip_to_cut: Option<u64>,
@@ -72,12 +81,12 @@ pub struct Feed {
     decoder: Option<Decoder>,
 }
 
-impl Feed {
+impl<S: Storage> Feed<S> {
     /// A follower that starts at `position`. Without `tail` it ends at the durable end of the log; without `subscriber`
     /// it sees barriers only.
     pub fn new(
         tail: Option<Arc<Tail>>,
-        reader: Reader<RealStorage>,
+        reader: Reader<S>,
         position: Position,
         subscriber: Option<Subscriber>,
         presets: Vec<Preset>,
@@ -113,16 +122,22 @@ impl Feed {
         self.decoder = None;
     }
 
-    /// The next step; waits for it while the daemon runs.
+    /// Waits until the next step is there. Without a tail there is nothing to wait for.
+    pub fn wait(&self) {
+        if let Some(tail) = &self.tail {
+            tail.wait(self.next_frame - 1);
+        }
+    }
+
+    /// The next step; never waits.
     pub fn step(&mut self) -> anyhow::Result<Step> {
         loop {
             let step = match &self.source {
-                Source::Between => {
-                    if self.fetch()? {
-                        continue;
-                    }
-                    return Ok(Step::End);
-                }
+                Source::Between => match self.fetch()? {
+                    Fetched::Frame => continue,
+                    Fetched::Nothing => return Ok(Step::Nothing),
+                    Fetched::End => return Ok(Step::End),
+                },
                 Source::Live { .. } => self.next_live()?,
                 Source::Disk { .. } => self.next_disk()?,
             };
@@ -138,19 +153,20 @@ impl Feed {
         }
     }
 
-    fn fetch(&mut self) -> anyhow::Result<bool> {
+    fn fetch(&mut self) -> anyhow::Result<Fetched> {
         if let Some(tail) = &self.tail {
             match tail.after(self.next_frame - 1) {
                 Next::Frame(frame) => {
                     self.source = Source::Live { frame, index: 0 };
                     self.reader_at = None;
-                    return Ok(true);
+                    return Ok(Fetched::Frame);
                 }
-                Next::Closed => return Ok(false),
+                Next::NotYet => return Ok(Fetched::Nothing),
+                Next::Closed => return Ok(Fetched::End),
                 Next::Behind => {}
             }
         }
-        self.fetch_from_disk()
+        Ok(if self.fetch_from_disk()? { Fetched::Frame } else { Fetched::End })
     }
 
     fn fetch_from_disk(&mut self) -> anyhow::Result<bool> {

@@ -55,6 +55,8 @@ pub struct AggregatorFigures {
     pub watermark: Option<i64>,
     /// Whether every event went into it.
     pub is_complete: bool,
+    /// Events skipped since it was attached, resumed or got another plugin.
+    pub strikes: u32,
     /// Whether it is in quarantine.
     pub is_quarantined: bool,
     /// What its threads count.

@@ -84,32 +84,55 @@ pub fn spawn(
 }
 
 fn run(queue: &Queue<Token>, plan: &Mutex<Arc<Plan>>, to_sequencer: &mpsc::SyncSender<Job>) {
-    let mut decoder: Option<(Arc<Plan>, Decoder)> = None;
+    let mut parser = Parser::default();
     loop {
         // The lock is held while waiting, on purpose: taking a job and learning the plan in force at its place are one
         // step, and an activation changes the plan for every job behind it. Other parsers have nothing to do meanwhile.
-        let (number, popped, plan) = {
-            let mut current = plan.lock().unwrap_or_else(PoisonError::into_inner);
-            let (number, popped) = queue.pop_numbered(JOB_BYTES);
-            if let Popped::Control(Token::Activate(activation)) = &popped {
-                *current = activation.decoding.clone();
-            }
-            (number, popped, current.clone())
-        };
+        let popped = take(queue, &mut plan.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(job) = parser.parse(popped) else { return };
+        if to_sequencer.send(job).is_err() {
+            return;
+        }
+    }
+}
+
+/// A job as it came off the queue, with the plan in force at its place.
+pub struct Taken {
+    number: u64,
+    popped: Popped<Token>,
+    plan: Arc<Plan>,
+}
+
+/// Waits for the next job of the queue. `current` is the plan in force there, and what follows an activation gets its plan.
+pub fn take(queue: &Queue<Token>, current: &mut Arc<Plan>) -> Taken {
+    let (number, popped) = queue.pop_numbered(JOB_BYTES);
+    if let Popped::Control(Token::Activate(activation)) = &popped {
+        *current = activation.decoding.clone();
+    }
+    Taken { number, popped, plan: current.clone() }
+}
+
+/// Decodes jobs, one after the other.
+#[derive(Default)]
+pub struct Parser {
+    decoder: Option<(Arc<Plan>, Decoder)>,
+}
+
+impl Parser {
+    /// Decodes what was taken; none when the queue is closed and empty.
+    pub fn parse(&mut self, Taken { number, popped, plan }: Taken) -> Option<Job> {
         let work = match popped {
-            Popped::Closed => return,
+            Popped::Closed => return None,
             Popped::Control(token) => Work::Token(token),
             Popped::Chunks(chunks) => {
-                if !decoder.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &plan)) {
-                    decoder = Some((plan.clone(), Decoder::new(plan.clone())));
+                if !self.decoder.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &plan)) {
+                    self.decoder = Some((plan.clone(), Decoder::new(plan.clone())));
                 }
-                let Some((_, decoder)) = &mut decoder else { unreachable!("made above") };
+                let Some((_, decoder)) = &mut self.decoder else { unreachable!("made above") };
                 Work::Events(Box::new(decode(decoder, plan, chunks)))
             }
         };
-        if to_sequencer.send(Job { number, work }).is_err() {
-            return;
-        }
+        Some(Job { number, work })
     }
 }
 

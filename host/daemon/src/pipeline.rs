@@ -4,38 +4,27 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tally_aggregate::Note;
-use tally_ingest::{Producers, Queue};
 use tally_plugin::{Engine, Limits};
-use tally_sink::RejectedFiles;
-use tally_state::Store;
-use tally_wal::{Log, Options, RealStorage};
+use tally_storage::RealStorage;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::aggregator::thread;
 use crate::answers::Answers;
 use crate::clock::Clock;
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::context::{Context, Fatal, Token};
 use crate::doors::{DoorLimits, Doors, Serving};
-use crate::plugins::{Controller, Registry, Request, folder};
+use crate::life::{self, Beginning, Life};
+use crate::plugins::{Compiled, Controller, Request, folder};
 use crate::progress::Phase;
 use crate::reload::Reload;
-use crate::sequencer::{Published, Sequencer};
-use crate::tail::Tail;
-use crate::{DECODER_VERSION, LOG_FOLDER, parse, records, recovery};
-
-/// The smallest part of a segment, in bytes, that there must be for each remembered event id.
-const ID_ROOM: usize = 64;
-
-/// More than any frame has: some of the longest lines that can be configured together, or the ids that open a segment.
-const FRAME_BYTES: usize = 1 << 30;
+use crate::{parse, records, sequencer};
 
 /// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on. On SIGHUP it reads its configuration again.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
@@ -62,81 +51,16 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // What is on disk.
     let _lock = lock(&config.data_dir)?;
-    let storage = RealStorage::new(config.data_dir.join(LOG_FOLDER)).context("opening the log's folder")?;
-    let durability = match config.log.durability {
-        Durability::Fsync => tally_wal::Durability::Fsync,
-        Durability::Interval(time) => tally_wal::Durability::Interval(time),
-        Durability::Os => tally_wal::Durability::Os,
-    };
-    let segment_bytes = config.log.segment_bytes;
-    let options = Options { segment_bytes, durability, max_frame_bytes: FRAME_BYTES, ..Options::default() };
-    let opening_bytes = segment_bytes.min(FRAME_BYTES as u64);
-    let (log, recovered) = Log::open(storage, options).context("opening the log")?;
-    if let Some(file) = &recovered.torn_file {
-        let meaning = match config.log.durability {
-            Durability::Fsync => "nothing in it was acknowledged",
-            _ => "log.durability let it be acknowledged before it was synced",
-        };
-        let (bytes, events) = (recovered.torn_bytes, recovered.torn_events);
-        tracing::warn!(bytes, events, copy = file, "cut an unsynced tail off the log: {meaning}");
-    }
-    let last_frame = recovered.next_frame - 1;
-    let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
-    let store = Arc::new(Store::open(&config.data_dir)?);
+    let data = RealStorage::new(&config.data_dir).context("opening the data directory")?;
     let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
-    let registry = Arc::new(Registry::new(engine, &config.data_dir));
+    let beginning =
+        Beginning { config, clock, data, engine, compiled: Compiled::default(), spare_segments: 1, salt: None, fatal };
+    let Life { context, sequencer, producers, decoding, plan, starts } = life::begin(beginning)?;
+    let (config, queue) = (&context.config, &context.queue);
 
     // sources -> queue -> parsers -> sequencer (log) -> tail -> apply threads -> total threads -> records
-    let queue = Queue::<Token>::new(config.queue.max_bytes);
-    let tail = Arc::new(Tail::new(last_frame, config.log.tail_bytes));
-    let published = Arc::new(Mutex::new(Arc::new(Published {
-        last_sequence: control.last_sequence,
-        cut: control.cut,
-        cut_sequence: control.cut_sequence,
-        batch_id: control.batch_id,
-        counts: control.counts.clone(),
-        ..Published::default()
-    })));
-    let context = Arc::new(Context::new(
-        config,
-        clock,
-        queue.clone(),
-        tail.clone(),
-        store,
-        registry,
-        fatal,
-        published,
-        control.clone(),
-        log.reader(),
-    ));
-    let config = &context.config;
-    let producers = Producers::new(config.limits.producers);
-    producers.restore(control.producers.iter().map(|(id, lines)| (id, *lines)));
-    let rejected = RejectedFiles::open(&config.data_dir, config.limits.rejected_bytes)?;
-
-    let decoding = recovery::decoding_plan(&control, &context.registry, context.limits())?;
-    let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
-    let plan = control.plan.clone();
-    // Every segment opens with all of them in one frame, so they must not fill it.
-    let most = config.dedupe.ids.min(usize::try_from(opening_bytes).unwrap_or(usize::MAX) / ID_ROOM);
-    if most < config.dedupe.ids {
-        tracing::info!(
-            wanted = config.dedupe.ids,
-            most,
-            "a segment of the log has no room for dedupe.ids event ids; raise log.segment_bytes"
-        );
-    }
-    let most = if config.dedupe.window.is_zero() { 0 } else { most };
-    let window = i64::try_from(config.dedupe.window.as_micros()).unwrap_or(i64::MAX);
-    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, most, window)?;
-    let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
-    sequencer.begin(&Note::Started {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        decoder: DECODER_VERSION,
-        engine: context.registry.engine().fingerprint(),
-    })?;
-    let (jobs, parsers) = parse::spawn(&queue, decoding, config.workers.parsers)?;
-    let sequencer = guarded(&context, "sequencer", move |_| sequencer.run(&jobs))?;
+    let (jobs, parsers) = parse::spawn(queue, decoding, config.workers.parsers)?;
+    let sequencer = guarded(&context, "sequencer", move |_| sequencer::run(sequencer, &jobs))?;
     let mut aggregators = BTreeMap::new();
     for start in starts {
         aggregators.insert(start.name.clone(), thread::spawn(&context, start)?);
@@ -149,7 +73,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (to_controller, requests) = mpsc::channel();
     let ring = to_controller.clone();
     folder::watch(&config.plugins_dir, move || ring.send(Request::Reconcile(None)).is_ok())?;
-    let controller = tokio::task::spawn_blocking(move || controller.reconcile().map(|()| controller));
+    let controller = tokio::task::spawn_blocking(move || controller.reconcile().map(|_| controller));
     let controller = controller.await.context("taking over the plugins directory")??;
     let controller = guarded(&context, "controller", move |_| {
         controller.run(&requests);

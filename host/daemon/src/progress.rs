@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tally_aggregate::Skips;
+
 use crate::aggregator::{Meta, Meter};
 
 /// Where the daemon is in its life.
@@ -26,6 +28,10 @@ pub struct Facts {
     pub saved: BTreeMap<String, Meta>,
     /// Quarantined aggregators (logged): the last cut they saved, and why.
     pub quarantined: BTreeMap<String, (u64, String)>,
+    /// The frame where each aggregator goes on that is about to be attached again: what is behind it in the log must stay.
+    pub returning: BTreeMap<String, u64>,
+    /// What aggregators are spared (logged), and their strikes.
+    pub skips: BTreeMap<String, Skips>,
     /// Number of the last cut whose flush record is written, or that had none.
     pub records_cut: u64,
     /// Frame of that cut.

@@ -10,9 +10,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tally_aggregate::{Barrier, Counts, Flush};
 use tally_sink::{RecordFiles, Rotation};
+use tally_storage::Storage;
 
 use crate::context::Context;
 use crate::feed::{Feed, Position, Step};
+use crate::progress::Facts;
 
 /// One analytics record. The order of the members is the order in the file.
 #[derive(Debug, Serialize)]
@@ -94,71 +96,133 @@ impl Cursor {
     }
 }
 
-/// Runs until the log ends and everything is written.
-pub fn run(context: &Arc<Context>) -> anyhow::Result<()> {
-    let cursor = Cursor::load(&context.store)?;
-    let analytics = &context.config.analytics;
-    let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
-    let mut files =
-        RecordFiles::open(&context.config.data_dir, cursor.files, rotation).context("opening the analytics files")?;
-    context.progress.update(|facts| {
-        (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
-        facts.records_end = cursor.files;
-    });
-    let mut feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
-    loop {
-        let (frame, barrier) = match feed.step().context("following the log for the analytics files")? {
-            Step::End => return Ok(()),
-            Step::Events { .. } => continue,
-            Step::Barrier { frame, barrier } => (frame, barrier),
-        };
-        if let Some(flush) = &barrier.flush {
-            let Some(record) = wait_for_parts(context, &barrier, flush)? else { return Ok(()) };
-            let written = files.append(&record).context("appending an analytics record")?;
-            let position = Position { frame, cut: barrier.cut };
-            context.store.commit_records(&Cursor::to_bytes(position, written), barrier.cut)?;
-            let lag = u64::try_from(context.clock.wall_micros() - barrier.at).unwrap_or(0);
-            context.progress.update(|facts| {
-                facts.records_end = Some(written);
-                facts.flush_lag = Some(Duration::from_micros(lag));
-            });
-            tracing::info!(
-                batch = flush.batch_id,
-                first_sequence = flush.first_sequence,
-                last_sequence = flush.last_sequence,
-                reason = barrier.reason,
-                "flushed"
-            );
-        }
+/// What a step of the record writer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Wrote {
+    /// Nothing: the log has no further barrier yet.
+    WaitsForLog,
+    /// Nothing: somebody has not saved its part yet.
+    WaitsForParts,
+    /// It went on.
+    On,
+    /// The log has ended.
+    Ended,
+}
+
+/// The record writer: a state machine that never waits; [`run`] gives it a thread.
+pub struct RecordWriter<S: Storage> {
+    context: Arc<Context<S>>,
+    files: RecordFiles<S>,
+    feed: Feed<S>,
+    /// The flush that is to be written, and the frame that holds it.
+    next: Option<(u64, Arc<Barrier>)>,
+}
+
+impl<S: Storage> RecordWriter<S> {
+    /// Goes on where the state store says that the files end.
+    pub fn new(context: Arc<Context<S>>) -> anyhow::Result<Self> {
+        let cursor = Cursor::load(&context.store)?;
+        let analytics = &context.config.analytics;
+        let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
+        let files =
+            RecordFiles::open(context.data.clone(), cursor.files, rotation).context("opening the analytics files")?;
         context.progress.update(|facts| {
+            (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
+            facts.records_end = cursor.files;
+        });
+        let feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
+        Ok(Self { context, files, feed, next: None })
+    }
+
+    /// Takes one step.
+    pub fn step(&mut self) -> anyhow::Result<Wrote> {
+        let Some((frame, barrier)) = self.next.take() else {
+            match self.feed.step().context("following the log for the analytics files")? {
+                Step::Nothing => return Ok(Wrote::WaitsForLog),
+                Step::End => return Ok(Wrote::Ended),
+                Step::Events { .. } => {}
+                Step::Barrier { frame, barrier } if barrier.flush.is_some() => self.next = Some((frame, barrier)),
+                Step::Barrier { frame, barrier } => self.pass(frame, &barrier),
+            }
+            return Ok(Wrote::On);
+        };
+        let Some(flush) = &barrier.flush else { return Ok(Wrote::On) };
+        if !settled(&self.context.progress.facts(), barrier.cut, flush) {
+            self.next = Some((frame, barrier));
+            return Ok(Wrote::WaitsForParts);
+        }
+        let record = record(&self.context, &barrier, flush)?;
+        let written = self.files.append(&record).context("appending an analytics record")?;
+        let position = Position { frame, cut: barrier.cut };
+        self.context.store.commit_records(&Cursor::to_bytes(position, written), barrier.cut)?;
+        let lag = u64::try_from(self.context.clock.wall_micros() - barrier.at).unwrap_or(0);
+        self.context.progress.update(|facts| {
+            facts.records_end = Some(written);
+            facts.flush_lag = Some(Duration::from_micros(lag));
+        });
+        tracing::info!(
+            batch = flush.batch_id,
+            first_sequence = flush.first_sequence,
+            last_sequence = flush.last_sequence,
+            reason = barrier.reason,
+            "flushed"
+        );
+        self.pass(frame, &barrier);
+        Ok(Wrote::On)
+    }
+
+    /// Everything up to this barrier is written.
+    fn pass(&self, frame: u64, barrier: &Barrier) {
+        self.context.progress.update(|facts| {
             (facts.records_cut, facts.records_frame) = (barrier.cut, frame);
             facts.records_written += u64::from(barrier.flush.is_some());
         });
     }
+
+    /// Waits for what the last step lacked. False when it will not come any more: all who could bring it have ended, and the
+    /// next start finds the log where it is.
+    fn wait(&self, lacked: Wrote) -> bool {
+        let (Wrote::WaitsForParts, Some((_, barrier))) = (lacked, &self.next) else {
+            self.feed.wait();
+            return true;
+        };
+        let Some(flush) = &barrier.flush else { return true };
+        let ready = |facts: &Facts| settled(facts, barrier.cut, flush);
+        let gone = |facts: &Facts| flush.expected.iter().all(|name| facts.ended.contains(name));
+        let found = self
+            .context
+            .progress
+            .wait(Duration::from_millis(500), |facts| (ready(facts) || gone(facts)).then(|| ready(facts)));
+        found.unwrap_or(true)
+    }
 }
 
-/// Waits until every expected part is saved or its aggregator quarantined; none when that will not happen any more.
-fn wait_for_parts(context: &Context, barrier: &Barrier, flush: &Flush) -> anyhow::Result<Option<Vec<u8>>> {
-    let in_quarantine = |facts: &crate::progress::Facts, name: &str| {
-        facts.quarantined.get(name).is_some_and(|(after_cut, _)| *after_cut < barrier.cut)
-    };
-    let mut ended = false;
+/// Runs until the log ends and everything is written.
+pub fn run<S: Storage>(context: &Arc<Context<S>>) -> anyhow::Result<()> {
+    let mut writer = RecordWriter::new(context.clone())?;
     loop {
-        let ready = context.progress.wait(Duration::from_millis(500), |facts| {
-            let settled = |name: &String| {
-                in_quarantine(facts, name) || facts.saved.get(name).is_some_and(|meta| meta.cut >= barrier.cut)
-            };
-            flush.expected.iter().all(settled).then_some(())
-        });
-        if ready.is_some() {
-            break;
+        match writer.step()? {
+            Wrote::On => {}
+            Wrote::Ended => return Ok(()),
+            lacked => {
+                if !writer.wait(lacked) {
+                    return Ok(());
+                }
+            }
         }
-        // Once all threads have ended, waiting has no point: the next start finds the log where it is.
-        if ended {
-            return Ok(None);
-        }
-        ended = flush.expected.iter().all(|name| context.progress.facts().ended.contains(name));
     }
+}
+
+/// Whether every expected part of the flush at `cut` is saved, or its aggregator in quarantine.
+fn settled(facts: &Facts, cut: u64, flush: &Flush) -> bool {
+    let in_quarantine = |name: &String| facts.quarantined.get(name).is_some_and(|(after_cut, _)| *after_cut < cut);
+    let saved = |name: &String| facts.saved.get(name).is_some_and(|meta| meta.cut >= cut);
+    flush.expected.iter().all(|name| in_quarantine(name) || saved(name))
+}
+
+/// The record, from the parts that were saved.
+fn record<S: Storage>(context: &Context<S>, barrier: &Barrier, flush: &Flush) -> anyhow::Result<Vec<u8>> {
     let mut parts = BTreeMap::new();
     let mut quarantined = flush.quarantined.clone();
     for name in &flush.expected {
@@ -176,5 +240,5 @@ fn wait_for_parts(context: &Context, barrier: &Barrier, flush: &Flush) -> anyhow
             }
         }
     }
-    Ok(Some(render(flush, &parts, &quarantined)))
+    Ok(render(flush, &parts, &quarantined))
 }

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Entries, Entry, IdWindow};
+use tally_aggregate::{Attached, Control, Detached, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
-use tally_wal::{Frame, Reader, RealStorage};
+use tally_storage::Storage;
+use tally_wal::{Frame, Reader};
 
-use crate::aggregator::Meta;
-use crate::aggregator::thread::{Start, presets};
+use crate::aggregator::{Meta, Start, presets};
 use crate::feed::Position;
 use crate::progress::Progress;
 use crate::records::Cursor;
 
 /// The control state right behind `until` (the end of the log for none). Reads from the opening of the segment that holds
 /// it, so the cost is that of one segment.
-pub fn control_at(
-    reader: &mut Reader<RealStorage>,
+pub fn control_at<S: Storage>(
+    reader: &mut Reader<S>,
     until: Option<Position>,
     last_frame: u64,
 ) -> anyhow::Result<Control> {
@@ -54,8 +54,8 @@ pub fn control_at(
 }
 
 /// The event ids that the log remembers at its end, at most `most`, of the last `micros` microseconds. Reads the last segment.
-pub fn remembered_ids(
-    reader: &mut Reader<RealStorage>,
+pub fn remembered_ids<S: Storage>(
+    reader: &mut Reader<S>,
     last_frame: u64,
     most: usize,
     micros: i64,
@@ -76,15 +76,42 @@ pub fn remembered_ids(
     Ok(window)
 }
 
+/// Quarantines of those aggregators whose plugin does not even start any more, under lower limits perhaps: that is no
+/// reason for everybody else not to start. A stored plugin that is missing or changed is one.
+pub fn broken<S: Storage>(
+    control: &Control,
+    registry: &crate::plugins::Registry<S>,
+    store: &Store,
+) -> anyhow::Result<Vec<Note>> {
+    let mut notes = Vec::new();
+    for (name, attached) in &control.plan.aggregators {
+        if control.quarantined.contains_key(name) {
+            continue;
+        }
+        let Err(error) = registry.configured(&attached.digest, &attached.settings) else { continue };
+        let reason = match error.downcast::<tally_plugin::PluginError>() {
+            Ok(error) => error.to_string(),
+            Err(error) => return Err(error.context(format!("starting aggregator {name}"))),
+        };
+        tracing::error!(aggregator = name, reason, "quarantined");
+        let saved = store.load(name)?.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
+        let after_cut = saved.map_or(attached.applies_after, |meta| meta.cut);
+        notes.push(Note::Quarantined { name: name.clone(), after_cut, reason });
+    }
+    Ok(notes)
+}
+
 /// Everything that has to run from the start: attached aggregators, and paused ones that have not yet saved the cut at
 /// which they were paused. Quarantined ones stay as they are.
-pub fn starts(
+pub fn starts<S: Storage>(
     store: &Store,
-    reader: &Reader<RealStorage>,
+    reader: &Reader<S>,
     control: &Control,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Start>> {
-    for (name, quarantine) in &control.quarantined {
+    progress.update(|facts| facts.skips.clone_from(&control.skips));
+    let left = control.detached.iter().filter_map(|(name, detached)| Some((name, detached.quarantine.as_ref()?)));
+    for (name, quarantine) in control.quarantined.iter().chain(left) {
         progress
             .update(|facts| facts.quarantined.insert(name.clone(), (quarantine.after_cut, quarantine.reason.clone())));
     }
@@ -95,7 +122,7 @@ pub fn starts(
         control.frame
     );
     let mut names: BTreeMap<String, Option<Meta>> =
-        control.plan.aggregators.keys().map(|name| (name.clone(), None)).collect();
+        control.plan.aggregators.keys().chain(control.detached.keys()).map(|name| (name.clone(), None)).collect();
     for name in store.aggregators()? {
         if let Some(saved) = store.load(&name)? {
             let meta = Meta::from_bytes(&name, &saved.meta)?;
@@ -105,15 +132,14 @@ pub fn starts(
                 control.frame,
                 meta.frame
             );
+            // Also of those that do not run now: a record that is not written yet may hold a part of them.
+            progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));
             names.insert(name, Some(meta));
         }
     }
     let mut starts = Vec::new();
     for (name, meta) in names {
-        if control.quarantined.contains_key(&name) {
-            if let Some(meta) = meta {
-                progress.update(|facts| facts.saved.insert(name, meta));
-            }
+        if progress.facts().quarantined.contains_key(&name) {
             continue;
         }
         if let Some(start) = start_of(reader, control, name, meta)? {
@@ -123,14 +149,16 @@ pub fn starts(
     Ok(starts)
 }
 
-fn start_of(
-    reader: &Reader<RealStorage>,
+fn start_of<S: Storage>(
+    reader: &Reader<S>,
     control: &Control,
     name: String,
     meta: Option<Meta>,
 ) -> anyhow::Result<Option<Start>> {
     let reader = &mut reader.clone();
-    let current = control.plan.aggregators.get(&name);
+    let behind = |detached: &&Detached| meta.as_ref().is_none_or(|meta| meta.cut < detached.at);
+    let detached = control.detached.get(&name).filter(behind).map(|detached| &detached.attached);
+    let current = control.plan.aggregators.get(&name).or(detached);
     // Paused so long ago that the log has let go of where it stopped: it has saved its pause long since.
     if current.is_none() && meta.as_ref().is_some_and(|meta| meta.frame < reader.first_frame()) {
         return Ok(None);
@@ -156,7 +184,7 @@ fn start_of(
 }
 
 /// The frame that holds a cut.
-fn find_cut(reader: &mut Reader<RealStorage>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
+pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Position> {
     if cut == 0 {
         return Ok(Position::default());
     }
@@ -196,9 +224,9 @@ pub fn fresh(
 }
 
 /// The parse plan of a logged plan.
-pub fn decoding_plan(
+pub fn decoding_plan<S: Storage>(
     control: &Control,
-    registry: &crate::plugins::Registry,
+    registry: &crate::plugins::Registry<S>,
     limits: tally_event::plan::Limits,
 ) -> anyhow::Result<Arc<tally_event::plan::Plan>> {
     let mut subscribers = Vec::new();

@@ -1,17 +1,21 @@
-//! The sequencer: the one thread that decides and writes. It gives sequence numbers and arrival times, takes cuts, logs
-//! everything as frames of one group commit each, and only then acknowledges and publishes. One frame is in flight.
+//! The sequencer: the one who decides and writes. It gives sequence numbers and arrival times, takes cuts, logs everything as
+//! frames of one group commit each, and only then acknowledges and publishes. One frame is in flight. A state machine that
+//! never waits; [`run`] gives it a thread. Must not know: sockets, plugins, who follows the log.
 
+mod commit;
 mod kept;
 mod retention;
+mod run;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note};
-use tally_ingest::{Chunk, Counters, Decision, Producers, RejectedLine};
-use tally_sink::{Rejected, RejectedCounts, RejectedFiles};
-use tally_wal::{AppendError, Log, RealStorage};
+use tally_aggregate::{Barrier, BodyBuilder, Control, Counts, Flush, FlushPolicy, IdWindow, Note, Skip};
+use tally_ingest::{Counters, Producers};
+use tally_sink::{RejectedCounts, RejectedFiles};
+use tally_storage::Storage;
+use tally_wal::Log;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -19,12 +23,13 @@ use crate::config::{Config, Durability};
 use crate::context::{Activation, Context, Token};
 use crate::duplicates::Duplicates;
 use crate::feed::Position;
-use crate::parse::{Decoded, DecodedChunk, Job, Work};
+use crate::parse::{Decoded, DecodedChunk, Work};
 use crate::progress::Progress;
-use crate::reorder::{Received, Reorder};
-use crate::tail::{Item, LiveFrame, Tail};
+use crate::tail::{Item, Tail};
 use kept::KeptLines;
 use retention::Retention;
+
+pub use run::run;
 
 /// A frame takes no further job once its body has this many bytes.
 const FRAME_BYTES: usize = 4 << 20;
@@ -34,9 +39,18 @@ const MOST_BARRIERS: u32 = 4096;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether every total of an anchor is saved.
 const ANCHOR_POLL: Duration = Duration::from_millis(100);
-
 /// Between two tries to make a segment on a full disk.
 const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How far [`Sequencer::settle`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// Everything that is due is done.
+    Done,
+    /// There is no room for the next segment: nothing was written, and nothing is taken until another try succeeds.
+    DiskFull,
+}
 
 /// What others may know of the log's end.
 #[derive(Clone, Debug, Default)]
@@ -70,8 +84,8 @@ pub struct Published {
 }
 
 /// See the module.
-pub struct Sequencer {
-    log: Log<RealStorage>,
+pub struct Sequencer<S: Storage> {
+    log: Log<S>,
     control: Control,
     clock: Clock,
     tail: Arc<Tail>,
@@ -112,14 +126,20 @@ struct OpenFrame {
     replies: Vec<(u64, oneshot::Sender<u64>)>,
     activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
     quarantined: Vec<(String, u64, String)>,
+    /// Somebody waits for a skip to be durable.
+    skipped: bool,
+    /// Segments before this frame may go once this frame is durable.
+    let_go: Option<u64>,
     dirty: bool,
+    /// The body is complete: all that is left is to write it.
+    complete: bool,
 }
 
-impl Sequencer {
+impl<S: Storage> Sequencer<S> {
     /// Takes over an opened log whose control state is `control`.
     pub fn new(
-        context: &Context,
-        log: Log<RealStorage>,
+        context: &Context<S>,
+        log: Log<S>,
         control: Control,
         producers: Arc<Producers>,
         rejected: RejectedFiles,
@@ -132,7 +152,7 @@ impl Sequencer {
         Self {
             log,
             control,
-            clock: context.clock,
+            clock: context.clock.clone(),
             tail: context.tail.clone(),
             progress: context.progress.clone(),
             datagrams: context.datagrams.clone(),
@@ -158,54 +178,61 @@ impl Sequencer {
         }
     }
 
-    /// Writes that this daemon took over the log.
-    pub fn begin(&mut self, note: &Note) -> anyhow::Result<()> {
+    /// Decides a note, which the next [`Sequencer::settle`] writes.
+    pub fn note(&mut self, note: &Note) {
         self.open_frame();
         self.body.note(note);
         self.control.note(note);
-        self.frame.dirty = true;
-        self.commit()
     }
 
-    /// Runs until the parsers are gone, then writes the closing frame.
-    pub fn run(mut self, jobs: &mpsc::Receiver<Job>) -> anyhow::Result<()> {
-        let mut order = Reorder::default();
-        loop {
-            let timeout = self.until_next_deadline();
-            match order.receive(jobs, timeout) {
-                Received::Job(work) => {
-                    self.open_frame();
-                    self.add(work)?;
-                    while self.body.bytes().len() < self.frame_bytes
-                        && let Some(work) = order.try_receive(jobs)
-                    {
-                        self.add(work)?;
-                    }
-                }
-                Received::Timeout => {}
-                Received::Ended => break,
-            }
-            self.flush_when_due()?;
-            self.anchor_when_ready()?;
-            if self.frame.dirty {
-                self.commit()?;
-            }
-            if self.sync_at.is_some_and(|at| self.clock.elapsed() >= at) {
-                self.sync()?;
-            }
-            if !self.frame.dirty && !self.closed_behind && self.clock.elapsed() >= self.last_frame_at + IDLE {
-                self.close_behind()?;
-            }
+    /// Takes work into the frame being filled.
+    pub fn add(&mut self, work: Work) {
+        assert!(!self.frame.complete, "work is added only when everything is settled");
+        self.open_frame();
+        match work {
+            Work::Events(decoded) => self.add_events(*decoded),
+            Work::Token(token) => self.add_token(token),
         }
-        if !self.closed_behind {
-            self.close_behind()?;
+    }
+
+    /// Whether the frame being filled should take no more.
+    pub fn is_full(&self) -> bool {
+        self.frame.dirty && self.body.bytes().len() >= self.frame_bytes
+    }
+
+    /// Does what is due: a flush whose time has come, the frame that was filled, an anchor, a sync, a closing frame.
+    pub fn settle(&mut self) -> anyhow::Result<Settled> {
+        if !self.frame.complete {
+            self.flush_when_due();
+            if self.frame.dirty && self.commit()? == Settled::DiskFull {
+                return Ok(Settled::DiskFull);
+            }
+            self.anchor_when_ready();
+        }
+        if self.frame.dirty && self.commit()? == Settled::DiskFull {
+            return Ok(Settled::DiskFull);
+        }
+        if self.sync_at.is_some_and(|at| self.clock.elapsed() >= at) {
+            self.sync()?;
+        }
+        if !self.closed_behind && self.clock.elapsed() >= self.last_frame_at + IDLE {
+            return self.close_behind();
+        }
+        Ok(Settled::Done)
+    }
+
+    /// Writes the closing frame, once no more work comes and everything is settled.
+    pub fn finish(&mut self) -> anyhow::Result<Settled> {
+        if !self.closed_behind && self.close_behind()? == Settled::DiskFull {
+            return Ok(Settled::DiskFull);
         }
         self.tail.close();
         self.progress.ring();
-        Ok(())
+        Ok(Settled::Done)
     }
 
-    fn until_next_deadline(&self) -> Duration {
+    /// For how long nothing is due, if nothing comes.
+    pub fn quiet_for(&self) -> Duration {
         let now = self.clock.elapsed();
         let flush = self.policy.deadline().map(Duration::from_millis);
         let idle = (!self.closed_behind).then(|| self.last_frame_at + IDLE);
@@ -221,57 +248,30 @@ impl Sequencer {
         if !self.frame.dirty {
             self.body.clear();
             self.before = self.control.clone();
+            self.frame.dirty = true;
         }
     }
 
-    /// Opens the next segment when the frame does not fit into this one any more. The opening is the state before the frame.
-    fn make_room(&mut self) -> anyhow::Result<()> {
-        if !self.log.needs_roll(self.body.bytes().len()) {
-            return Ok(());
-        }
-        let mut before = std::mem::take(&mut self.before);
-        before.producers = self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
-        let mut opening = BodyBuilder::default();
-        opening.opening(&before);
-        for (arrival, ids) in self.duplicates.window().groups() {
-            opening.ids(arrival, ids);
-        }
-        let rolled = loop {
-            match self.log.roll(opening.bytes()) {
-                // Nothing was written. Sources are not read once the queue is full; work resumes by itself.
-                Err(AppendError::DiskFull { .. }) => {
-                    tracing::error!(
-                        "the disk is full: nothing is accepted until there is room for a segment of the log"
-                    );
-                    self.progress.update(|facts| facts.disk_full = true);
-                    std::thread::sleep(DISK_FULL_PAUSE);
-                }
-                rolled => break rolled.map_err(stopped)?,
-            }
-        };
-        self.progress.update(|facts| facts.disk_full = false);
-        // What this frame decided about its own place has moved behind the opening.
-        if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
-            asked.frame += 1;
-        }
-        self.tail.publish(LiveFrame { number: rolled.frame, bytes: 64, items: Vec::new() });
-        Ok(())
-    }
-
-    fn add(&mut self, work: Work) -> anyhow::Result<()> {
-        self.frame.dirty = true;
-        match work {
-            Work::Events(decoded) => self.add_events(*decoded),
-            Work::Token(Token::Cut { reason, flush, done }) => {
+    fn add_token(&mut self, token: Token) {
+        match token {
+            Token::Cut { reason, flush, done } => {
                 // Of many who ask at the same time the first one's cut serves all.
                 let is_cut = self.control.cut > 0 && self.control.cut_sequence == self.control.last_sequence;
                 let cut = if is_cut && !flush { self.control.cut } else { self.barrier(reason, flush, None) };
                 self.frame.replies.push((cut, done));
             }
-            Work::Token(Token::Activate(activation)) => self.activate(*activation),
-            Work::Token(Token::Configure(config)) => self.configure(&config),
-            Work::Token(Token::Quarantine { name, after_cut, reason }) => {
-                if self.control.plan.aggregators.contains_key(&name) {
+            Token::Activate(activation) => self.activate(*activation),
+            Token::Configure(config) => self.configure(&config),
+            Token::Skip(skip) => {
+                let at = self.control.arrival.max(self.clock.wall_micros());
+                let note = Note::Skipped(Skip { at, ..*skip });
+                self.body.note(&note);
+                self.control.note(&note);
+                self.frame.skipped = true;
+            }
+            Token::Quarantine { name, after_cut, reason } => {
+                let Control { plan, detached, .. } = &self.control;
+                if plan.aggregators.contains_key(&name) || detached.contains_key(&name) {
                     let note = Note::Quarantined { name: name.clone(), after_cut, reason: reason.clone() };
                     self.body.note(&note);
                     self.control.note(&note);
@@ -279,7 +279,6 @@ impl Sequencer {
                 }
             }
         }
-        Ok(())
     }
 
     /// Takes on what a reload changed.
@@ -344,13 +343,11 @@ impl Sequencer {
         self.control.counts.drop_unread("queue_full", dropped - std::mem::replace(&mut self.noted_drops, dropped));
     }
 
-    fn flush_when_due(&mut self) -> anyhow::Result<()> {
+    fn flush_when_due(&mut self) {
         if let Some(reason) = self.policy.due(self.clock.millis()) {
             self.open_frame();
-            self.frame.dirty = true;
             self.barrier(reason, true, None);
         }
-        Ok(())
     }
 
     /// Puts a barrier behind everything so far and gives the number of its cut. Flushes have at least one event.
@@ -402,147 +399,16 @@ impl Sequencer {
                 }
             }
         }
-        let before = self.control.quarantined.clone();
         let cut = self.barrier("activation", false, Some(plan));
-        for name in before.keys().filter(|name| !self.control.quarantined.contains_key(*name)) {
-            self.frame.quarantined.retain(|(quarantined, ..)| quarantined != name);
-            self.progress.update(|facts| facts.quarantined.remove(name));
-        }
+        // Of those who are attached anew a quarantine is over; of those who are gone a record may still have to say it.
+        let Control { plan, quarantined, .. } = &self.control;
+        let is_over = |name: &String| plan.aggregators.contains_key(name) && !quarantined.contains_key(name);
+        self.frame.quarantined.retain(|(name, ..)| !is_over(name));
+        self.progress.update(|facts| facts.quarantined.retain(|name, _| !is_over(name)));
         self.frame.activated.push((cut, done));
-    }
-
-    // ------------------------------------------------------------------------------------------- making it durable
-
-    fn commit(&mut self) -> anyhow::Result<()> {
-        let frame = &mut self.frame;
-        if !frame.touched.is_empty() {
-            self.body.producers(frame.touched.iter().map(|(id, lines)| (&**id, *lines)));
-        }
-        if self.control.counts != self.before.counts {
-            self.body.counts(&self.control.counts);
-        }
-        if !self.duplicates.fresh().is_empty() {
-            self.body.ids(self.control.arrival, self.duplicates.fresh().iter().copied());
-        }
-        self.make_room()?;
-        let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
-        // What is saved behind a barrier must never be ahead of what is durable, nor a record that leaves somebody out.
-        let quarantines = !self.frame.quarantined.is_empty();
-        if quarantines || self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
-            self.sync()?;
-        } else if let (Durability::Interval(interval), None) = (self.durability, self.sync_at) {
-            self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);
-        }
-        self.control.frame = appended.frame;
-        self.duplicates.remember(self.control.arrival);
-        self.last_frame_at = self.clock.elapsed();
-        self.closed_behind = false;
-        let frame = std::mem::take(&mut self.frame);
-        // Durable. First those who wait for exactly this, then the followers; but whoever has an answer and asks finds
-        // in every count what it was answered.
-        for (chunks, _) in &frame.jobs {
-            self.keep_rejected(chunks);
-        }
-        let published = self.publish_facts();
-        for (id, lines) in &frame.touched {
-            self.producers.durable(id, *lines);
-        }
-        for (chunks, last_sequence) in &frame.jobs {
-            self.acknowledge(chunks, *last_sequence);
-        }
-        for (name, after_cut, reason) in frame.quarantined {
-            self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
-        }
-        let bytes = self.body.bytes().len() * 2 + 256;
-        self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
-        for (cut, done) in frame.replies {
-            // Whoever asked may have given up waiting.
-            let _ = done.send(cut);
-        }
-        for (cut, done) in frame.activated {
-            let position = Position { frame: appended.frame, cut };
-            let _ = done.send((position, published.cut_sequence));
-        }
-        Ok(())
-    }
-
-    fn keep_rejected(&self, chunks: &[DecodedChunk]) {
-        for chunk in chunks {
-            let DecodedChunk { chunk: Chunk { stream, first_line, .. }, rejects, .. } = chunk;
-            for reject in rejects {
-                let bytes = &chunk.bytes()[reject.span.clone()];
-                self.rejected.append(&Rejected {
-                    time_micros: self.control.arrival,
-                    source: stream.source(),
-                    line: first_line + u64::from(reject.line),
-                    reason: reject.reason.as_str(),
-                    detail: &reject.detail,
-                    bytes,
-                    length: bytes.len() as u64,
-                });
-            }
-        }
-    }
-
-    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
-        for chunk in chunks {
-            let DecodedChunk { chunk: Chunk { stream, lines, .. }, duplicates, rejects, .. } = chunk;
-            let rejected = rejects.iter().map(|reject| RejectedLine {
-                line: reject.line,
-                reason: reject.reason.as_str(),
-                field: reject.field.clone(),
-                detail: reject.detail.clone(),
-            });
-            let rejected: Vec<RejectedLine> = rejected.collect();
-            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
-        }
-    }
-
-    fn publish_facts(&self) -> Arc<Published> {
-        let segments = self.log.segments();
-        let published = Arc::new(Published {
-            last_sequence: self.control.last_sequence,
-            frame: self.control.frame,
-            cut: self.control.cut,
-            cut_millis: self.cut_millis,
-            cut_sequence: self.control.cut_sequence,
-            batch_id: self.control.batch_id,
-            counts: self.control.counts.clone(),
-            arrival: self.control.arrival,
-            log_bytes: segments.iter().map(|segment| segment.bytes).sum(),
-            segments: segments.len() as u64,
-            open_events: self.policy.open_events(),
-            flushes: self.flushes.clone(),
-            rejected_lines: self.rejected.counts(),
-        });
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published.clone();
-        published
-    }
-
-    /// Makes everything durable that was written; of use only where not every frame is synced.
-    fn sync(&mut self) -> anyhow::Result<()> {
-        self.sync_at = None;
-        self.log.sync().map_err(stopped)
-    }
-
-    /// An empty frame behind the last one, so that rot in that one would be noticed.
-    fn close_behind(&mut self) -> anyhow::Result<()> {
-        self.sync()?;
-        self.open_frame();
-        self.make_room()?;
-        let appended = self.log.append(0, &[]).map_err(stopped)?;
-        self.control.frame = appended.frame;
-        self.closed_behind = true;
-        self.publish_facts();
-        self.tail.publish(LiveFrame { number: appended.frame, bytes: 64, items: Vec::new() });
-        Ok(())
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn stopped(error: AppendError) -> anyhow::Error {
-    anyhow::Error::from(error).context("writing the log; nothing more is acknowledged")
 }

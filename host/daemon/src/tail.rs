@@ -43,6 +43,8 @@ pub struct LiveFrame {
 pub enum Next {
     /// The next frame.
     Frame(Arc<LiveFrame>),
+    /// There is no next frame yet.
+    NotYet,
     /// The next frame is no longer here: read the log.
     Behind,
     /// There will be no more frames.
@@ -92,27 +94,33 @@ impl Tail {
         self.changed.notify_all();
     }
 
-    /// Waits for the frame after `position`.
+    /// The frame after `position`, if it is there.
     pub fn after(&self, position: u64) -> Next {
-        let mut ring = self.ring();
-        loop {
-            if position < ring.last {
-                let oldest = ring.frames.front().map_or(u64::MAX, |frame| frame.number);
-                let Some(index) = (position + 1).checked_sub(oldest) else { return Next::Behind };
-                let index = usize::try_from(index).expect("the ring fits in memory");
-                return Next::Frame(ring.frames[index].clone());
-            }
-            if ring.closed {
-                return Next::Closed;
-            }
-            ring = self.changed.wait(ring).unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring();
+        if position < ring.last {
+            let oldest = ring.frames.front().map_or(u64::MAX, |frame| frame.number);
+            let Some(index) = (position + 1).checked_sub(oldest) else { return Next::Behind };
+            let index = usize::try_from(index).expect("the ring fits in memory");
+            return Next::Frame(ring.frames[index].clone());
         }
+        if ring.closed { Next::Closed } else { Next::NotYet }
+    }
+
+    /// Waits until there is a frame after `position`, or there will be none.
+    pub fn wait(&self, position: u64) {
+        let waiting = |ring: &mut Ring| position >= ring.last && !ring.closed;
+        drop(self.changed.wait_while(self.ring(), waiting).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Ends the tail: followers get what is there, then [`Next::Closed`].
     pub fn close(&self) {
         self.ring().closed = true;
         self.changed.notify_all();
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.ring().closed
     }
 
     /// Number of the last durable frame.
@@ -152,7 +160,10 @@ mod tests {
         let tail = Arc::new(Tail::new(0, 100));
         let follower = std::thread::spawn({
             let tail = tail.clone();
-            move || matches!(tail.after(0), Next::Frame(f) if f.number == 1)
+            move || {
+                tail.wait(0);
+                matches!(tail.after(0), Next::Frame(f) if f.number == 1)
+            }
         });
         tail.publish(frame(1));
         assert!(follower.join().unwrap());

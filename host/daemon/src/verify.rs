@@ -1,25 +1,25 @@
 //! Rebuilds everything from log and stored plugins into a scratch store and compares it with what the daemon left: chains,
 //! ledgers and records of every flush, then chains and totals of every aggregator. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use tally_aggregate::{Attached, Barrier, Control, Entries, Entry};
+use tally_aggregate::{Attached, Barrier, Control, Entries, Entry, Note};
 use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::Engine;
 use tally_sink::{Record, read_records_until};
 use tally_state::Store;
-use tally_wal::{Frame, Reader, RealStorage};
+use tally_storage::{RealStorage, Storage};
+use tally_wal::{Frame, Reader};
 
-use crate::aggregator::thread::presets;
-use crate::aggregator::{Apply, Meta, Pinned, Total};
+use crate::aggregator::{Apply, Care, Meta, Pinned, Total, presets};
 use crate::feed::{Feed, Position, Step};
-use crate::plugins::Registry;
+use crate::plugins::{Compiled, Registry};
 use crate::records::{self, Cursor};
 use crate::{DECODER_VERSION, LOG_FOLDER};
 
@@ -45,13 +45,17 @@ pub struct VerifyReport {
     pub records: u64,
     /// Aggregators whose chain and total were compared.
     pub aggregators: BTreeMap<String, String>,
+    /// Aggregators that could not be compared, and why: the log has let go of what they began with.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_compared: BTreeMap<String, String>,
 }
 
 /// Everything an aggregator's replay needs.
-struct Scratch<'a> {
-    options: &'a VerifyOptions,
-    registry: Registry,
-    reader: Reader<RealStorage>,
+struct Scratch<S: Storage> {
+    batch_rows: usize,
+    data: S,
+    registry: Registry<S>,
+    reader: Reader<S>,
     /// What the daemon saved.
     saved: Store,
     /// What is rebuilt.
@@ -62,21 +66,35 @@ struct Scratch<'a> {
 }
 
 /// Verifies a data directory.
-pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
-    let storage = RealStorage::read_only(options.data_dir.join(LOG_FOLDER)).context("opening the log")?;
-    let reader = Reader::open_read_only(storage).context("opening the log")?;
-    let mut saved = Store::open_read_only(&options.data_dir)?;
-    saved.check()?;
-    let mut report = VerifyReport::default();
-    let history = History::read(&mut reader.clone(), &mut report)?;
-    // What a plugin may use is not part of its results: bounds that never bite while what the log holds is replayed.
+pub fn verify(options: &VerifyOptions) -> anyhow::Result<VerifyReport> {
+    let data = RealStorage::read_only(&options.data_dir).context("opening the data directory")?;
+    verify_on(data, &replay_engine()?, Compiled::default(), options.batch_rows)
+}
+
+/// An engine for replays. What a plugin may use is not part of its results: bounds that never bite while what the log holds is replayed.
+pub fn replay_engine() -> anyhow::Result<Engine> {
     let limits = tally_plugin::Limits {
         memory_bytes: 2 << 30,
         fuel_base: u64::MAX >> 8,
         backstop: std::time::Duration::from_secs(600),
         ..tally_plugin::Limits::default()
     };
-    let engine = Engine::new(limits, None)?;
+    Ok(Engine::new(limits, None)?)
+}
+
+/// Verifies what is on a storage, with the plugins that are compiled already and those that are stored there.
+pub fn verify_on<S: Storage>(
+    data: S,
+    engine: &Engine,
+    compiled: Compiled,
+    batch_rows: Option<usize>,
+) -> anyhow::Result<VerifyReport> {
+    let storage = data.folder(LOG_FOLDER).context("opening the log")?;
+    let reader = Reader::open_read_only(storage).context("opening the log")?;
+    let mut saved = Store::open_read_only(&data)?;
+    saved.check()?;
+    let mut report = VerifyReport::default();
+    let history = History::read(&mut reader.clone(), &mut report)?;
     ensure!(
         history.control.engine.is_empty() || history.control.engine == engine.fingerprint(),
         "the log was written with engine {}, this is {}: verify with the version that wrote it",
@@ -89,8 +107,9 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
         history.control.decoder
     );
     let mut scratch = Scratch {
-        registry: Registry::new(engine, &options.data_dir),
-        options: &options,
+        registry: Registry::new(engine.clone(), data.clone(), compiled),
+        data,
+        batch_rows: batch_rows.unwrap_or(4096),
         reader,
         saved,
         rebuilt: Arc::new(Store::open_in_memory()?),
@@ -98,6 +117,10 @@ pub fn verify(options: VerifyOptions) -> anyhow::Result<VerifyReport> {
         compare_after: 0,
     };
     for name in scratch.saved.aggregators()? {
+        if let Some(reason) = scratch.is_beyond_the_log(&name).with_context(|| format!("aggregator {name}"))? {
+            report.not_compared.insert(name, reason);
+            continue;
+        }
         let chain = scratch.aggregator(&name, &mut report).with_context(|| format!("aggregator {name}"))?;
         report.aggregators.insert(name, chain);
     }
@@ -114,14 +137,18 @@ struct History {
     /// As of the end.
     control: Control,
     barriers: Vec<(u64, Barrier)>,
+    /// Sequences of the skipped events, by aggregator and the cut at which it was attached. A lagging aggregator may have
+    /// found one long behind the event, so they are known before anything is replayed.
+    skips: BTreeMap<(String, u64), BTreeSet<u64>>,
 }
 
 impl History {
-    fn read(reader: &mut Reader<RealStorage>, report: &mut VerifyReport) -> anyhow::Result<Self> {
+    fn read<S: Storage>(reader: &mut Reader<S>, report: &mut VerifyReport) -> anyhow::Result<Self> {
         let first = reader.first_frame();
         let mut control = Control::default();
         let mut opening = None;
         let mut barriers = Vec::new();
+        let mut skips: BTreeMap<(String, u64), BTreeSet<u64>> = BTreeMap::new();
         let mut frame = Frame::default();
         if reader.next_frame() > first {
             reader.seek(first)?;
@@ -139,6 +166,12 @@ impl History {
                     );
                 }
                 control.apply(frame.number, &entry);
+                if matches!(entry, Entry::Opening(_) | Entry::Barrier(_) | Entry::Note(Note::Skipped(_))) {
+                    for (name, known) in &control.skips {
+                        let all = skips.entry((name.clone(), known.attached_at)).or_default();
+                        all.extend(known.events.keys());
+                    }
+                }
                 if let Entry::Barrier(barrier) = entry {
                     barriers.push((frame.number, *barrier));
                 }
@@ -148,7 +181,7 @@ impl History {
             report.frames += 1;
             report.events += u64::from(frame.count);
         }
-        Ok(Self { truncated: first > 1, opening: opening.unwrap_or_default(), control, barriers })
+        Ok(Self { truncated: first > 1, opening: opening.unwrap_or_default(), control, barriers, skips })
     }
 
     /// Where `name` was attached, and what begins there.
@@ -180,7 +213,28 @@ struct Stretch {
     presets: Vec<Preset>,
 }
 
-impl Scratch<'_> {
+impl<S: Storage> Scratch<S> {
+    /// Why an aggregator cannot be replayed: the log keeps what those need that are attached, and this one was not for a while.
+    fn is_beyond_the_log(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
+        let meta = Meta::from_bytes(name, &saved.meta)?;
+        let attached = self.history.control.plan.aggregators.get(name);
+        let begins = match &meta.pinned {
+            Some(pinned) if attached.is_none_or(|attached| attached.attached_at > pinned.meta.cut) => pinned.meta.frame,
+            None if attached.is_none() || self.history.attachments(name)?.is_empty() => 0,
+            _ => return Ok(None),
+        };
+        if !self.history.truncated || begins >= self.reader.first_frame() {
+            return Ok(None);
+        }
+        Ok(Some(match attached {
+            None => format!("it was paused behind event {}, and the log before is gone", meta.last_sequence),
+            Some(_) => {
+                "it was attached anew, and the log from before that is gone; the next anchor makes it comparable".into()
+            }
+        }))
+    }
+
     /// Replays one aggregator and compares its chain, ledger, watermark and total with what is saved.
     fn aggregator(&mut self, name: &str, report: &mut VerifyReport) -> anyhow::Result<String> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
@@ -195,18 +249,21 @@ impl Scratch<'_> {
             stretches.insert(0, Stretch { meta, attached, presets });
         }
         ensure!(!stretches.is_empty(), "the log does not say when it was attached");
-        for Stretch { meta: start, attached, presets } in stretches {
+        // Whoever was attached anew behind a quarantine begins where it stopped, before the cut at which that was decided.
+        let next = stretches.iter().skip(1).map(|next| next.meta.cut.min(meta.cut)).chain([meta.cut]);
+        let untils: Vec<u64> = next.collect();
+        for (Stretch { meta: start, attached, presets }, until) in stretches.into_iter().zip(untils) {
             let configured = self.registry.configured(&attached.digest, &attached.settings)?;
             let begins = start.cut;
             let mut total = Total::restore(name, configured, self.rebuilt.clone(), start)?;
-            if total.meta().cut < meta.cut {
+            if total.meta().cut < until || total.meta().cut < meta.cut {
                 ensure!(
                     total.meta().cut == begins,
                     "it was attached anew behind cut {begins}, but the replay stands at cut {}",
                     total.meta().cut
                 );
                 total.set_attached(&attached)?;
-                self.replay(name, &mut total, &attached, presets, meta.cut, report)?;
+                self.replay(name, &mut total, &attached, presets, until, report)?;
             }
             rebuilt = Some(total);
         }
@@ -293,11 +350,13 @@ impl Scratch<'_> {
         let mut feed =
             Feed::new(None, self.reader.clone(), position, Some(subscriber(configured.manifest.clone())), presets_then);
         let meta = total.meta().clone();
-        let rows = self.options.batch_rows.unwrap_or(4096);
-        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows)?;
+        let rows = self.batch_rows;
+        let skips = self.history.skips.get(&(name.to_owned(), attached.attached_at)).cloned().unwrap_or_default();
+        let care = Care { skips, alone: Vec::new() };
+        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows, care)?;
         while total.meta().cut < until_cut {
             match feed.step()? {
-                Step::End => break,
+                Step::Nothing | Step::End => break,
                 Step::Events { batch, subscriber, rows, arrival } => apply.events(&batch, subscriber, rows, arrival)?,
                 Step::Barrier { frame, barrier } => {
                     let delta = apply.cut()?;
@@ -340,7 +399,7 @@ impl Scratch<'_> {
     fn records(&self, report: &mut VerifyReport) -> anyhow::Result<()> {
         let cursor = Cursor::load(&self.saved)?;
         let Some(end) = cursor.files else { return Ok(()) };
-        let mut written = read_records_until(&self.options.data_dir, end)?;
+        let mut written = read_records_until(&self.data, end)?;
         for (_, barrier) in &self.history.barriers {
             let Some(flush) = &barrier.flush else { continue };
             if barrier.cut > cursor.log.cut {
@@ -360,6 +419,10 @@ impl Scratch<'_> {
             let mut quarantined = flush.quarantined.clone();
             for name in &flush.expected {
                 match self.rebuilt.pending(barrier.cut, name)? {
+                    // All that there is to be seen of it is what was written.
+                    None if report.not_compared.contains_key(name) && !in_quarantine(&record, name) => {
+                        parts.insert(name.clone(), part_of(&record.value, name));
+                    }
                     Some(bytes) if !in_quarantine(&record, name) => {
                         parts.insert(name.clone(), serde_json::from_slice(&bytes)?);
                     }
@@ -385,6 +448,18 @@ impl Scratch<'_> {
         }
         Ok(())
     }
+}
+
+/// An aggregator's part as a record shows it.
+fn part_of(record: &Value, name: &str) -> Value {
+    let member = |value: &Value| value[name].clone();
+    serde_json::json!({
+        "aggregates": member(&record["aggregates"]),
+        "totals": member(&record["totals"]),
+        "ledger": member(&record["ledger"]["aggregators"]),
+        "ledger_total": member(&record["ledger_total"]["aggregators"]),
+        "plugin": member(&record["plugins"]),
+    })
 }
 
 fn in_quarantine(record: &Record, name: &str) -> bool {

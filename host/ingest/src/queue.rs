@@ -166,6 +166,12 @@ impl<C: Send> Queue<C> {
         self.budget.available_permits() < bytes.min(self.max_bytes)
     }
 
+    /// Whether [`pop`](Self::pop) would give something at once.
+    pub fn has_next(&self) -> bool {
+        let state = self.lock();
+        state.closed || !state.items.is_empty()
+    }
+
     /// Appends a chunk. False, and the chunk is dropped, when the queue is closed.
     pub fn push(&self, chunk: Chunk) -> bool {
         self.append(Item::Chunk(chunk))

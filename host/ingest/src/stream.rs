@@ -279,7 +279,7 @@ impl Stream {
     }
 
     /// Waits for something to answer and appends it to `text`. True when it is the last.
-    pub(crate) async fn next_answer(&self, text: &mut String) -> bool {
+    pub async fn next_answer(&self, text: &mut String) -> bool {
         let Answering::Lines(answers) = &self.answers else {
             return true;
         };

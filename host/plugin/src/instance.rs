@@ -199,7 +199,7 @@ impl Instance {
         let asked = convert::question(question, &tables, &parameters);
         let answer = self.call(budget, |guest, store| guest.accumulator().call_report(store, resource, asked))?;
         let tables: Vec<Table> = answer.map_err(CallError::Refused)?.into_iter().map(convert::table).collect();
-        self.valid(check_tables(question, &tables))?;
+        self.valid(check_tables(question, &tables, self.limits.report_bytes as u64))?;
         Ok(tables)
     }
 
@@ -374,8 +374,23 @@ fn backtrace(error: &wasmtime::Error) -> String {
     frames.collect::<Vec<_>>().join("\n")
 }
 
-fn check_tables(question: &Question, tables: &[Table]) -> Result<(), String> {
+fn check_tables(question: &Question, tables: &[Table], most_bytes: u64) -> Result<(), String> {
+    let mut bytes: u64 = 0;
     for (index, table) in tables.iter().enumerate() {
+        // What a table says of itself is small; what becomes of it when it is written need not be.
+        bytes = bytes.saturating_add(table.rendered_bytes());
+        if bytes > most_bytes {
+            return Err(format!("`report` gave tables of more than {most_bytes} bytes, as they would be written"));
+        }
+        let is_summary = index == 0 && question.tables.is_empty();
+        if question.row_limit > 0 && !is_summary && table.rows() > question.row_limit as usize {
+            return Err(format!(
+                "`report` gave {} rows in {:?}, but {} were asked for",
+                table.rows(),
+                table.name,
+                question.row_limit
+            ));
+        }
         table.check().map_err(|error| format!("`report`: {error}"))?;
         if tables[..index].iter().any(|other| other.name == table.name) {
             return Err(format!("`report` gave table {:?} twice", table.name));

@@ -13,12 +13,14 @@
 //! | `GET /v1/status` | sequences, queue, flushes, ledger, lag |
 //! | `GET /v1/plugins` | wanted and running digests |
 //! | `POST /v1/plugins/reload` | looks at the plugins directory now; admin door only |
+//! | `POST /v1/plugins/{name}/resume` | lets an aggregator go on that is in quarantine; admin door only |
 //! | `GET /v1/aggregators` | the aggregators that can be asked |
 //! | `GET /v1/aggregators/{name}` | a report |
 //! | `GET /v1/aggregators/{name}/{table}` | one table of it |
 //! | `GET /v1/aggregators/{name}/{table}/{column}` | one value of a table of one row |
 //! | `GET /v1/batches/last`, `GET /v1/batches/{id}` | a flush as the analytics file has it |
 //! | `GET /v1/rejected` | the newest rejected lines that are kept, and counts by reason |
+//! | `GET /v1/dead-letters`, `GET /v1/dead-letters/{id}` | events that aggregators are spared, as far as they are kept |
 //!
 //! Whatever goes wrong is answered with `application/problem+json` (RFC 9457) and a stable `code`.
 //!
@@ -45,10 +47,10 @@ pub const DEFAULT_ROWS: u32 = 100;
 /// Most rows per table that an answer may have, unless configured.
 pub const DEFAULT_MAX_ROWS: u32 = 10_000;
 
-/// Rejected lines that an answer has when the question does not say.
+/// Rejected lines or dead letters that an answer has when the question does not say.
 pub const DEFAULT_REJECTED: u32 = 20;
 
-/// Most rejected lines that an answer may have.
+/// Most rejected lines or dead letters that an answer may have.
 pub const MAX_REJECTED: u32 = 1000;
 
 /// Time that a question waits for its `min_sequence` when it does not say.
@@ -148,6 +150,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Looks at the plugins directory now and answers when every change has been taken or refused. Runs in a task of its
     /// own: a client that hangs up does not cancel it.
     fn reload(&self) -> Answer<'_, Value>;
+    /// Lets an aggregator go on that is in quarantine, and answers when it does; [`QueryError`] says why it cannot. Runs in
+    /// a task of its own like `reload`.
+    fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value>;
     /// The aggregators that can be asked.
     fn aggregators(&self) -> Answer<'_, Value>;
     /// Asks one aggregator.
@@ -156,4 +161,8 @@ pub trait Backend: Send + Sync + 'static {
     fn batch(&self, batch: Batch) -> Answer<'_, Vec<u8>>;
     /// The newest rejected lines that are kept, newest first, and counts by reason.
     fn rejected(&self, rows: u32, reason: Option<String>) -> Answer<'_, Value>;
+    /// Events that aggregators are spared, as far as they are kept, newest first, of one aggregator or of all.
+    fn dead_letters(&self, rows: u32, aggregator: Option<String>) -> Answer<'_, Value>;
+    /// One of them by its id, with the event.
+    fn dead_letter<'a>(&'a self, id: &'a str) -> Answer<'a, Value>;
 }

@@ -130,22 +130,32 @@ pub(crate) fn ask(uri: &Uri, about: About, max_rows: u32) -> Result<(Ask, Option
 
 /// Reads how many rejected lines are wanted, and of which reason.
 pub(crate) fn rejected(uri: &Uri) -> Result<(u32, Option<String>), QueryError> {
-    let (mut rows, mut reason) = (DEFAULT_REJECTED, None);
+    let (rows, reason) = rows_and(uri, "reason", "rejected lines")?;
+    Ok((rows, reason.map(reject_reason).transpose()?))
+}
+
+/// Reads how many dead letters are wanted, and of which aggregator.
+pub(crate) fn dead_letters(uri: &Uri) -> Result<(u32, Option<String>), QueryError> {
+    rows_and(uri, "aggregator", "dead letters")
+}
+
+fn rows_and(uri: &Uri, other: &str, what: &str) -> Result<(u32, Option<String>), QueryError> {
+    let (mut rows, mut of) = (DEFAULT_REJECTED, None);
     for (name, value) in pairs(uri)? {
         match name.as_str() {
             "rows" => {
                 rows = number(&name, &value)?;
                 if !(1..=MAX_REJECTED).contains(&rows) {
                     return Err(too_many_rows(format!(
-                        "`rows={value}` is not from 1 to {MAX_REJECTED}, the most rejected lines of an answer"
+                        "`rows={value}` is not from 1 to {MAX_REJECTED}, the most {what} of an answer"
                     )));
                 }
             }
-            "reason" => reason = Some(reject_reason(value)?),
-            _ => return Err(unknown(&name, "rows and reason")),
+            name if name == other => of = Some(value),
+            _ => return Err(unknown(&name, &format!("rows and {other}"))),
         }
     }
-    Ok((rows, reason))
+    Ok((rows, of))
 }
 
 fn reject_reason(name: String) -> Result<String, QueryError> {

@@ -40,7 +40,7 @@ pub fn router(backend: Arc<dyn Backend>, door: Door) -> Router {
 }
 
 /// Method, path and handler of each route.
-fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 14] {
+fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 17] {
     [
         (Method::GET, "/health", get(health)),
         (Method::GET, "/ready", get(ready)),
@@ -49,6 +49,7 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 14] {
         (Method::GET, "/v1/status", get(status)),
         (Method::GET, "/v1/plugins", get(plugins)),
         (Method::POST, "/v1/plugins/reload", post(reload)),
+        (Method::POST, "/v1/plugins/{name}/resume", post(resume)),
         (Method::GET, "/v1/aggregators", get(aggregators)),
         (Method::GET, "/v1/aggregators/{name}", get(report)),
         (Method::GET, "/v1/aggregators/{name}/{table}", get(table)),
@@ -56,6 +57,8 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 14] {
         (Method::GET, "/v1/batches/last", get(last_batch)),
         (Method::GET, "/v1/batches/{id}", get(batch)),
         (Method::GET, "/v1/rejected", get(rejected)),
+        (Method::GET, "/v1/dead-letters", get(dead_letters)),
+        (Method::GET, "/v1/dead-letters/{id}", get(dead_letter)),
     ]
 }
 
@@ -103,16 +106,21 @@ async fn plugins(State(asked): State<Asked>, _: NoParameters) -> Outcome {
     Ok(line(&asked.backend.plugins().await?))
 }
 
-/// In a task of its own: a client that hangs up must not leave a reload half done.
 async fn reload(State(asked): State<Asked>, _: NoParameters) -> Outcome {
-    if let Door::Query { admin } = &*asked.door {
-        let message = format!("this door only answers questions; reload plugins through the admin socket, {admin}");
-        return Err(QueryError::new(403, "admin_only", message));
-    }
-    let task = tokio::spawn(async move { asked.backend.reload().await });
-    let answer = task.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a reload ended by itself");
-        Err(QueryError::internal("reload_failed", "the reload ended by itself; see the daemon's log"))
+    asked.may_change("reload")?;
+    change("reload", async move { asked.backend.reload().await }).await
+}
+
+async fn resume(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
+    asked.may_change("resume")?;
+    change("resume", async move { asked.backend.resume(&name).await }).await
+}
+
+/// In a task of its own: a client that hangs up must not leave a change half done.
+async fn change(what: &str, done: impl Future<Output = Result<Value, QueryError>> + Send + 'static) -> Outcome {
+    let answer = tokio::spawn(done).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a {what} ended by itself");
+        Err(QueryError::internal("change_failed", format!("the {what} ended by itself; see the daemon's log")))
     });
     Ok(line(&answer?))
 }
@@ -198,6 +206,15 @@ async fn rejected(State(asked): State<Asked>, uri: Uri) -> Outcome {
     Ok(line(&asked.backend.rejected(rows, reason).await?))
 }
 
+async fn dead_letters(State(asked): State<Asked>, uri: Uri) -> Outcome {
+    let (rows, aggregator) = parameters::dead_letters(&uri)?;
+    Ok(line(&asked.backend.dead_letters(rows, aggregator).await?))
+}
+
+async fn dead_letter(State(asked): State<Asked>, Path(id): Path<String>, _: NoParameters) -> Outcome {
+    Ok(line(&asked.backend.dead_letter(&id).await?))
+}
+
 async fn unknown_route(uri: Uri) -> QueryError {
     let known: Vec<&str> = routes().iter().map(|route| route.1).collect();
     let message = format!("there is nothing at {}; there are {}", uri.path(), known.join(", "));
@@ -205,11 +222,18 @@ async fn unknown_route(uri: Uri) -> QueryError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> QueryError {
-    let right = if uri.path().ends_with("/reload") { "POST" } else { "GET" };
+    let changes = ["/reload", "/resume"].iter().any(|end| uri.path().ends_with(end));
+    let right = if changes { "POST" } else { "GET" };
     QueryError::new(405, "wrong_method", format!("{} does not take {method}; use {right}", uri.path()))
 }
 
 impl Asked {
+    fn may_change(&self, what: &str) -> Result<(), QueryError> {
+        let Door::Query { admin } = &*self.door else { return Ok(()) };
+        let message = format!("this door only answers questions; {what} plugins through the admin socket, {admin}");
+        Err(QueryError::new(403, "admin_only", message))
+    }
+
     fn read(&self, uri: &Uri, about: About) -> Result<(Ask, Option<Format>), QueryError> {
         parameters::ask(uri, about, self.backend.max_rows())
     }
@@ -340,6 +364,8 @@ mod tests {
         let schema = |name: &str| document["components"]["parameters"][name]["schema"].clone();
         let limits = |name: &str| (schema(name)["default"].as_u64(), schema(name)["maximum"].as_u64());
         assert_eq!(limits("rows"), (Some(crate::DEFAULT_ROWS.into()), Some(crate::DEFAULT_MAX_ROWS.into())));
-        assert_eq!(limits("rejected_rows"), (Some(crate::DEFAULT_REJECTED.into()), Some(crate::MAX_REJECTED.into())));
+        for rows in ["rejected_rows", "dead_letter_rows"] {
+            assert_eq!(limits(rows), (Some(crate::DEFAULT_REJECTED.into()), Some(crate::MAX_REJECTED.into())));
+        }
     }
 }

@@ -1,16 +1,16 @@
 //! The lines of a file from its end, in memory for one line and one block. Knows nothing of what they say.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+
+use tally_storage::StorageFile;
 
 /// How much is read at once, bytes.
 const BLOCK: u64 = 64 << 10;
 
 /// Gives whole lines, the last one first.
 #[derive(Debug)]
-pub(crate) struct Backwards {
-    file: File,
+pub(crate) struct Backwards<F> {
+    file: F,
     /// What stands before this is still to be read.
     start: u64,
     /// What was read and not given: from `start` on, and once `whole`, up to the end of a line.
@@ -19,9 +19,9 @@ pub(crate) struct Backwards {
     whole: bool,
 }
 
-impl Backwards {
+impl<F: StorageFile> Backwards<F> {
     /// The lines of the first `length` bytes; a last one without its end is left out.
-    pub(crate) fn new(file: File, length: u64) -> Self {
+    pub(crate) fn new(file: F, length: u64) -> Self {
         Self { file, start: length, read: Vec::new(), whole: false }
     }
 
@@ -52,7 +52,9 @@ impl Backwards {
     fn read_block(&mut self) -> io::Result<()> {
         let length = self.start.min(BLOCK);
         let mut block = vec![0; length as usize];
-        self.file.read_exact_at(&mut block, self.start - length)?;
+        if self.file.read_full_at(&mut block, self.start - length)? < block.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         block.append(&mut self.read);
         self.read = block;
         self.start -= length;
@@ -62,12 +64,14 @@ impl Backwards {
 
 #[cfg(test)]
 mod tests {
+    use tally_storage::Storage;
+    use tally_testkit::MemStorage;
+
     use super::*;
-    use std::io::Write;
 
     fn lines(text: &[u8], length: u64) -> Vec<String> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(text).unwrap();
+        let file = MemStorage::new().create("file").unwrap();
+        file.write_at(text, 0).unwrap();
         let mut backwards = Backwards::new(file, length);
         let mut lines = Vec::new();
         while let Some(line) = backwards.next_line().unwrap() {

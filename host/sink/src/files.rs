@@ -8,12 +8,10 @@
 //! dropped; where more stands there (an older state store was put back, or it was lost), it is moved aside first, to
 //! `uncommitted_00001.log` and so on, and said.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
-use std::path::Path;
+use tally_storage::{Storage, StorageFile, Stream};
 
 use crate::error::SinkError;
 use crate::position::Position;
@@ -39,26 +37,25 @@ pub struct Recovered {
 
 /// The analytics files of one directory, open for appending.
 #[derive(Debug)]
-pub struct RecordFiles {
-    series: Series,
+pub struct RecordFiles<S: Storage> {
+    series: Series<S>,
     rotation: Rotation,
     /// The end of what was written; `None` before the first record ever.
     end: Option<Position>,
     /// The file that `end` names, once it is open.
-    file: Option<File>,
+    file: Option<S::File>,
     /// A write or sync failed: what is in the file is unknown.
     poisoned: bool,
     recovered: Recovered,
     buffer: Vec<u8>,
 }
 
-impl RecordFiles {
-    /// Opens the files of a directory (made if it is not there) at the position that was committed last.
-    pub fn open(dir: &Path, committed: Option<Position>, rotation: Rotation) -> Result<RecordFiles, SinkError> {
-        let series = Series::new(dir, "analytics");
-        series.create_dir()?;
-        let file = committed.map(|end| open_committed(&series.path(end.file), end)).transpose()?;
-        let recovered = go_back(dir, &series, file.as_ref(), committed)?;
+impl<S: Storage> RecordFiles<S> {
+    /// Opens the files of a directory at the position that was committed last.
+    pub fn open(storage: S, committed: Option<Position>, rotation: Rotation) -> Result<RecordFiles<S>, SinkError> {
+        let series = Series::new(storage, "analytics");
+        let file = committed.map(|end| open_committed(&series, end)).transpose()?;
+        let recovered = go_back(&series, file.as_ref(), committed)?;
         Ok(RecordFiles { series, rotation, end: committed, file, poisoned: false, recovered, buffer: Vec::new() })
     }
 
@@ -102,11 +99,11 @@ impl RecordFiles {
         let path = self.series.path(start.file);
         let is_new = start.length == 0;
         if is_new {
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
+            let file = self.series.storage.create(&self.series.name(start.file));
             self.file = Some(file.map_err(SinkError::io("create", &path))?);
         }
         let file = self.file.as_ref().expect("a file is open wherever an earlier record ended");
-        file.write_all_at(&self.buffer, start.length).map_err(SinkError::io("write to", &path))?;
+        file.write_at(&self.buffer, start.length).map_err(SinkError::io("write to", &path))?;
         file.sync_data().map_err(SinkError::io("sync", &path))?;
         if is_new {
             self.series.sync_dir()?;
@@ -129,50 +126,47 @@ impl RecordFiles {
 }
 
 /// Opens the file that was written last, and makes sure that it has what was committed.
-fn open_committed(path: &Path, end: Position) -> Result<File, SinkError> {
-    let committed = end.length;
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => SinkError::Missing { path: path.into(), committed },
-        _ => SinkError::Io { doing: "open", path: path.into(), source },
+fn open_committed<S: Storage>(series: &Series<S>, end: Position) -> Result<S::File, SinkError> {
+    let (path, committed) = (series.path(end.file), end.length);
+    let file = series.storage.open(&series.name(end.file)).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => SinkError::Missing { path: path.clone(), committed },
+        _ => SinkError::Io { doing: "open", path: path.clone(), source },
     })?;
-    let found = file.metadata().map_err(SinkError::io("look at", path))?.len();
+    let found = file.len().map_err(SinkError::io("look at", &path))?;
     if found < committed {
-        return Err(SinkError::Shorter { path: path.into(), found, committed });
+        return Err(SinkError::Shorter { path, found, committed });
     }
     let mut last = [0];
-    file.read_exact_at(&mut last, committed - 1).map_err(SinkError::io("read", path))?;
+    file.read_full_at(&mut last, committed - 1).map_err(SinkError::io("read", &path))?;
     match last {
         [b'\n'] => Ok(file),
-        _ => Err(SinkError::Changed { path: path.into(), committed }),
+        _ => Err(SinkError::Changed { path, committed }),
     }
 }
 
 /// Removes what stands behind the committed position, after a copy if it is more than a crash leaves.
-fn go_back(
-    dir: &Path,
-    series: &Series,
-    file: Option<&File>,
+fn go_back<S: Storage>(
+    series: &Series<S>,
+    file: Option<&S::File>,
     committed: Option<Position>,
 ) -> Result<Recovered, SinkError> {
     let end = committed.unwrap_or(Position { file: 0, length: 0, batches: 0 });
     let later = series.numbers()?.into_iter().filter(|&number| number > end.file).collect::<Vec<_>>();
     let tails = (end.file > 0).then_some((end.file, end.length)).into_iter();
-    let tails = tails
-        .chain(later.iter().map(|&number| (number, 0)))
-        .map(|(number, from)| Tail { path: series.path(number), from });
+    let tails = tails.chain(later.iter().map(|&number| (number, 0))).map(|(number, from)| Tail { number, from });
     let tails = tails.collect::<Vec<_>>();
     let (mut bytes, mut lines) = (0, 0);
     for tail in &tails {
-        let measured = tail.measure().map_err(SinkError::io("read", &tail.path))?;
+        let measured = tail.measure(series).map_err(SinkError::io("read", series.path(tail.number)))?;
         (bytes, lines) = (bytes + measured.0, lines + measured.1);
     }
     if bytes == 0 && later.is_empty() {
         return Ok(Recovered::default());
     }
-    let set_aside = (lines > 1).then(|| set_aside(dir, &tails)).transpose()?;
+    let set_aside = (lines > 1).then(|| set_aside(series, &tails)).transpose()?;
     for &number in later.iter().rev() {
-        let path = series.path(number);
-        fs::remove_file(&path).map_err(SinkError::io("remove", &path))?;
+        let removed = series.storage.remove(&series.name(number));
+        removed.map_err(SinkError::io("remove", series.path(number)))?;
     }
     if let Some(file) = file {
         let cut = file.set_len(end.length).and_then(|()| file.sync_all());
@@ -180,7 +174,7 @@ fn go_back(
     }
     series.sync_dir()?;
     tracing::warn!(
-        directory = %dir.display(), bytes, lines, set_aside = ?set_aside,
+        directory = %series.dir().display(), bytes, lines, set_aside = ?set_aside,
         "removed analytics records that were written but not committed; they are written again from the log"
     );
     Ok(Recovered { bytes, set_aside })
@@ -188,47 +182,54 @@ fn go_back(
 
 /// The part of a file that was not committed.
 struct Tail {
-    path: PathBuf,
+    number: u64,
     from: u64,
 }
 
 impl Tail {
-    fn open(&self) -> io::Result<File> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(self.from))?;
-        Ok(file)
+    /// Gives it to `take` piece by piece.
+    fn read<S: Storage>(&self, series: &Series<S>, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut stream = Stream::new(series.storage.open(&series.name(self.number))?, self.from);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => take(&buffer[..count])?,
+            }
+        }
     }
 
     /// Bytes and lines; an unterminated last line counts.
-    fn measure(&self) -> io::Result<(u64, u64)> {
-        let mut file = self.open()?;
+    fn measure<S: Storage>(&self, series: &Series<S>) -> io::Result<(u64, u64)> {
         let (mut bytes, mut lines, mut last) = (0, 0, b'\n');
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let count = file.read(&mut buffer)?;
-            let Some(&end) = buffer[..count].last() else {
-                break;
-            };
-            bytes += count as u64;
-            lines += buffer[..count].iter().filter(|&&byte| byte == b'\n').count() as u64;
-            last = end;
-        }
+        self.read(series, |piece| {
+            bytes += piece.len() as u64;
+            lines += piece.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            last = piece.last().copied().unwrap_or(last);
+            Ok(())
+        })?;
         Ok((bytes, lines + u64::from(last != b'\n')))
     }
 }
 
 /// Copies the tails one after the other into a new file beside the analytics files.
-fn set_aside(dir: &Path, tails: &[Tail]) -> Result<PathBuf, SinkError> {
-    let series = Series::new(dir, "uncommitted");
-    let path = series.path(series.numbers()?.last().map_or(1, |last| last + 1));
+fn set_aside<S: Storage>(series: &Series<S>, tails: &[Tail]) -> Result<PathBuf, SinkError> {
+    let copies = Series::new(series.storage.clone(), "uncommitted");
+    let number = copies.numbers()?.last().map_or(1, |last| last + 1);
+    let path = copies.path(number);
     let copy = || -> io::Result<()> {
-        let mut copy = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let copy = copies.storage.create(&copies.name(number))?;
+        let mut length = 0;
         for tail in tails {
-            io::copy(&mut tail.open()?, &mut copy)?;
+            tail.read(series, |piece| {
+                copy.write_at(piece, length)?;
+                length += piece.len() as u64;
+                Ok(())
+            })?;
         }
         copy.sync_all()
     };
     copy().map_err(SinkError::io("set uncommitted records aside in", &path))?;
-    series.sync_dir()?;
+    copies.sync_dir()?;
     Ok(path)
 }

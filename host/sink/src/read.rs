@@ -1,10 +1,10 @@
 //! Reading the analytics files back, in order. Must not know what a record says beyond being one JSON object per line.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
+use tally_storage::{Storage, StorageFile, Stream};
 
 use crate::error::SinkError;
 use crate::position::Position;
@@ -26,28 +26,28 @@ pub struct Record {
 }
 
 /// All records of a directory's analytics files in order, with whatever a crash left behind the last commit.
-pub fn read_records(dir: &Path) -> Result<Records, SinkError> {
-    Records::new(dir, None)
+pub fn read_records<S: Storage>(storage: &S) -> Result<Records<S>, SinkError> {
+    Records::new(storage, None)
 }
 
 /// The records of a directory's analytics files in order, up to a committed position.
-pub fn read_records_until(dir: &Path, committed: Position) -> Result<Records, SinkError> {
-    Records::new(dir, Some(committed))
+pub fn read_records_until<S: Storage>(storage: &S, committed: Position) -> Result<Records<S>, SinkError> {
+    Records::new(storage, Some(committed))
 }
 
 /// An iterator over records; after an error it ends.
 #[derive(Debug)]
-pub struct Records {
-    series: Series,
+pub struct Records<S: Storage> {
+    series: Series<S>,
     /// Files still to be opened, the next one last.
     files: Vec<u64>,
     until: Option<Position>,
-    open: Option<Open>,
+    open: Option<Open<S::File>>,
 }
 
 #[derive(Debug)]
-struct Open {
-    reader: BufReader<File>,
+struct Open<F> {
+    reader: BufReader<Stream<F>>,
     path: PathBuf,
     file: u64,
     line: u64,
@@ -55,9 +55,9 @@ struct Open {
     left: u64,
 }
 
-impl Records {
-    fn new(dir: &Path, until: Option<Position>) -> Result<Records, SinkError> {
-        let series = Series::new(dir, "analytics");
+impl<S: Storage> Records<S> {
+    fn new(storage: &S, until: Option<Position>) -> Result<Records<S>, SinkError> {
+        let series = Series::new(storage.clone(), "analytics");
         let mut files = series.numbers()?;
         if let Some(end) = until {
             files.retain(|&number| number <= end.file);
@@ -75,8 +75,8 @@ impl Records {
             return Ok(false);
         };
         let path = self.series.path(number);
-        let file = File::open(&path).map_err(SinkError::io("open", &path))?;
-        let found = file.metadata().map_err(SinkError::io("look at", &path))?.len();
+        let file = self.series.storage.open(&self.series.name(number)).map_err(SinkError::io("open", &path))?;
+        let found = file.len().map_err(SinkError::io("look at", &path))?;
         let left = match self.until {
             Some(end) if end.file == number && found < end.length => {
                 return Err(SinkError::Shorter { path, found, committed: end.length });
@@ -84,7 +84,7 @@ impl Records {
             Some(end) if end.file == number => end.length,
             _ => u64::MAX,
         };
-        self.open = Some(Open { reader: BufReader::new(file), path, file: number, line: 0, left });
+        self.open = Some(Open { reader: BufReader::new(Stream::new(file, 0)), path, file: number, line: 0, left });
         Ok(true)
     }
 
@@ -102,7 +102,7 @@ impl Records {
     }
 }
 
-impl Open {
+impl<F: StorageFile> Open<F> {
     /// The next line of this file; `None` at its end.
     fn next_record(&mut self) -> Result<Option<Record>, SinkError> {
         let mut bytes = Vec::new();
@@ -134,7 +134,7 @@ impl Open {
     }
 }
 
-impl Iterator for Records {
+impl<S: Storage> Iterator for Records<S> {
     type Item = Result<Record, SinkError>;
 
     fn next(&mut self) -> Option<Self::Item> {

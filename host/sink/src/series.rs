@@ -3,22 +3,22 @@
 //! The number is what gives the order, never the name: after 99999 the names grow a digit. Files that are not exactly what
 //! [`Series::name`] writes are somebody else's and left alone.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use tally_storage::Storage;
 
 use crate::error::SinkError;
 
 /// One series of numbered files in a directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Series {
-    dir: PathBuf,
+pub(crate) struct Series<S> {
+    pub(crate) storage: S,
     prefix: &'static str,
 }
 
-impl Series {
-    pub(crate) fn new(dir: &Path, prefix: &'static str) -> Series {
-        Series { dir: dir.to_path_buf(), prefix }
+impl<S: Storage> Series<S> {
+    pub(crate) fn new(storage: S, prefix: &'static str) -> Series<S> {
+        Series { storage, prefix }
     }
 
     /// The name of a file of the series.
@@ -26,9 +26,14 @@ impl Series {
         format!("{}_{number:05}.log", self.prefix)
     }
 
-    /// Where that file is.
+    /// Where that file is, for messages.
     pub(crate) fn path(&self, number: u64) -> PathBuf {
-        self.dir.join(self.name(number))
+        self.storage.describe(&self.name(number)).into()
+    }
+
+    /// Where the directory is, for messages.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.storage.describe("").into()
     }
 
     /// The number in a name, if it is a name of this series.
@@ -40,51 +45,27 @@ impl Series {
 
     /// The numbers of the files there are, ascending.
     pub(crate) fn numbers(&self) -> Result<Vec<u64>, SinkError> {
-        let list = || -> io::Result<Vec<u64>> {
-            let names = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name()));
-            let names = names.collect::<io::Result<Vec<_>>>()?;
-            Ok(names.iter().filter_map(|name| self.number(name.to_str()?)).collect())
-        };
-        let mut numbers = list().map_err(SinkError::io("list the directory", &self.dir))?;
+        let names = self.storage.list().map_err(SinkError::io("list the directory", self.dir()))?;
+        let mut numbers = names.iter().filter_map(|name| self.number(name)).collect::<Vec<_>>();
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    /// Creates the directory and makes its name durable, and so for every ancestor that had to be made.
-    pub(crate) fn create_dir(&self) -> Result<(), SinkError> {
-        create_dir(&self.dir).map_err(SinkError::io("create the directory", &self.dir))
-    }
-
     /// Makes names given and taken in the directory durable.
     pub(crate) fn sync_dir(&self) -> Result<(), SinkError> {
-        sync_dir(&self.dir).map_err(SinkError::io("sync the directory", &self.dir))
+        self.storage.sync_dir().map_err(SinkError::io("sync the directory", self.dir()))
     }
-}
-
-fn create_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_dir(parent)?;
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_dir(parent)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use tally_testkit::MemStorage;
+
     use super::*;
 
     #[test]
     fn only_exact_names_belong_to_the_series() {
-        let series = Series::new(Path::new("x"), "analytics");
+        let series = Series::new(MemStorage::new(), "analytics");
         let table = [
             ("analytics_00001.log", Some(1)),
             ("analytics_99999.log", Some(99_999)),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tally_state::{Commit, FILE_NAME, RunInfo, StateError, Store};
+use tally_storage::RealStorage;
 
 const CUTS: u64 = 64;
 
@@ -26,7 +27,7 @@ fn measure(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     println!("fdatasync alone, 8 MiB:      {}", spread(syncs(dir, 8 << 20)?));
     for bytes in [4096, 256 << 10, 8 << 20] {
         let data = dir.join(format!("store-{bytes}"));
-        let (times, live) = cuts(&Store::open(&data)?, bytes)?;
+        let (times, live) = cuts(&open(&data)?, bytes)?;
         let file = data.join(FILE_NAME);
         println!("a cut with {:>5} KiB:        {}", bytes >> 10, spread(times));
         let length = fs::metadata(&file)?.len();
@@ -76,7 +77,7 @@ fn merge(store: &Store, delta: &[u8]) -> Result<(), StateError> {
 
 /// Opens a copy of a store that was not closed.
 fn after_a_crash(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let store = Store::open(&dir.join("open"))?;
+    let store = open(&dir.join("open"))?;
     let delta = vec![1; 1 << 20];
     for frame in 1..=256 {
         let run = RunInfo::new(frame, frame, 0, &delta);
@@ -88,7 +89,7 @@ fn after_a_crash(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     // What the copy left in the page cache is not the store's to write.
     File::open(crashed.join(FILE_NAME))?.sync_all()?;
     let began = Instant::now();
-    let store = Store::open(&crashed)?;
+    let store = open(&crashed)?;
     println!("opening 256 MiB after a crash: {:.1?}", began.elapsed());
     let began = Instant::now();
     for run in store.load("posts")?.map(|saved| saved.runs).unwrap_or_default() {
@@ -114,4 +115,8 @@ fn spread(mut times: Vec<Duration>) -> String {
     times.sort();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     format!("p50 {:.2?}, p99 {:.2?}", at(50), at(99))
+}
+
+fn open(dir: &Path) -> Result<Store, Box<dyn std::error::Error>> {
+    Ok(Store::open(&RealStorage::new(dir)?)?)
 }

@@ -1,54 +1,35 @@
 //! Making a store that was not there, so that an interruption leaves none rather than half of one.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::Path;
 
 use redb::{Database, ReadableDatabase};
+use tally_storage::{Storage, StorageFile};
 
 use crate::FORMAT;
+use crate::backend::Backend;
 use crate::commit::{AGGREGATORS, FORMAT_TABLE, PENDINGS, RECORDS, RUNS};
 use crate::error::StateError;
 use crate::guard::{Failed, guarded};
-use crate::store::builder;
+use crate::store::{FILE_NAME, builder, path};
 
 /// Where a new store is made before it gets its name: an interruption leaves only this.
 const NEW_FILE_NAME: &str = "state.redb.new";
 
-/// Makes an empty store under another name, and gives it its own once it is whole and durable.
-pub(crate) fn create(data_dir: &Path, path: &Path) -> Result<(), StateError> {
-    let new = data_dir.join(NEW_FILE_NAME);
-    create_dir(data_dir).map_err(StateError::io("create the directory", data_dir))?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&new)
-        .map_err(StateError::io("create", &new))?;
-    guarded(&new, "create the tables", || initialise(&builder().create_file(file)?))?;
-    let synced = File::open(&new).and_then(|file| file.sync_all());
+/// Makes an empty store under another name, and gives it its own once it is whole and durable. The name itself is not durable yet.
+pub(crate) fn create<S: Storage>(storage: &S) -> Result<(), StateError> {
+    let new = path(storage, NEW_FILE_NAME);
+    let file = match storage.open(NEW_FILE_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => storage.create(NEW_FILE_NAME),
+        opened => opened,
+    };
+    let file = file.map_err(StateError::io("create", &new))?;
+    let lock = storage.lock(NEW_FILE_NAME).map_err(StateError::io("lock", &new))?;
+    let lock = lock.ok_or_else(|| StateError::InUse { path: new.clone() })?;
+    file.set_len(0).map_err(StateError::io("empty", &new))?;
+    guarded(&new, "create the tables", || initialise(&builder().create_with_backend(Backend::new(file, lock))?))?;
+    let synced = storage.open(NEW_FILE_NAME).and_then(|file| file.sync_all());
     synced.map_err(StateError::io("sync", &new))?;
-    fs::rename(&new, path).map_err(StateError::io("give its name to", &new))?;
-    sync_dir(data_dir).map_err(StateError::io("sync the directory", data_dir))
-}
-
-/// Creates a directory and makes its name durable, and so for every ancestor that had to be made.
-fn create_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_dir(parent)?;
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_dir(parent)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    storage.rename(NEW_FILE_NAME, FILE_NAME).map_err(StateError::io("give its name to", &new))
 }
 
 /// Writes the format and makes the tables, unless they are there.

@@ -3,7 +3,7 @@
 //! It holds, per aggregator, an opaque description (cursor, chain, settings: the daemon's business) and the saved
 //! deltas called runs; the reports that wait for the record writer; and how far the analytics files are committed.
 //! Everything in it follows from the log, within the log's retention. It must not know what the bytes mean, what a
-//! plugin is, or where the log and the analytics files lie; it reads no clock.
+//! plugin is, or where the log and the analytics files lie; it reads no clock. Its file lies on any [`Storage`](tally_storage::Storage).
 //!
 //! # The file
 //!
@@ -17,6 +17,7 @@
 //! | `runs`        | (name, first cut, last cut, part)    | the bytes of a saved delta, cut into parts of 120 KiB      |
 //! | `pendings`    | (cut frame, name)                    | sealed: a report that waits for its record                 |
 //! | `records`     | `"position"`                         | sealed: how far the analytics files are committed          |
+//! | `dead_letters`| (sequence, name)                     | sealed: what is kept of a skipped event; made with the first |
 //!
 //! A run in `aggregators` is first cut `u64`, last cut `u64`, level `u8`, length `u64`, BLAKE3 of the bytes (32).
 //! *Sealed* means that a BLAKE3 over table, key and payload follows the payload, so that neither a flipped bit nor a
@@ -34,9 +35,11 @@
 //! A run holds up to 1 GiB ([`MAX_VALUE_BYTES`]), a name up to 1 KiB. The file does not shrink while the daemon runs: it keeps the
 //! size of the most it held at once (live runs, and those being merged).
 
+mod backend;
 mod codec;
 mod commit;
 mod create;
+mod dead_letters;
 mod error;
 mod guard;
 mod overlay;
@@ -47,6 +50,7 @@ mod store;
 mod tests;
 
 pub use commit::Commit;
+pub use dead_letters::DeadLetter;
 pub use error::StateError;
 pub use run::{RunInfo, Saved};
 pub use snapshot::Snapshot;

@@ -2,21 +2,18 @@
 //! was not closed cleanly can be examined without changing a byte of it. Knows nothing of what is in the file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
-use redb::{BackendError, DatabaseError, StorageBackend};
+use redb::StorageBackend;
 
 /// Bytes per remembered block.
 const BLOCK: u64 = 4096;
 
 /// A file, and what was written over it.
 #[derive(Debug)]
-pub(crate) struct Overlay {
-    file: FileBackend,
+pub(crate) struct Overlay<B> {
+    file: B,
     // A lock because redb calls from several threads through a shared reference; held for one copy at a time.
     changes: Mutex<Changes>,
 }
@@ -31,12 +28,12 @@ struct Changes {
     blocks: BTreeMap<u64, Box<[u8; BLOCK as usize]>>,
 }
 
-impl Overlay {
+impl<B: StorageBackend> Overlay<B> {
     /// Looks at an existing file, which needs to be open for reading only.
-    pub(crate) fn new(file: File) -> Result<Overlay, DatabaseError> {
-        let length = file.metadata()?.len();
+    pub(crate) fn new(file: B) -> io::Result<Overlay<B>> {
+        let length = file.len()?;
         let changes = Changes { length, file_end: length, blocks: BTreeMap::new() };
-        Ok(Overlay { file: FileBackend::new(file)?, changes: Mutex::new(changes) })
+        Ok(Overlay { file, changes: Mutex::new(changes) })
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -71,7 +68,7 @@ fn pieces(start: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::o
     })
 }
 
-impl StorageBackend for Overlay {
+impl<B: StorageBackend> StorageBackend for Overlay<B> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.changes().length)
     }
@@ -129,31 +126,5 @@ impl StorageBackend for Overlay {
 
     fn close(&self) -> io::Result<()> {
         self.file.close()
-    }
-
-    // The file is only read, so whatever lock redb wants, a shared one is enough: it keeps writers out, not readers.
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
     }
 }

@@ -7,6 +7,7 @@ use redb::{ReadTransaction, ReadableTable};
 
 use crate::codec;
 use crate::commit::{AGGREGATORS, PENDINGS, POSITION, RECORDS, RUNS};
+use crate::dead_letters::{self, DeadLetter};
 use crate::error::StateError;
 use crate::guard::{Failed, guarded};
 use crate::run::{RunInfo, Saved};
@@ -120,6 +121,11 @@ impl Snapshot {
                 Err(self.damaged("the position of the analytics files does not have the bytes that were saved".into()))
             }
         }
+    }
+
+    /// The dead letters that are kept, oldest event first.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
+        self.reading("read the dead letters", || dead_letters::all(&self.transaction))
     }
 
     /// Every run in the store, listed or not: (name, first cut, last cut).

@@ -1,17 +1,19 @@
 //! The store itself: opening, committing, checking. Reading is in `snapshot`, what a commit changes in `commit`.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
+use redb::{Database, ReadableDatabase, WriteTransaction};
+use tally_storage::{Storage, StorageFile};
 
 use crate::FORMAT;
+use crate::backend::Backend;
 use crate::commit::{self, Commit};
 use crate::create::{create, format_of, initialise};
+use crate::dead_letters::{self, DeadLetter};
 use crate::error::StateError;
 use crate::guard::{Failed, guarded};
 use crate::overlay::Overlay;
@@ -31,40 +33,50 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store of this data directory, creating both when they are not there.
+    /// Opens the store of this data directory, creating it when it is not there.
     ///
     /// Holds a lock on the file until dropped.
-    pub fn open(data_dir: &Path) -> Result<Store, StateError> {
-        let path = data_dir.join(FILE_NAME);
-        let exists = path.try_exists();
-        if !exists.map_err(StateError::io("look for", &path))? {
-            create(data_dir, &path)?;
+    pub fn open<S: Storage>(data: &S) -> Result<Store, StateError> {
+        let path = path(data, FILE_NAME);
+        let file = match data.open(FILE_NAME) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(data)?;
+                data.open(FILE_NAME)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(StateError::io("open", &path))?;
+        let lock = data.lock(FILE_NAME).map_err(StateError::io("lock", &path))?;
+        let lock = lock.ok_or_else(|| StateError::InUse { path: path.clone() })?;
+        // redb would make a new store of it, and nobody would hear that the old one is lost.
+        if file.is_empty().map_err(StateError::io("look at", &path))? {
+            return Err(StateError::Damaged { path, what: "it is empty".into() });
         }
-        Store::opened(&path, false, || Ok(builder().open(&path)?))
+        // A process that ended right after giving the file its name left the name to the mercy of the next power loss.
+        data.sync_dir().map_err(StateError::io("sync the directory", self::path(data, "")))?;
+        Store::opened(&path, false, || Ok(builder().create_with_backend(Backend::new(file, lock))?))
     }
 
     /// Opens the store of this data directory to look at it, and changes nothing, not even after a crash.
     ///
     /// A running daemon keeps others out, since its file changes under a reader: stop it first, or look at a copy of the
     /// data directory that was made while it stood still. Commits are refused.
-    pub fn open_read_only(data_dir: &Path) -> Result<Store, StateError> {
-        let path = data_dir.join(FILE_NAME);
-        let file = File::open(&path).map_err(|source| match source.kind() {
+    pub fn open_read_only<S: Storage>(data: &S) -> Result<Store, StateError> {
+        let path = path(data, FILE_NAME);
+        let file = data.open(FILE_NAME).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StateError::Missing { path: path.clone() },
             _ => StateError::Io { doing: "open", path: path.clone(), source },
         })?;
-        Store::opened(&path, true, || Ok(builder().create_with_backend(Overlay::new(file)?)?))
+        let lock = data.lock_shared(FILE_NAME).map_err(StateError::io("lock", &path))?;
+        let lock = lock.ok_or_else(|| StateError::InUse { path: path.clone() })?;
+        let overlay = Overlay::new(Backend::new(file, lock)).map_err(StateError::io("look at", &path))?;
+        Store::opened(&path, true, || Ok(builder().create_with_backend(overlay)?))
     }
 
     /// A store that lives as long as this value: scratch space for verification, and tests.
     pub fn open_in_memory() -> Result<Store, StateError> {
-        Store::on(InMemoryBackend::new())
-    }
-
-    /// A store on any storage, which may be empty.
-    pub(crate) fn on(backend: impl StorageBackend) -> Result<Store, StateError> {
         Store::opened(Path::new("(in memory)"), false, || {
-            let database = builder().create_with_backend(backend)?;
+            let database = builder().create_with_backend(InMemoryBackend::new())?;
             initialise(&database)?;
             Ok(database)
         })
@@ -163,6 +175,17 @@ impl Store {
         })
     }
 
+    /// Keeps a dead letter, durably; beyond `most` of them those of the oldest events go.
+    pub fn keep_dead_letter(&self, letter: &DeadLetter, most: u64) -> Result<(), StateError> {
+        let doing = format!("keep the dead letter of event {}", letter.sequence);
+        self.write(&doing, |transaction| dead_letters::keep(transaction, letter, most))
+    }
+
+    /// The dead letters that are kept, oldest event first.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
+        self.snapshot()?.dead_letters()
+    }
+
     /// Reads everything and compares it with its hashes, then lets redb check its pages: for verification, slow.
     ///
     /// Names the aggregator and the cuts of the first damage it finds in saved state.
@@ -191,6 +214,7 @@ impl Store {
         for cut_frame in snapshot.pending_cuts()? {
             snapshot.pendings(cut_frame)?;
         }
+        snapshot.dead_letters()?;
         snapshot.records_position().map(drop)
     }
 
@@ -218,4 +242,9 @@ pub(crate) fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder
+}
+
+/// Where a file of this storage is, for messages.
+pub(crate) fn path<S: Storage>(data: &S, name: &str) -> PathBuf {
+    data.describe(name).into()
 }

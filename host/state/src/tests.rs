@@ -2,12 +2,13 @@
 
 mod crash;
 mod damage;
-mod disk;
 mod files;
 mod model;
 mod overlay;
 
 use std::path::Path;
+
+use tally_storage::RealStorage;
 
 use crate::{Commit, RunInfo, StateError, Store};
 
@@ -32,4 +33,13 @@ fn cut(store: &Store, name: &str, frame: u64, bytes: &[u8]) {
 /// The message with its causes, without the directory.
 fn message(dir: &Path, error: StateError) -> String {
     error.to_string().replace(&dir.display().to_string(), "DIR")
+}
+
+/// Opens the store of a real directory, which is made if it is missing.
+fn open(dir: &Path) -> Result<Store, StateError> {
+    Store::open(&RealStorage::new(dir).expect("a directory"))
+}
+
+fn open_read_only(dir: &Path) -> Result<Store, StateError> {
+    Store::open_read_only(&RealStorage::read_only(dir).expect("a directory"))
 }

@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tally_wal::{Frame, Log, Options, RealStorage, Storage};
+use tally_storage::{RealStorage, Storage};
+use tally_wal::{Frame, Log, Options};
 
 /// Bytes per event of the usual workload.
 const EVENT: usize = 125;

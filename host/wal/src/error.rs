@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::io;
-
-use crate::storage::Storage;
+use tally_storage::Storage;
 
 /// Bytes of the log that were durable once and are not valid now.
 #[derive(Clone, Debug, PartialEq, Eq)]

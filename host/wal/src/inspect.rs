@@ -4,12 +4,13 @@
 //! Beside a running daemon it does what it can: it sees the log as of some moment while it reads, and damage counts only
 //! if it is there when it looks again.
 
+use tally_storage::Storage;
+
 use crate::error::{Corruption, OpenError};
 use crate::format::{BadSegment, Expected, SegmentHeader, VERSION};
 use crate::recover::{LIVE_TRIES, TornTail, read_whole};
 use crate::scan;
 use crate::segments::{self, Listed, Segment};
-use crate::storage::Storage;
 
 /// What [`inspect`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]

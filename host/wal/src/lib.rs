@@ -1,7 +1,7 @@
 //! The durable log: segments, frames, group commit, recovery.
 //!
-//! The log is the only source of truth of the daemon. It is synchronous, sits on the small [`Storage`] trait (real files
-//! in [`RealStorage`], a fault-injecting twin in the test kit), and keeps bytes: what a body means is its caller's
+//! The log is the only source of truth of the daemon. It is synchronous, sits on the [`Storage`](tally_storage::Storage) trait (real files
+//! in the daemon, a fault-injecting twin in the test kit), and keeps bytes: what a body means is its caller's
 //! business. This crate must not know events, JSON, plugins or tokio, and it never reads a clock.
 //!
 //! # Files
@@ -108,20 +108,16 @@ mod inspect;
 mod log;
 mod options;
 mod reader;
-mod real;
 mod recover;
 mod repair;
 mod scan;
 mod segments;
 mod spares;
-mod storage;
 
 pub use error::{AppendError, Corruption, DeleteError, OpenError, ReadError, RepairError};
 pub use inspect::{Inspection, SegmentState, inspect};
 pub use log::{Appended, Log, SegmentInfo};
 pub use options::{Durability, Options};
 pub use reader::{Frame, Reader};
-pub use real::{RealFile, RealStorage};
 pub use recover::{Recovered, TORN_KEPT, TornTail};
 pub use repair::{Cut, Keep, Repair, repair};
-pub use storage::{Storage, StorageFile};

@@ -7,6 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::{AppendError, DeleteError, OpenError};
 use crate::format::{self, BLOCK, FrameHeader, MAX_UNSYNCED, SegmentHeader, VERSION, frame_len};
 use crate::options::{Durability, Options};
@@ -14,7 +16,6 @@ use crate::reader::Reader;
 use crate::recover::{self, Recovered};
 use crate::segments::{Segment, Shared, segment_name};
 use crate::spares::{Spare, Spares};
-use crate::storage::{Storage, StorageFile};
 
 /// What [`Log::append`] and [`Log::roll`] wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

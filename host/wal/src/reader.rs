@@ -4,12 +4,13 @@
 use std::io;
 use std::sync::Arc;
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::{Corruption, OpenError, ReadError};
 use crate::format::{self, BLOCK, Expected, HEADER, SegmentHeader, frame_len};
 use crate::recover::{self, TornTail};
 use crate::scan;
 use crate::segments::Shared;
-use crate::storage::{Storage, StorageFile};
 
 /// Bytes read at once.
 const WINDOW: u64 = 256 << 10;
@@ -158,8 +159,12 @@ impl<S: Storage> Reader<S> {
             };
             match place.step(&self.shared) {
                 Ok(Step::InNextSegment) => {
-                    let next = place.expected.number;
-                    self.place = Some(self.enter(next, Some(place))?);
+                    match self.enter(place.expected.number, Some(place)) {
+                        Ok(next) => self.place = Some(next),
+                        // That one was deleted since, too: the target is in a later one.
+                        Err(ReadError::Gone { .. }) if self.target >= self.first_frame() => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 Ok(Step::Here(header, crc)) => {
                     let wanted = header.number == self.target;

@@ -2,6 +2,8 @@
 //!
 //! Looking comes first and changes nothing; only a log that is whole but for a torn tail is written to.
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::OpenError;
 use crate::format::BLOCK;
 use crate::log::{Active, Log, Next};
@@ -9,7 +11,6 @@ use crate::options::Options;
 use crate::scan::{Scan, Tail, scan};
 use crate::segments::{self, Segment, Shared, Written, numbered};
 use crate::spares;
-use crate::storage::{Storage, StorageFile};
 
 /// How many files with torn tails are kept; the oldest go first.
 pub const TORN_KEPT: usize = 16;

@@ -6,12 +6,13 @@
 
 use std::io;
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::{Corruption, OpenError, RepairError};
 use crate::format::VERSION;
 use crate::inspect::{SegmentState, inspect};
 use crate::recover::{LOCK, read_whole};
 use crate::segments::numbered;
-use crate::storage::{Storage, StorageFile};
 
 /// Which part of a damaged log is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::{Corruption, OpenError};
 use crate::format::{BLOCK, BadSegment, SegmentHeader, VERSION};
-use crate::storage::{Storage, StorageFile};
 
 /// One segment file.
 #[derive(Clone, Debug)]

@@ -11,8 +11,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tally_storage::{Storage, StorageFile};
+
 use crate::error::DeleteError;
-use crate::storage::{Storage, StorageFile};
 
 /// Bytes of zeros per write, and how many such writes per sync: small steps keep the disk's queue short for the log itself.
 const CHUNK: usize = 1 << 20;

@@ -16,7 +16,7 @@ fn twenty_kills_count_every_event_once() {
     let mut generate = tally()
         .arg("generate")
         .args(shape.split_whitespace())
-        .args(["--rate", "30000"])
+        .args(["--rate", "15000"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("tally generate");

@@ -1,9 +1,10 @@
-//! Which crate may depend on which: cli -> daemon -> stages -> event, and nothing back; doors stand on net.
+//! Which crate may depend on which: cli -> daemon -> stages -> event, and nothing back; doors stand on net, what is kept on storage.
 
 use crate::packages::{Dependency, Package};
 
 const EVENT: &str = "tally-event";
 const NET: &str = "tally-net";
+const STORAGE: &str = "tally-storage";
 const STAGES: [&str; 7] =
     ["tally-ingest", "tally-wal", "tally-aggregate", "tally-plugin", "tally-state", "tally-sink", "tally-query"];
 
@@ -13,10 +14,10 @@ const KEPT_TO: [(&str, &[&str], &str); 6] = [
     ("redb", &["tally-state"], "one crate knows the state store's engine"),
     ("axum", &["tally-net", "tally-ingest", "tally-query"], "only doors speak HTTP"),
     ("notify", &["tally-daemon"], "only the daemon watches folders"),
-    ("clap", &["tally-cli", "xtask"], "only programs have a command line"),
+    ("clap", &["tally-cli", "tally-sim", "xtask"], "only programs have a command line"),
     (
         "tokio",
-        &["tally-net", "tally-ingest", "tally-query", "tally-daemon", "tally-cli", "tally-tests"],
+        &["tally-net", "tally-ingest", "tally-query", "tally-daemon", "tally-sim", "tally-cli", "tally-tests"],
         "the rest is synchronous",
     ),
 ];
@@ -45,10 +46,13 @@ fn allowed(from: &str, plugin: bool, to: &Dependency) -> bool {
     let to = to.name.as_str();
     match from {
         "tally-cli" => to == "tally-daemon",
-        "tally-daemon" => to == EVENT || to == NET || STAGES.contains(&to),
-        "tally-testkit" => to == "tally-wal",
+        "tally-daemon" => to == EVENT || to == NET || to == STORAGE || STAGES.contains(&to),
+        "tally-testkit" => to == STORAGE,
+        // It runs the daemon's parts, and nobody depends on it.
+        "tally-sim" => to != "tally-cli",
         "tally-sdk" => to == "tally-sdk-macros",
         "tally-ingest" | "tally-query" if to == NET => true,
+        "tally-wal" | "tally-state" | "tally-sink" if to == STORAGE => true,
         stage if STAGES.contains(&stage) => to == EVENT,
         _ => plugin && to == "tally-sdk",
     }
@@ -79,7 +83,8 @@ mod tests {
     }
 
     fn check<const N: usize>(members: [Package; N]) -> Vec<String> {
-        let others = ["tally-event", "tally-wal", "tally-state", "tally-daemon", "tally-testkit", "tally-sdk"];
+        let others =
+            ["tally-event", "tally-storage", "tally-wal", "tally-state", "tally-daemon", "tally-testkit", "tally-sdk"];
         let others = others.iter().map(|name| package("host", name, &[]));
         complaints(&members.into_iter().chain(others).collect::<Vec<_>>())
     }
@@ -89,7 +94,7 @@ mod tests {
         let members = [
             package("host", "tally-cli", &[("tally-daemon", "normal"), ("clap", "normal")]),
             package("host", "tally-daemon", &[("tally-wal", "normal"), ("tally-event", "normal"), ("tokio", "normal")]),
-            package("host", "tally-wal", &[("tally-testkit", "dev"), ("crc32c", "normal")]),
+            package("host", "tally-wal", &[("tally-storage", "normal"), ("tally-testkit", "dev")]),
             package("plugins", "video-actions", &[("tally-sdk", "normal")]),
         ];
         assert_eq!(check(members), Vec::<String>::new());
@@ -103,6 +108,8 @@ mod tests {
             ("tally-wal", "tally-daemon", "normal"),
             ("tally-wal", "tally-testkit", "normal"),
             ("tally-wal", "tokio", "normal"),
+            ("tally-ingest", "tally-storage", "normal"),
+            ("tally-storage", "tally-wal", "normal"),
             ("tally-event", "tally-wal", "normal"),
             ("tally-cli", "tally-event", "normal"),
             ("xtask", "tally-event", "normal"),

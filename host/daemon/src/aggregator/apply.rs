@@ -1,9 +1,12 @@
-//! The apply side: one open delta, events in log order. Knows nothing of totals, files or threads.
+//! The apply side: one open delta, events in log order, without those that are skipped. Knows nothing of totals, files or
+//! threads, nor what follows from a failure.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
+use std::ops::{Range, RangeInclusive};
 
 use tally_aggregate::AggregatorLedger;
 use tally_event::batch::Batch;
+use tally_event::columns::Rows;
 use tally_plugin::{Accumulator, CallError, Configured, Instance};
 
 /// What a cut takes out of the apply side.
@@ -17,6 +20,63 @@ pub struct Delta {
     pub watermark: Option<i64>,
 }
 
+/// Which events are not given to the aggregator, and which are given to it one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// Sequences of the skipped events.
+    pub skips: BTreeSet<u64>,
+    /// Ranges of sequences of which each event gets a call of its own; they do not overlap.
+    pub alone: Vec<RangeInclusive<u64>>,
+}
+
+impl Care {
+    /// The first of `rows` that go into one call of at most `most` rows; what lies before them is skipped.
+    pub(super) fn next_call(&self, all: &Rows<'_>, rows: Range<usize>, most: usize) -> Range<usize> {
+        if self.skips.is_empty() && self.alone.is_empty() {
+            return rows.start..rows.end.min(rows.start + most);
+        }
+        let skipped = |row: usize| self.skips.contains(&sequence_of(all, row));
+        let alone = |row: usize| self.alone.iter().any(|range| range.contains(&sequence_of(all, row)));
+        let start = rows.clone().find(|row| !skipped(*row)).unwrap_or(rows.end);
+        if start < rows.end && alone(start) {
+            return start..start + 1;
+        }
+        let most = rows.end.min(start + most);
+        let end = (start..most).find(|row| skipped(*row) || alone(*row)).unwrap_or(most);
+        start..end
+    }
+}
+
+fn sequence_of(rows: &Rows<'_>, row: usize) -> u64 {
+    rows.first_sequence + u64::from(rows.sequence_offsets[row])
+}
+
+/// A call that failed. After it the delta is lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// How.
+    pub error: CallError,
+    /// The first and the last event of the call; none where it was about no events.
+    pub events: Option<(u64, u64)>,
+}
+
+impl Failed {
+    /// The plugin's frames when it trapped; empty if there are none.
+    pub fn backtrace(&self) -> &str {
+        match &self.error {
+            CallError::Trap { backtrace, .. } => backtrace,
+            _ => "",
+        }
+    }
+}
+
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Self {
+        Self { error, events: None }
+    }
+}
+
 /// An aggregator's open delta.
 pub struct Apply {
     configured: Configured,
@@ -26,6 +86,7 @@ pub struct Apply {
     ledger: AggregatorLedger,
     watermark: Option<i64>,
     batch_rows: usize,
+    care: Care,
 }
 
 impl Apply {
@@ -35,10 +96,11 @@ impl Apply {
         ledger: AggregatorLedger,
         watermark: Option<i64>,
         batch_rows: usize,
+        care: Care,
     ) -> Result<Self, CallError> {
         let mut instance = configured.instantiate()?;
         let open = instance.create()?;
-        Ok(Self { configured, instance, open, rows_open: 0, ledger, watermark, batch_rows: batch_rows.max(1) })
+        Ok(Self { configured, instance, open, rows_open: 0, ledger, watermark, batch_rows: batch_rows.max(1), care })
     }
 
     /// From now on at most so many rows a call.
@@ -52,7 +114,7 @@ impl Apply {
     }
 
     /// Applies accepted events `range` of the batch, as this aggregator (subscriber `index` of its plan) sees them.
-    pub fn events(&mut self, batch: &Batch, index: usize, range: Range<u32>, arrival: i64) -> Result<(), CallError> {
+    pub fn events(&mut self, batch: &Batch, index: usize, range: Range<u32>, arrival: i64) -> Result<(), Failed> {
         let selected = batch.for_subscriber(index);
         let all = range.start == 0 && range.end == batch.accepted();
         let offsets = &selected.rows.sequence_offsets;
@@ -62,9 +124,8 @@ impl Apply {
         } else {
             within(selected.refused, &range, |refused| refused.sequence_offset)
         };
-        let manifest = &self.configured.manifest;
         for refused in &selected.refused[refused.clone()] {
-            self.ledger.refuse(&refused.reason.text(manifest), 1);
+            self.ledger.refuse(&refused.reason.text(&self.configured.manifest), 1);
         }
         let accepted = u64::from(range.end - range.start);
         self.ledger.accepted += accepted;
@@ -73,27 +134,41 @@ impl Apply {
             let latest = (*latest).min(arrival);
             self.watermark = Some(self.watermark.map_or(latest, |before| before.max(latest)));
         }
-        let mut start = rows.start;
-        while start < rows.end {
-            let end = rows.end.min(start + self.batch_rows);
-            let refusals = if start == 0 && end == selected.rows.len() {
-                self.instance.apply(&self.open, &selected.rows)?
-            } else {
-                self.instance.apply(&self.open, &selected.rows.slice(start..end))?
-            };
-            self.ledger.applied += (end - start - refusals.len()) as u64;
-            for refusal in &refusals {
-                self.ledger.refuse(&manifest.refusals[refusal.reason as usize], 1);
-            }
-            start = end;
+        let mut next = rows.start;
+        while next < rows.end {
+            let call = self.care.next_call(&selected.rows, next..rows.end, self.batch_rows);
+            self.ledger.skipped += (call.start - next) as u64;
+            next = call.end;
+            self.call(&selected.rows, call)?;
         }
         self.rows_open += rows.len() as u64;
         assert!(self.ledger.balances(), "the ledger balances after every batch: {:?}", self.ledger);
         Ok(())
     }
 
+    fn call(&mut self, all: &Rows<'_>, rows: Range<usize>) -> Result<(), Failed> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let refusals = if rows.len() == all.len() {
+            self.instance.apply(&self.open, all)
+        } else {
+            self.instance.apply(&self.open, &all.slice(rows.clone()))
+        };
+        let refusals = refusals.map_err(|error| Failed {
+            error,
+            events: Some((sequence_of(all, rows.start), sequence_of(all, rows.end - 1))),
+        })?;
+        self.ledger.applied += (rows.len() - refusals.len()) as u64;
+        for refusal in &refusals {
+            self.ledger.refuse(&self.configured.manifest.refusals[refusal.reason as usize], 1);
+        }
+        Ok(())
+    }
+
     /// Saves the open delta and starts an empty one.
     pub fn cut(&mut self) -> Result<Delta, CallError> {
+        self.care.alone.clear();
         let mut bytes = Vec::new();
         if self.rows_open > 0 {
             bytes = self.instance.save(&self.open)?;
@@ -107,8 +182,8 @@ impl Apply {
     /// Goes on with another version of the plugin; only right after a cut.
     pub fn swap(&mut self, configured: Configured) -> Result<(), CallError> {
         assert_eq!(self.rows_open, 0, "a swap follows a cut");
-        let (ledger, watermark) = (self.ledger.clone(), self.watermark);
-        *self = Self::start(configured, ledger, watermark, self.batch_rows)?;
+        let (ledger, watermark, care) = (self.ledger.clone(), self.watermark, std::mem::take(&mut self.care));
+        *self = Self::start(configured, ledger, watermark, self.batch_rows, care)?;
         Ok(())
     }
 

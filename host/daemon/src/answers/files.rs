@@ -1,12 +1,13 @@
-//! Answers that stand in files: flushes and rejected lines. Read in threads for what blocks, never as a whole.
+//! Answers that stand in files: flushes, rejected lines, dead letters. Read in threads for what blocks, never as a whole.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tally_query::{Batch, QueryError};
-use tally_sink::SinkError;
+use tally_storage::RealStorage;
 
 use crate::context::Context;
+use crate::dead_letters::{self, Letter};
 
 /// How a record begins; its number follows.
 const KEY: &[u8] = b"{\"batch_id\":";
@@ -17,10 +18,12 @@ pub(super) async fn batch(context: Arc<Context>, batch: Batch) -> Result<Vec<u8>
         let message = "nothing has been flushed yet; a flush comes with flush.events events or after flush.interval";
         return Err(QueryError::not_found("no_batch", message));
     };
-    let dir = context.config.data_dir.clone();
+    let files = RealStorage::read_only(&context.config.data_dir).map_err(|error| {
+        QueryError::internal("unreadable_files", format!("cannot open {}: {error}", context.config.data_dir.display()))
+    })?;
     let found = blocking(move || match batch {
-        Batch::Last => tally_sink::last_record(&dir, end).map(Some),
-        Batch::Number(number) => tally_sink::find_record(&dir, end, number, batch_id),
+        Batch::Last => tally_sink::last_record(&files, end).map(Some),
+        Batch::Number(number) => tally_sink::find_record(&files, end, number, batch_id),
     });
     found.await?.ok_or_else(|| {
         let number = match batch {
@@ -50,12 +53,42 @@ pub(super) async fn rejected(context: Arc<Context>, rows: u32, reason: Option<St
     Ok(json!({ "counts": counts, "rejected": lines }))
 }
 
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
+/// The newest dead letters that are kept, without what is long.
+pub(super) async fn dead_letters(
+    context: Arc<Context>,
+    rows: u32,
+    aggregator: Option<String>,
+) -> Result<Value, QueryError> {
+    let letters = blocking(move || dead_letters::newest(&context.store)).await?;
+    let kept = letters.len();
+    let wanted = letters.into_iter().filter(|letter| aggregator.as_ref().is_none_or(|name| *name == letter.aggregator));
+    let short = |letter: Letter| {
+        let mut value = json!(letter);
+        for long in ["backtrace", "event", "length", "truncated"] {
+            value.as_object_mut().map(|value| value.remove(long));
+        }
+        value
+    };
+    let list: Vec<Value> = wanted.take(rows as usize).map(short).collect();
+    Ok(json!({ "dead_letters": list, "kept": kept }))
+}
+
+/// One dead letter, with the event.
+pub(super) async fn dead_letter(context: Arc<Context>, id: String) -> Result<Value, QueryError> {
+    let letters = blocking(move || dead_letters::newest(&context.store)).await?;
+    let found = letters.into_iter().find(|letter| letter.id == id);
+    found.map(|letter| json!(letter)).ok_or_else(|| {
+        let message = format!("there is no dead letter {id:?}; see /v1/dead-letters for those that are kept");
+        QueryError::not_found("no_dead_letter", message)
+    })
+}
+
+async fn blocking<T: Send + 'static, E: Into<anyhow::Error> + Send + 'static>(
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, QueryError> {
     let error = match tokio::task::spawn_blocking(read).await {
         Ok(Ok(found)) => return Ok(found),
-        Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),
+        Ok(Err(error)) => format!("{:#}", error.into()),
         Err(error) => error.to_string(),
     };
     tracing::error!(error, "cannot read what was written");

@@ -26,6 +26,7 @@ impl Answers {
                     "age_seconds": self.age(meta, &published).as_millis() as f64 / 1000.0,
                     "complete": meta.complete && quarantined.is_none(),
                     "quarantined": quarantined.map(|(_, reason)| reason),
+                    "strikes": facts.skips.get(name).map_or(0, |skips| skips.strikes),
                     "chain": meta.chain,
                     "ledger": meta.ledger,
                     "memory_bytes": meter.memory_bytes,
@@ -131,6 +132,7 @@ impl Answers {
                 ledger: meta.ledger.clone(),
                 watermark: meta.watermark,
                 is_complete: meta.complete && !facts.quarantined.contains_key(name),
+                strikes: facts.skips.get(name).map_or(0, |skips| skips.strikes),
                 is_quarantined: facts.quarantined.contains_key(name),
                 meter: facts.meters.get(name).map(|meter| meter.snapshot()).unwrap_or_default(),
             })

@@ -343,6 +343,14 @@ pub const KEYS: &[Key] = &[
     Key::new("limits.rejected_bytes", size(64 * KIB, ANY), text("64MiB"), "Rejected lines kept on disk; the oldest go")
         .live()
         .limit(),
+    Key::new(
+        "limits.dead_letters",
+        count(1, 100_000),
+        text("1000"),
+        "Skipped events that are kept to look at; the oldest go",
+    )
+    .live()
+    .limit(),
     Key::new("limits.batch_rows", count(1, 1 << 20), text("4096"), "Most rows given to a plugin in one call")
         .live()
         .limit(),
@@ -392,6 +400,14 @@ pub const KEYS: &[Key] = &[
         Default::Unset("the plugin host's figure"),
         "Fuel that a call gets for each row on top",
     )
+    .limit(),
+    Key::new(
+        "plugin.strikes",
+        count(1, 10_000),
+        text("16"),
+        "Events that an aggregator may fail on, each skipped, before it is quarantined",
+    )
+    .live()
     .limit(),
     // The process.
     Key::new("workers.parsers", count(0, 256), text("0"), "Parser threads; 0 chooses by the number of cores"),

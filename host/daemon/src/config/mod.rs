@@ -274,6 +274,8 @@ pub struct Limits {
     pub producers: usize,
     /// Bytes of rejected lines that are kept on disk.
     pub rejected_bytes: u64,
+    /// Skipped events that are kept to look at.
+    pub dead_letters: u64,
     /// Most rows that are given to a plugin in one call.
     pub batch_rows: usize,
     /// Longest body of an HTTP request, bytes after decompression.
@@ -297,6 +299,8 @@ pub struct Plugin {
     pub fuel_base: Option<u64>,
     /// Fuel that a call gets for each row on top; `None` for the plugin host's own figure.
     pub fuel_per_row: Option<u64>,
+    /// Events that an aggregator may fail on, each skipped, before it is quarantined.
+    pub strikes: u32,
 }
 
 /// `[shutdown]`: how the daemon ends.

@@ -341,6 +341,18 @@ pub const METRICS: &[Metric] = &[
         "1 while every event went into the state, otherwise 0.",
         |all, to| to.aggregators(all, |one| u8::from(one.is_complete)),
     ),
+    metric(
+        "tally_aggregator_skipped_total",
+        &["aggregator"],
+        "Events that the aggregator failed on and is spared, in the saved state, since it was attached.",
+        |all, to| to.aggregators(all, |one| one.ledger.skipped),
+    ),
+    metric(
+        "tally_aggregator_strikes",
+        &["aggregator"],
+        "Events skipped since the aggregator was attached, resumed or got another plugin; plugin.strikes bounds them.",
+        |all, to| to.aggregators(all, |one| one.strikes),
+    ),
     metric("tally_aggregator_quarantined", &["aggregator"], "1 in quarantine, otherwise 0.", |all, to| {
         to.aggregators(all, |one| u8::from(one.is_quarantined));
     }),

@@ -45,6 +45,7 @@ fn figures() -> Figures {
         },
         watermark: Some(1_769_508_000_123_000),
         is_complete: true,
+        strikes: 1,
         is_quarantined: false,
         meter: MeterSnapshot {
             applied_sequence: 7,
@@ -145,6 +146,8 @@ fn everything_as_text() {
         tally_aggregator_memory_bytes{aggregator="a \"quoted\"\\\nname"} 2228224
         tally_aggregator_state_bytes{aggregator="a \"quoted\"\\\nname"} 512
         tally_aggregator_complete{aggregator="a \"quoted\"\\\nname"} 1
+        tally_aggregator_skipped_total{aggregator="a \"quoted\"\\\nname"} 0
+        tally_aggregator_strikes{aggregator="a \"quoted\"\\\nname"} 1
         tally_aggregator_quarantined{aggregator="a \"quoted\"\\\nname"} 0
     "#]]
     .assert_eq(&(values.join("\n") + "\n"));

@@ -1,27 +1,28 @@
 //! Compares the aggregators that are wanted (plugins directory and configuration) with those that run (the log's plan),
 //! and activates the difference: read once, hash, validate, compile, configure, check that the saved state loads, then one
-//! token in the queue. The old version serves until the swap is durable; on any failure it goes on and the reason is kept.
+//! token in the queue. What becomes of the plan is the planner's; here are the folder, the threads and what is shown.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
-use tally_aggregate::{Attached, Plan};
-use tally_event::plan::{Limits, Subscriber};
-use tally_plugin::Configured;
+use tally_aggregate::Plan;
+use tally_storage::RealStorage;
 use tokio::sync::oneshot;
 
 use super::folder::{self, PluginFile, Stamp};
-use crate::aggregator::Meta;
+use super::planner::{Failed, Planner, Version, Wanted};
 use crate::aggregator::thread::{self, Threads};
-use crate::context::{Activation, Context, Token};
-use crate::recovery;
+use crate::context::{Context, Token};
+use crate::progress::Facts;
 
 /// What the controller is asked.
 pub enum Request {
     /// Look at the plugins directory again; the answer comes when what runs is what is wanted, as far as possible.
     Reconcile(Option<oneshot::Sender<Vec<Status>>>),
+    /// Let an aggregator go on that is in quarantine; the answer comes when it does, or says why it does not.
+    Resume(String, oneshot::Sender<Result<Vec<Status>, String>>),
     /// End.
     Stop,
 }
@@ -43,31 +44,30 @@ pub struct Status {
     pub running_digest: Option<String>,
     /// Why what runs is not what is wanted.
     pub reason: Option<String>,
+    /// The last cut that was saved before the quarantine.
+    pub quarantined_after_cut: Option<u64>,
+    /// Events that it failed on and was spared since it was attached or resumed.
+    pub strikes: u32,
 }
 
-/// One wanted aggregator.
-struct Wanted {
-    plugin: String,
-    settings: String,
-    version: Result<Version, Failed>,
-}
-
-struct Version {
-    digest: String,
-    configured: Configured,
-}
-
-struct Failed {
-    digest: Option<String>,
-    reason: String,
+impl Status {
+    /// With what has become known since: calls fail whenever they like.
+    pub fn updated(mut self, facts: &Facts) -> Self {
+        let quarantined = facts.quarantined.get(&self.name).filter(|_| matches!(self.state, "running" | "quarantined"));
+        if let Some((after_cut, reason)) = quarantined {
+            self.state = "quarantined";
+            self.quarantined_after_cut = Some(*after_cut);
+            self.reason.get_or_insert_with(|| reason.clone());
+        }
+        self.strikes = facts.skips.get(&self.name).map_or(0, |skips| skips.strikes);
+        self
+    }
 }
 
 /// See the module.
 pub struct Controller {
     context: Arc<Context>,
-    plan: Plan,
-    /// What lines are decoded within.
-    limits: Limits,
+    planner: Planner<RealStorage>,
     threads: BTreeMap<String, Threads>,
     statuses: Arc<Mutex<Vec<Status>>>,
     read: BTreeMap<String, (Stamp, Vec<u8>)>,
@@ -76,7 +76,8 @@ pub struct Controller {
 impl Controller {
     /// A controller of what already runs.
     pub fn new(context: Arc<Context>, plan: Plan, threads: BTreeMap<String, Threads>) -> Self {
-        Self { limits: context.limits(), context, plan, threads, statuses: Arc::default(), read: BTreeMap::new() }
+        let planner = Planner::new(context.clone(), plan);
+        Self { context, planner, threads, statuses: Arc::default(), read: BTreeMap::new() }
     }
 
     /// The newest statuses, for whoever asks.
@@ -94,16 +95,39 @@ impl Controller {
                         tracing::error!(error = format!("{error:#}"), "the plugins directory could not be taken over");
                     }
                     if let Some(reply) = reply {
-                        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
                         // Whoever asked may have hung up; what was done stays done.
-                        let _ = reply.send(statuses);
+                        let _ = reply.send(self.list());
                     }
+                }
+                Request::Resume(name, reply) => {
+                    let resumed = self.resume(&name).map(|()| self.list()).map_err(|error| format!("{error:#}"));
+                    self.planner.forget_resumed();
+                    let _ = reply.send(resumed);
                 }
             }
         }
         for (name, threads) in std::mem::take(&mut self.threads) {
             self.join(&name, threads);
         }
+    }
+
+    fn list(&self) -> Vec<Status> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets an aggregator go on that is in quarantine.
+    fn resume(&mut self, name: &str) -> anyhow::Result<()> {
+        ensure!(self.planner.plan().aggregators.contains_key(name), "there is no aggregator {name:?} that runs");
+        let in_quarantine = self.context.progress.facts().quarantined.contains_key(name);
+        ensure!(in_quarantine, "aggregator {name} is not in quarantine: there is nothing to resume");
+        self.planner.resume(name);
+        let failures = self.reconcile()?;
+        if let Some(reason) = failures.get(name) {
+            bail!("aggregator {name} stays in quarantine: {reason}");
+        }
+        let in_the_plan = self.planner.plan().aggregators.contains_key(name);
+        ensure!(in_the_plan, "aggregator {name} is paused: its file is not in the plugins directory");
+        Ok(())
     }
 
     fn join(&self, name: &str, threads: Threads) {
@@ -126,52 +150,23 @@ impl Controller {
     }
 
     /// Brings what runs to what is wanted, as far as that works.
-    pub fn reconcile(&mut self) -> anyhow::Result<()> {
+    /// Gives the reasons where it does not, by aggregator.
+    pub fn reconcile(&mut self) -> anyhow::Result<BTreeMap<String, String>> {
         let wanted = self.wanted()?;
-        let quarantined: Vec<String> = self.context.progress.facts().quarantined.keys().cloned().collect();
-        let mut plan = Plan { presets: self.presets()?, aggregators: BTreeMap::new() };
-        let mut decoding = Vec::new();
-        let mut attach = Vec::new();
-        let mut failures = BTreeMap::new();
-        for (name, wanted) in &wanted {
-            let running = self.plan.aggregators.get(name).cloned();
-            let next = self.next_version(name, wanted, running.as_ref(), quarantined.contains(name));
-            let (attached, configured) = match next {
-                Ok(next) => next,
-                Err(error) => {
-                    let reason = format!("{error:#}");
-                    tracing::error!(aggregator = name, reason, "the wanted version does not run");
-                    failures.insert(name.clone(), reason);
-                    match running {
-                        Some(running) => {
-                            let configured = self.context.registry.configured(&running.digest, &running.settings)?;
-                            (running, configured)
-                        }
-                        None => continue,
-                    }
-                }
-            };
-            if attached.attached_at == Activation::HERE {
-                attach.push(name.clone());
-            }
-            let stays_out = quarantined.contains(name) && attached.attached_at != Activation::HERE;
-            if !stays_out {
-                let manifest = configured.manifest.clone();
-                decoding.push(Subscriber { name: name.as_str().into(), manifest });
-            }
-            plan.aggregators.insert(name.clone(), attached);
+        for name in self.planner.awaited(&wanted) {
+            self.join_ended(&name);
         }
-        let limits = self.context.limits();
-        if plan != self.plan || limits != self.limits {
-            self.activate(plan, decoding, limits, &attach)?;
+        let proposal = self.planner.propose(&wanted)?;
+        let failures = proposal.failures.clone();
+        if let Some((activation, durable)) = self.planner.activation(&proposal)? {
+            self.context.queue.push_control(Token::Activate(Box::new(activation)));
+            let (position, sequence) = durable.recv().context("the daemon is stopping")?;
+            for start in self.planner.activated(proposal, position, sequence)? {
+                self.threads.insert(start.name.clone(), thread::spawn(&self.context, start)?);
+            }
         }
         self.update_statuses(&wanted, &failures);
-        Ok(())
-    }
-
-    fn presets(&self) -> anyhow::Result<Vec<serde_json::Value>> {
-        let presets = &self.context.config().presets;
-        presets.iter().map(|preset| serde_json::to_value(preset).context("a preset")).collect()
+        Ok(failures)
     }
 
     /// The wanted aggregators by name: the configured ones, and every other plugin under its own name.
@@ -221,135 +216,26 @@ impl Controller {
         }
     }
 
-    /// What the plan says of `name` from now on: unchanged, swapped in place, or attached anew.
-    fn next_version(
-        &mut self,
-        name: &str,
-        wanted: &Wanted,
-        running: Option<&Attached>,
-        quarantined: bool,
-    ) -> anyhow::Result<(Attached, Configured)> {
-        let version = match &wanted.version {
-            Ok(version) => version,
-            Err(failed) => bail!("{}", failed.reason),
-        };
-        let manifest = &version.configured.manifest;
-        let attached = Attached {
-            plugin: wanted.plugin.clone(),
-            version: version.configured.component.description.version.clone(),
-            digest: version.digest.clone(),
-            settings: wanted.settings.clone(),
-            state_version: manifest.state_version.clone(),
-            attached_at: running.map_or(Activation::HERE, |running| running.attached_at),
-            applies_after: running.map_or(Activation::HERE, |running| running.applies_after),
-        };
-        let same = running.is_some_and(|running| *running == attached);
-        if same {
-            return Ok((attached, version.configured.clone()));
-        }
-        if running.is_none() || quarantined {
-            // It may still be running out: where it stopped is known when it has.
-            self.join_ended(name);
-        }
-        let snapshot = self.context.store.snapshot()?;
-        let Some(saved) = snapshot.load(name)? else { return Ok((attached, version.configured.clone())) };
-        let meta = Meta::from_bytes(name, &saved.meta)?;
-        let before = running.unwrap_or(&meta.attached);
-        if before.state_version != attached.state_version {
-            bail!(
-                "its state version is {:?} and the saved state's {:?}: the state cannot be carried over; \
-                 keep the state version, or give the new version another aggregator name",
-                attached.state_version,
-                before.state_version
-            );
-        }
-        prepare(name, &version.configured, &snapshot, &saved.runs)?;
-        let anew = running.is_none() || quarantined;
-        if anew && meta.frame < self.context.reader().first_frame() {
-            bail!(
-                "it stopped at event {} and the log no longer holds what came next: give it another aggregator name to \
-                 start afresh, and raise log.retain_bytes or log.retain_age for longer pauses",
-                meta.last_sequence
-            );
-        }
-        let attached = if anew {
-            // It catches up from where it stopped.
-            Attached { attached_at: Activation::HERE, applies_after: meta.cut, ..attached }
-        } else {
-            attached
-        };
-        Ok((attached, version.configured.clone()))
-    }
-
-    fn activate(
-        &mut self,
-        plan: Plan,
-        decoding: Vec<Subscriber>,
-        limits: Limits,
-        attach: &[String],
-    ) -> anyhow::Result<()> {
-        let context = self.context.clone();
-        // The same name may still be running out (it was detached, or has failed): one at a time.
-        for name in attach {
-            self.join_ended(name);
-        }
-        // Those that are logged: the configuration may have changed since the plan was made.
-        let presets = thread::presets(&plan)?;
-        let decoding = tally_event::plan::Plan::new(decoding, presets.clone(), limits)?;
-        for warning in decoding.warnings() {
-            tracing::warn!(warning, "the new plan");
-        }
-        let (done, durable) = mpsc::channel();
-        let activation = Activation { plan: plan.clone(), decoding: Arc::new(decoding), done };
-        context.queue.push_control(Token::Activate(Box::new(activation)));
-        let (position, sequence) = durable.recv().context("the daemon is stopping")?;
-        let mut plan = plan;
-        for attached in plan.aggregators.values_mut() {
-            for cut in [&mut attached.attached_at, &mut attached.applies_after] {
-                if *cut == Activation::HERE {
-                    *cut = position.cut;
-                }
-            }
-        }
-        tracing::info!(cut = position.cut, aggregators = plan.aggregators.len(), "activated");
-        for name in attach {
-            let attached = &plan.aggregators[name];
-            let mut start = recovery::fresh(name, attached, position, sequence, presets.clone());
-            if let Some(saved) = context.store.load(name)? {
-                start.meta = Meta::from_bytes(name, &saved.meta)?;
-                let mut reader = context.reader();
-                let last = context.tail.last();
-                let then = recovery::control_at(&mut reader, Some(start.meta.position()), last)?;
-                start.presets = thread::presets(&then.plan)?;
-            }
-            self.threads.insert(name.clone(), thread::spawn(&context, start)?);
-        }
-        (self.plan, self.limits) = (plan, limits);
-        Ok(())
-    }
-
     fn update_statuses(&self, wanted: &BTreeMap<String, Wanted>, failures: &BTreeMap<String, String>) {
         let facts = self.context.progress.facts();
         let mut statuses = Vec::new();
         for (name, wanted) in wanted {
-            let running = self.plan.aggregators.get(name);
-            let quarantined = facts.quarantined.get(name).map(|(_, reason)| reason.clone());
-            statuses.push(Status {
+            let running = self.planner.plan().aggregators.get(name);
+            let status = Status {
                 name: name.clone(),
                 plugin: wanted.plugin.clone(),
-                state: match (running, &quarantined) {
-                    (Some(_), Some(_)) => "quarantined",
-                    (Some(_), None) => "running",
-                    (None, _) => "failed",
-                },
+                state: if running.is_some() { "running" } else { "failed" },
                 version: running.map(|running| running.version.clone()),
                 wanted_digest: match &wanted.version {
                     Ok(version) => Some(version.digest.clone()),
                     Err(failed) => failed.digest.clone(),
                 },
                 running_digest: running.map(|running| running.digest.clone()),
-                reason: failures.get(name).cloned().or(quarantined),
-            });
+                reason: failures.get(name).cloned(),
+                quarantined_after_cut: None,
+                strikes: 0,
+            };
+            statuses.push(status.updated(&facts));
         }
         for (name, meta) in &facts.saved {
             if !wanted.contains_key(name) {
@@ -361,29 +247,11 @@ impl Controller {
                     wanted_digest: None,
                     running_digest: None,
                     reason: Some("its file is not in the plugins directory".into()),
+                    quarantined_after_cut: None,
+                    strikes: 0,
                 });
             }
         }
         *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
     }
-}
-
-/// Loads the saved state into the new version on the side, so that the swap cannot fail for it.
-fn prepare(
-    name: &str,
-    configured: &Configured,
-    snapshot: &tally_state::Snapshot,
-    runs: &[tally_state::RunInfo],
-) -> anyhow::Result<()> {
-    let mut instance = configured.instantiate().context("starting the new version")?;
-    let total = instance.create().context("starting the new version")?;
-    for run in runs {
-        let bytes = snapshot.run(name, run)?;
-        let loaded = instance
-            .load(&configured.manifest.state_version, &bytes)
-            .context("the new version does not load the saved state")?;
-        instance.merge(&total, &loaded).context("the new version does not merge the saved state")?;
-        instance.discard(loaded).context("the new version does not give up a merged state")?;
-    }
-    Ok(())
 }

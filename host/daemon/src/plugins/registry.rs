@@ -2,25 +2,49 @@
 //! the log names a digest. Loaded and configured versions are shared; a version is read back when the log asks for it.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use tally_plugin::{Component, Configured, Digest, Engine};
+use tally_storage::{RealStorage, Storage, StorageFile};
+
+/// The folder in the data directory.
+const FOLDER: &str = "plugins";
 
 /// See the module.
-pub struct Registry {
+pub struct Registry<S = RealStorage> {
     engine: Engine,
-    folder: PathBuf,
+    data: S,
+    compiled: Compiled,
     configured: Mutex<HashMap<(String, String), Configured>>,
 }
 
-impl Registry {
-    /// A registry over `data_dir`; nothing is created before the first [`Registry::keep`].
-    pub fn new(engine: Engine, data_dir: &Path) -> Self {
-        Self { engine, folder: data_dir.join("plugins"), configured: Mutex::default() }
+/// Compiled components by digest, which depend on nothing but their bytes: several registries with the same engine, one after the other
+/// or side by side, need not compile them again. What is stored is read all the same.
+#[derive(Clone, Default)]
+pub struct Compiled(Arc<Mutex<HashMap<Digest, Component>>>);
+
+impl Compiled {
+    fn get(&self, engine: &Engine, bytes: &[u8]) -> anyhow::Result<Component> {
+        let digest = Digest::of(bytes);
+        if let Some(found) = self.map().get(&digest) {
+            return Ok(found.clone());
+        }
+        let component = engine.load(bytes)?;
+        self.map().insert(digest, component.clone());
+        Ok(component)
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<Digest, Component>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Storage> Registry<S> {
+    /// A registry in the data directory; nothing is created before the first [`Registry::keep`].
+    pub fn new(engine: Engine, data: S, compiled: Compiled) -> Self {
+        Self { engine, data, compiled, configured: Mutex::default() }
     }
 
     /// The engine that compiles and runs.
@@ -30,12 +54,9 @@ impl Registry {
 
     /// Validates and compiles `bytes` and stores them durably.
     pub fn keep(&self, bytes: &[u8]) -> anyhow::Result<Component> {
-        let component = self.engine.load(bytes)?;
-        let path = self.path(&component.digest.to_string());
-        if !path.exists() {
-            write_durably(&self.folder, &path, bytes)
-                .with_context(|| format!("storing the plugin as {}", path.display()))?;
-        }
+        let component = self.compiled.get(&self.engine, bytes)?;
+        let digest = component.digest.to_string();
+        store(&self.data, &digest, bytes).with_context(|| format!("storing the plugin as {}", self.path(&digest)))?;
         Ok(component)
     }
 
@@ -55,40 +76,100 @@ impl Registry {
         if let Some(found) = self.cache().get(&(digest.to_owned(), settings.to_owned())) {
             return Ok(found.clone());
         }
-        let path = self.path(digest);
-        let bytes = std::fs::read(&path).with_context(|| {
-            format!("the log names the plugin version {digest}, which should be at {}", path.display())
+        let bytes = read(&self.data, digest).with_context(|| {
+            format!("the log names the plugin version {digest}, which should be at {}", self.path(digest))
         })?;
         let found = Digest::of(&bytes).to_string();
         if found != digest {
             bail!(
                 "the stored plugin {} was changed: its digest is {found}; put the original bytes back",
-                path.display()
+                self.path(digest)
             );
         }
-        self.configure(&self.engine.load(&bytes)?, settings)
+        self.configure(&self.compiled.get(&self.engine, &bytes)?, settings)
     }
 
-    fn path(&self, digest: &str) -> PathBuf {
-        self.folder.join(format!("{digest}.wasm"))
+    fn path(&self, digest: &str) -> String {
+        self.data.describe(&format!("{FOLDER}/{}", file_name(digest)))
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Configured>> {
+    fn cache(&self) -> MutexGuard<'_, HashMap<(String, String), Configured>> {
         self.configured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn write_durably(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if !folder.exists() {
-        std::fs::create_dir_all(folder)?;
-        if let Some(parent) = folder.parent() {
-            File::open(parent)?.sync_all()?;
+fn file_name(digest: &str) -> String {
+    format!("{digest}.wasm")
+}
+
+/// Stores a version durably. What is there already is compared, so that a damaged file is mended by whoever still has the bytes.
+fn store<S: Storage>(data: &S, digest: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = data.folder(FOLDER)?;
+    if read(data, digest).ok().as_deref() != Some(bytes) {
+        let temporary = format!("{digest}.tmp");
+        let file = match folder.open(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(&temporary)?,
+            opened => opened?,
+        };
+        file.set_len(0)?;
+        file.write_at(bytes, 0)?;
+        file.sync_all()?;
+        folder.rename(&temporary, &file_name(digest))?;
+    }
+    // A process that ended right after the renaming left the name to the mercy of the next power loss.
+    folder.sync_dir()
+}
+
+fn read<S: Storage>(data: &S, digest: &str) -> io::Result<Vec<u8>> {
+    let file = data.open(&format!("{FOLDER}/{}", file_name(digest)))?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let read = file.read_full_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_testkit::{Fault, MemStorage};
+
+    use super::*;
+
+    /// Each operation of storing meets each fault; then the next process, after a power loss or without one, stores the same, and from
+    /// then on it is there, whatever the power does.
+    #[test]
+    fn what_was_stored_is_there_whatever_happened_before() {
+        let bytes = (0..9000_u32).map(|at| (at * at) as u8).collect::<Vec<_>>();
+        let whole = MemStorage::new();
+        store(&whole, "digest", &bytes).expect("nothing is wrong");
+        for operation in 1..=whole.operations() {
+            for (fault, seed) in Fault::ALL.into_iter().flat_map(|fault| (0..16).map(move |seed| (fault, seed))) {
+                let mut data = MemStorage::new();
+                data.seed(seed);
+                data.inject(operation, fault);
+                let stored = store(&data, "digest", &bytes);
+                if seed % 2 == 0 || matches!(fault, Fault::PowerLoss | Fault::PowerLossBefore) {
+                    data = data.crash(seed);
+                    let found = read(&data, "digest").ok();
+                    assert!(found.as_ref().is_none_or(|found| *found == bytes), "half a plugin has its name");
+                    assert!(stored.is_err() || found.is_some(), "{operation}, {fault:?}: it was said to be stored");
+                }
+                data.restart();
+                store(&data, "digest", &bytes).expect("the disk is well again");
+                for seed in 0..16 {
+                    let found = read(&data.crash(seed), "digest").expect("is there");
+                    assert!(found == bytes, "{operation}, {fault:?}");
+                }
+            }
         }
     }
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
+
+    #[test]
+    fn damaged_bytes_are_replaced() {
+        let data = MemStorage::new();
+        store(&data, "digest", b"good").expect("works");
+        data.overwrite("plugins/digest.wasm", b"gOod".to_vec());
+        store(&data, "digest", b"good").expect("works");
+        assert_eq!(read(&data, "digest").expect("is there"), b"good");
+        assert_eq!(data.names(), ["plugins", "plugins/digest.wasm"]);
+    }
 }

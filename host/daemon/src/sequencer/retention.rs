@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tally_aggregate::{Anchor, AskedAnchor, Note};
+use tally_storage::Storage;
 
 use super::Sequencer;
 
@@ -17,7 +18,7 @@ pub struct Retention {
     pub age: Duration,
 }
 
-impl Sequencer {
+impl<S: Storage> Sequencer<S> {
     /// Sealed segments that may go by size or age: the first frame that has to stay, if any may go.
     fn expendable_before(&self) -> Option<u64> {
         let segments = self.log.segments();
@@ -40,15 +41,15 @@ impl Sequencer {
         self.control.asked_anchor.is_none() && self.expendable_before().is_some()
     }
 
-    /// Logs the asked anchor once every total is saved and the records are written, then lets segments go.
-    pub(super) fn anchor_when_ready(&mut self) -> anyhow::Result<()> {
-        let Some(asked) = self.control.asked_anchor.clone() else { return Ok(()) };
+    /// Decides the asked anchor once every total is saved and the records are written; when it is durable segments go.
+    pub(super) fn anchor_when_ready(&mut self) {
+        let Some(asked) = self.control.asked_anchor.clone() else { return };
         let mut totals = BTreeMap::new();
         let mut needed_from = asked.frame;
         {
             let facts = self.progress.facts();
             if facts.records_cut < asked.cut {
-                return Ok(());
+                return;
             }
             for name in &asked.expected {
                 match facts.pinned.get(name) {
@@ -57,26 +58,37 @@ impl Sequencer {
                     }
                     _ if facts.quarantined.contains_key(name) => {}
                     _ if !self.control.plan.aggregators.contains_key(name) => {}
-                    _ => return Ok(()),
+                    _ => return,
                 }
             }
             // Whoever is behind the anchor still needs what it has not saved.
             for name in self.control.plan.aggregators.keys() {
                 needed_from = needed_from.min(facts.saved.get(name).map_or(0, |meta| meta.frame));
             }
+            for (name, detached) in &self.control.detached {
+                let saved = facts.saved.get(name);
+                if !facts.quarantined.contains_key(name) && saved.is_none_or(|meta| meta.cut < detached.at) {
+                    needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
+                }
+            }
         }
-        let Some(expendable) = self.expendable_before() else { return Ok(()) };
-        self.open_frame();
-        self.frame.dirty = true;
+        let Some(expendable) = self.expendable_before() else { return };
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;
         let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
-        self.body.note(&note);
-        self.control.note(&note);
-        self.commit()?;
-        let deleted =
-            self.log.delete_before(needed_from.min(expendable)).context("deleting old segments of the log")?;
+        self.note(&note);
+        self.frame.let_go = Some(needed_from.min(expendable));
+    }
+
+    /// Lets the segments go that end before this frame.
+    pub(super) fn let_go(&mut self, before: u64) -> anyhow::Result<()> {
+        let deleted = {
+            // Locked, so that nobody who returns finds what it needs and loses it then.
+            let facts = self.progress.facts();
+            let before = facts.returning.values().copied().fold(before, u64::min);
+            self.log.delete_before(before).context("deleting old segments of the log")?
+        };
         if let (Some(first), Some(last)) = (deleted.first(), deleted.last()) {
-            tracing::info!(first = first.name, last = last.name, anchor = cut, "the log lets segments go");
+            tracing::info!(first = first.name, last = last.name, "the log lets segments go");
         }
         self.publish_facts();
         Ok(())

@@ -142,6 +142,18 @@ impl Backend for Fake {
         })
     }
 
+    fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"resumed": name})) })
+    }
+
+    fn dead_letters(&self, rows: u32, aggregator: Option<String>) -> Answer<'_, Value> {
+        Box::pin(async move { Ok(json!({"rows": rows, "aggregator": aggregator})) })
+    }
+
+    fn dead_letter<'a>(&'a self, id: &'a str) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"id": id})) })
+    }
+
     fn rejected(&self, rows: u32, reason: Option<String>) -> Answer<'_, Value> {
         Box::pin(async move { Ok(json!({"rows": rows, "reason": reason})) })
     }

@@ -1,10 +1,10 @@
 //! Numbered files with a bound on all of them together. Knows lines, not what they say.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use tally_storage::{RealFile, RealStorage, Storage, StorageFile};
 
 use crate::error::SinkError;
 use crate::series::Series;
@@ -17,24 +17,24 @@ const LONGEST_LINE: u64 = 64 << 10;
 /// The files, the newest one open.
 #[derive(Debug)]
 pub(super) struct Writer {
-    series: Series,
+    series: Series<RealStorage>,
     max_bytes: u64,
     /// (number, bytes) of every file, ascending.
     files: VecDeque<(u64, u64)>,
     /// The last of `files`.
-    open: Option<File>,
+    open: Option<RealFile>,
     /// The last write failed, and that was said.
     failing: bool,
 }
 
 impl Writer {
     pub(super) fn open(dir: &Path, max_bytes: u64) -> Result<Writer, SinkError> {
-        let series = Series::new(dir, "rejected");
-        series.create_dir()?;
+        let storage = RealStorage::new(dir).map_err(SinkError::io("create the directory", dir))?;
+        let series = Series::new(storage, "rejected");
         let mut files = VecDeque::new();
         for number in series.numbers()? {
-            let path = series.path(number);
-            let length = fs::metadata(&path).map_err(SinkError::io("look at", &path))?.len();
+            let length = series.storage.open(&series.name(number)).and_then(|file| file.len());
+            let length = length.map_err(SinkError::io("look at", series.path(number)))?;
             files.push_back((number, length));
         }
         let max_bytes = max_bytes.max(LONGEST_LINE);
@@ -50,7 +50,7 @@ impl Writer {
             return Ok(());
         };
         let path = self.series.path(*number);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(SinkError::io("open", &path))?;
+        let file = self.series.storage.open(&self.series.name(*number)).map_err(SinkError::io("open", &path))?;
         let whole = end_of_last_line(&file, *length).map_err(SinkError::io("read", &path))?;
         if whole < *length {
             file.set_len(whole).map_err(SinkError::io("cut the unfinished line from", &path))?;
@@ -107,7 +107,7 @@ impl Writer {
             self.next_file()?;
         }
         if let (Some(file), Some((_, length))) = (&self.open, self.files.back_mut()) {
-            if let Err(error) = file.write_all_at(lines, *length) {
+            if let Err(error) = file.write_at(lines, *length) {
                 // Half a line must not stay behind what the next write puts there; if this fails too, so will that.
                 let _ = file.set_len(*length);
                 return Err(error);
@@ -119,7 +119,7 @@ impl Writer {
 
     fn next_file(&mut self) -> io::Result<()> {
         let number = self.files.back().map_or(1, |&(number, _)| number + 1);
-        let file = OpenOptions::new().write(true).create_new(true).open(self.series.path(number))?;
+        let file = self.series.storage.create(&self.series.name(number))?;
         self.files.push_back((number, 0));
         self.open = Some(file);
         Ok(())
@@ -131,7 +131,7 @@ impl Writer {
             let Some((number, _)) = self.files.front() else {
                 break;
             };
-            match fs::remove_file(self.series.path(*number)) {
+            match self.series.storage.remove(&self.series.name(*number)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => self.files.pop_front(),
             };
@@ -144,9 +144,11 @@ impl Writer {
 }
 
 /// Where the last whole line of a file of this length ends.
-fn end_of_last_line(file: &File, length: u64) -> io::Result<u64> {
+fn end_of_last_line(file: &RealFile, length: u64) -> io::Result<u64> {
     let from = length.saturating_sub(LONGEST_LINE);
     let mut tail = vec![0; (length - from) as usize];
-    file.read_exact_at(&mut tail, from)?;
+    if file.read_full_at(&mut tail, from)? < tail.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(tail.iter().rposition(|&byte| byte == b'\n').map_or(from, |at| from + at as u64 + 1))
 }

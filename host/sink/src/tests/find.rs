@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::real;
 use crate::{
     Position, RecordFiles, Rejected, RejectedFiles, Rotation, find_record, last_record, newest_rejected, read_records,
 };
@@ -15,7 +16,7 @@ fn key(record: &[u8]) -> Option<u64> {
 /// Records 3, 4, .. 22 in files of three, each longer than a block.
 fn write(dir: &Path) -> Position {
     let rotation = Rotation { max_bytes: u64::MAX, max_batches: 3 };
-    let mut files = RecordFiles::open(dir, None, rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir), None, rotation).unwrap();
     for id in 3..=22 {
         files.append(format!("{{\"id\":{id},\"pad\":\"{}\"}}", "x".repeat(70_000)).as_bytes()).unwrap();
     }
@@ -27,8 +28,8 @@ fn every_record_is_found_by_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let committed = write(dir.path());
     assert_eq!(committed.file, 7);
-    let find = |wanted| find_record(dir.path(), committed, wanted, key).unwrap();
-    for record in read_records(dir.path()).unwrap() {
+    let find = |wanted| find_record(&real(dir.path()), committed, wanted, key).unwrap();
+    for record in read_records(&real(dir.path())).unwrap() {
         let text = record.unwrap().text;
         assert_eq!(find(key(text.as_bytes()).unwrap()), Some(text.into_bytes()));
     }
@@ -41,9 +42,9 @@ fn what_is_not_committed_is_not_found() {
     let end = write(dir.path());
     let length = end.length / 2;
     let committed = Position { length, batches: 1, ..end };
-    assert_eq!(find_record(dir.path(), committed, 22, key).unwrap(), None);
-    assert_eq!(key(&last_record(dir.path(), committed).unwrap()), Some(21));
-    assert_eq!(key(&last_record(dir.path(), end).unwrap()), Some(22));
+    assert_eq!(find_record(&real(dir.path()), committed, 22, key).unwrap(), None);
+    assert_eq!(key(&last_record(&real(dir.path()), committed).unwrap()), Some(21));
+    assert_eq!(key(&last_record(&real(dir.path()), end).unwrap()), Some(22));
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_file_that_was_taken_away_is_passed_over() {
     std::fs::remove_file(dir.path().join("analytics_00001.log")).unwrap();
     std::fs::remove_file(dir.path().join("analytics_00004.log")).unwrap();
     let found: Vec<bool> =
-        (3..=22).map(|wanted| find_record(dir.path(), committed, wanted, key).unwrap().is_some()).collect();
+        (3..=22).map(|wanted| find_record(&real(dir.path()), committed, wanted, key).unwrap().is_some()).collect();
     let gone = |id: usize| (3..=5).contains(&id) || (12..=14).contains(&id);
     assert_eq!(found, (3..=22).map(|id| !gone(id)).collect::<Vec<_>>());
 }
@@ -63,7 +64,7 @@ fn a_line_that_is_no_record_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let committed = write(dir.path());
     std::fs::write(dir.path().join("analytics_00002.log"), "{\"id\":6,}\nsomething else\n").unwrap();
-    let error = find_record(dir.path(), committed, 7, key).unwrap_err().to_string();
+    let error = find_record(&real(dir.path()), committed, 7, key).unwrap_err().to_string();
     assert!(error.ends_with("analytics_00002.log, line 2: not a record: it does not begin with its key"), "{error}");
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
+use tally_storage::RealStorage;
 
+use super::real;
 use crate::{Position, RecordFiles, Recovered, Rotation, SinkError, read_records, read_records_until};
 
 const WIDE: Rotation = Rotation { max_bytes: u64::MAX, max_batches: u64::MAX };
@@ -37,14 +39,14 @@ fn check(dir: &Path, expected: Expect) {
 }
 
 /// Appends records of 100 bytes and returns the last position.
-fn append(files: &mut RecordFiles, ids: std::ops::RangeInclusive<u64>) -> Position {
+fn append(files: &mut RecordFiles<RealStorage>, ids: std::ops::RangeInclusive<u64>) -> Position {
     let ends = ids.map(|id| files.append(record(id, 100).as_bytes()).unwrap());
     ends.last().expect("at least one record")
 }
 
 fn open_fails(dir: &Path, committed: Position) -> String {
     let before = listing(dir);
-    let error = RecordFiles::open(dir, Some(committed), WIDE).expect_err("refused");
+    let error = RecordFiles::open(real(dir), Some(committed), WIDE).expect_err("refused");
     assert_eq!(listing(dir), before, "a refused opening changed something");
     error.to_string().replace(&dir.display().to_string(), "DIR")
 }
@@ -52,7 +54,7 @@ fn open_fails(dir: &Path, committed: Position) -> String {
 #[test]
 fn files_rotate_by_records() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(dir.path(), None, Rotation { max_batches: 3, ..WIDE }).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, Rotation { max_batches: 3, ..WIDE }).unwrap();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no file before the first record");
     assert_eq!(append(&mut files, 1..=7), Position { file: 3, length: 100, batches: 1 });
     check(
@@ -68,7 +70,7 @@ fn files_rotate_by_records() {
 #[test]
 fn files_rotate_by_size_and_a_long_record_stands_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(dir.path(), None, Rotation { max_bytes: 250, ..WIDE }).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, Rotation { max_bytes: 250, ..WIDE }).unwrap();
     for (id, length) in [(1, 100), (2, 150), (3, 100), (4, 151), (5, 900), (6, 50)] {
         files.append(record(id, length).as_bytes()).unwrap();
     }
@@ -88,10 +90,10 @@ fn files_rotate_by_size_and_a_long_record_stands_alone() {
 fn a_start_goes_on_where_it_was_committed() {
     let dir = tempfile::tempdir().unwrap();
     let rotation = Rotation { max_batches: 3, ..WIDE };
-    let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, rotation).unwrap();
     let committed = append(&mut files, 1..=5);
     drop(files);
-    let mut files = RecordFiles::open(dir.path(), Some(committed), rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), Some(committed), rotation).unwrap();
     assert_eq!(files.recovered(), &Recovered::default());
     assert_eq!(files.position(), Some(committed));
     append(&mut files, 6..=7);
@@ -108,10 +110,10 @@ fn a_start_goes_on_where_it_was_committed() {
 #[test]
 fn a_record_that_was_not_committed_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     let committed = append(&mut files, 1..=2);
     append(&mut files, 3..=3);
-    let mut files = RecordFiles::open(dir.path(), Some(committed), WIDE).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), Some(committed), WIDE).unwrap();
     assert_eq!(files.recovered(), &Recovered { bytes: 100, set_aside: None });
     check(
         dir.path(),
@@ -125,11 +127,11 @@ fn a_record_that_was_not_committed_goes() {
 #[test]
 fn a_torn_record_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     let committed = append(&mut files, 1..=2);
     let path = dir.path().join("analytics_00001.log");
     fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"batch_id\":3,\"pa").unwrap();
-    let files = RecordFiles::open(dir.path(), Some(committed), WIDE).unwrap();
+    let files = RecordFiles::open(real(dir.path()), Some(committed), WIDE).unwrap();
     assert_eq!(files.recovered(), &Recovered { bytes: 17, set_aside: None });
     assert_eq!(fs::metadata(&path).unwrap().len(), 200);
 }
@@ -138,10 +140,10 @@ fn a_torn_record_goes() {
 fn a_new_file_that_was_not_committed_goes() {
     let dir = tempfile::tempdir().unwrap();
     let rotation = Rotation { max_batches: 2, ..WIDE };
-    let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, rotation).unwrap();
     let committed = append(&mut files, 1..=2);
     append(&mut files, 3..=3);
-    let mut files = RecordFiles::open(dir.path(), Some(committed), rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), Some(committed), rotation).unwrap();
     check(
         dir.path(),
         expect![[r#"
@@ -153,7 +155,7 @@ fn a_new_file_that_was_not_committed_goes() {
     // Created, but nothing was written into it before the crash.
     fs::write(dir.path().join("analytics_00003.log"), "").unwrap();
     let committed = Position { file: 2, length: 100, batches: 1 };
-    let mut files = RecordFiles::open(dir.path(), Some(committed), rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), Some(committed), rotation).unwrap();
     append(&mut files, 4..=5);
     check(
         dir.path(),
@@ -168,8 +170,8 @@ fn a_new_file_that_was_not_committed_goes() {
 #[test]
 fn the_first_record_of_all_may_be_lost_too() {
     let dir = tempfile::tempdir().unwrap();
-    append(&mut RecordFiles::open(dir.path(), None, WIDE).unwrap(), 1..=1);
-    let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
+    append(&mut RecordFiles::open(real(dir.path()), None, WIDE).unwrap(), 1..=1);
+    let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     assert_eq!(files.recovered(), &Recovered { bytes: 100, set_aside: None });
     append(&mut files, 1..=1);
     check(
@@ -184,14 +186,14 @@ fn the_first_record_of_all_may_be_lost_too() {
 fn more_than_a_crash_leaves_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let rotation = Rotation { max_batches: 2, ..WIDE };
-    let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, rotation).unwrap();
     let old = append(&mut files, 1..=1);
     append(&mut files, 2..=5);
-    let mut files = RecordFiles::open(dir.path(), Some(old), rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), Some(old), rotation).unwrap();
     let copy = dir.path().join("uncommitted_00001.log");
     assert_eq!(files.recovered(), &Recovered { bytes: 400, set_aside: Some(copy) });
     append(&mut files, 2..=3);
-    RecordFiles::open(dir.path(), None, rotation).unwrap();
+    RecordFiles::open(real(dir.path()), None, rotation).unwrap();
     check(
         dir.path(),
         expect![[r#"
@@ -204,7 +206,7 @@ fn more_than_a_crash_leaves_is_set_aside() {
 #[test]
 fn what_was_committed_must_be_there() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     let end = append(&mut files, 1..=3);
     let path = dir.path().join("analytics_00001.log");
     expect!["DIR/analytics_00001.log was changed: its first 299 bytes, which were committed, do not end with a line; put the file back as it was"]
@@ -222,7 +224,7 @@ fn after_99999_the_names_grow() {
     fs::write(dir.path().join("analytics_99999.log"), record(1, 100) + "\n").unwrap();
     let committed = Position { file: 99_999, length: 100, batches: 1 };
     let rotation = Rotation { max_batches: 1, ..WIDE };
-    let mut files = RecordFiles::open(dir.path(), Some(committed), rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), Some(committed), rotation).unwrap();
     let end = append(&mut files, 2..=3);
     assert_eq!(end.file, 100_001);
     check(
@@ -233,9 +235,10 @@ fn after_99999_the_names_grow() {
         analytics_99999.log: 1
     "#]],
     );
-    let ids = read_records(dir.path()).unwrap().map(|record| record.unwrap().value["batch_id"].as_u64().unwrap());
+    let ids =
+        read_records(&real(dir.path())).unwrap().map(|record| record.unwrap().value["batch_id"].as_u64().unwrap());
     assert_eq!(ids.collect::<Vec<_>>(), [1, 2, 3]);
-    let files = RecordFiles::open(dir.path(), Some(Position { file: 100_000, ..committed }), rotation).unwrap();
+    let files = RecordFiles::open(real(dir.path()), Some(Position { file: 100_000, ..committed }), rotation).unwrap();
     assert_eq!(files.recovered().bytes, 100);
     check(
         dir.path(),
@@ -252,10 +255,10 @@ fn foreign_files_are_left_alone() {
     let names =
         ["analytics_00002.log.gz", "analytics_2.log", "analytics_000003.log", "analytics_00000.log", "notes.txt"];
     names.iter().for_each(|name| fs::write(dir.path().join(name), "mine\n").unwrap());
-    let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     append(&mut files, 1..=2);
-    RecordFiles::open(dir.path(), Some(Position { file: 1, length: 100, batches: 1 }), WIDE).unwrap();
-    assert_eq!(read_records(dir.path()).unwrap().count(), 1);
+    RecordFiles::open(real(dir.path()), Some(Position { file: 1, length: 100, batches: 1 }), WIDE).unwrap();
+    assert_eq!(read_records(&real(dir.path())).unwrap().count(), 1);
     check(
         dir.path(),
         expect![[r#"
@@ -272,7 +275,7 @@ fn foreign_files_are_left_alone() {
 #[test]
 fn a_record_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    let mut files = RecordFiles::open(dir.path(), None, WIDE).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     for bad in [&b""[..], b"\n", b"{}\n{}", b"{}\n\n"] {
         assert!(matches!(files.append(bad), Err(SinkError::NotOneLine { .. })), "{bad:?}");
     }
@@ -284,7 +287,7 @@ fn a_record_is_one_line() {
 fn after_a_failed_append_nothing_is_written_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let rotation = Rotation { max_batches: 1, ..WIDE };
-    let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, rotation).unwrap();
     let committed = append(&mut files, 1..=1);
     let in_the_way = dir.path().join("analytics_00002.log");
     fs::create_dir(&in_the_way).unwrap();
@@ -292,24 +295,24 @@ fn after_a_failed_append_nothing_is_written_any_more() {
     fs::remove_dir(&in_the_way).unwrap();
     assert!(matches!(files.append(b"{}"), Err(SinkError::Poisoned { .. })));
     assert_eq!(files.position(), Some(committed));
-    append(&mut RecordFiles::open(dir.path(), Some(committed), rotation).unwrap(), 2..=2);
+    append(&mut RecordFiles::open(real(dir.path()), Some(committed), rotation).unwrap(), 2..=2);
 }
 
 #[test]
 fn reading_stops_where_it_was_committed() {
     let dir = tempfile::tempdir().unwrap();
     let rotation = Rotation { max_batches: 2, ..WIDE };
-    let mut files = RecordFiles::open(dir.path(), None, rotation).unwrap();
+    let mut files = RecordFiles::open(real(dir.path()), None, rotation).unwrap();
     let committed = append(&mut files, 1..=3);
     append(&mut files, 4..=5);
     let read = |until| {
-        let records = read_records_until(dir.path(), until)?;
+        let records = read_records_until(&real(dir.path()), until)?;
         let records =
             records.map(|record| record.map(|record| (record.file, record.line, record.value["batch_id"].as_u64())));
         records.collect::<Result<Vec<_>, SinkError>>()
     };
     assert_eq!(read(committed).unwrap(), [(1, 1, Some(1)), (1, 2, Some(2)), (2, 1, Some(3))]);
-    assert_eq!(read_records(dir.path()).unwrap().count(), 5);
+    assert_eq!(read_records(&real(dir.path())).unwrap().count(), 5);
     assert!(matches!(read(Position { length: 99, ..committed }), Err(SinkError::NotARecord { line: 1, .. })));
     assert!(matches!(read(Position { length: 999, ..committed }), Err(SinkError::Shorter { .. })));
     assert!(matches!(read(Position { file: 9, ..committed }), Err(SinkError::Missing { .. })));
@@ -327,7 +330,7 @@ fn a_line_that_is_no_record_is_named_and_ends_the_reading() {
     for (content, expected) in table {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("analytics_00001.log"), content).unwrap();
-        let mut records = read_records(dir.path()).unwrap();
+        let mut records = read_records(&real(dir.path())).unwrap();
         let error = records.find_map(Result::err).expect("an error").to_string();
         assert_eq!(error.split_once("line ").unwrap().1, expected);
         assert!(records.next().is_none());
@@ -350,7 +353,7 @@ proptest! {
         let mut crashes = crashes;
         let mut committed: Option<Position> = None;
         let mut done = 0;
-        let mut files = RecordFiles::open(dir.path(), committed, rotation).unwrap();
+        let mut files = RecordFiles::open(real(dir.path()), committed, rotation).unwrap();
         while done < lengths.len() as u64 {
             let end = files.append(record(done, lengths[done as usize]).as_bytes()).unwrap();
             if let Some(at) = crashes.iter().position(|crash| crash.0 == done) {
@@ -359,13 +362,13 @@ proptest! {
                 let path = dir.path().join(format!("analytics_{:05}.log", end.file));
                 let start = committed.filter(|before| before.file == end.file).map_or(0, |before| before.length);
                 fs::OpenOptions::new().write(true).open(&path).unwrap().set_len((start + kept).min(end.length)).unwrap();
-                files = RecordFiles::open(dir.path(), committed, rotation).unwrap();
+                files = RecordFiles::open(real(dir.path()), committed, rotation).unwrap();
                 prop_assert!(files.recovered().set_aside.is_none());
                 continue;
             }
             (committed, done) = (Some(end), done + 1);
         }
-        let texts = read_records(dir.path()).unwrap().map(|record| record.unwrap().text).collect::<Vec<_>>();
+        let texts = read_records(&real(dir.path())).unwrap().map(|record| record.unwrap().text).collect::<Vec<_>>();
         let expected = lengths.iter().zip(0..).map(|(&length, id)| record(id, length)).collect::<Vec<_>>();
         prop_assert_eq!(texts, expected);
         for entry in fs::read_dir(dir.path()).unwrap() {

@@ -6,11 +6,11 @@ use std::path::Path;
 use crate::{FILE_NAME, RunInfo, Store};
 
 use super::model::Model;
-use super::{cut, message};
+use super::{cut, message, open, open_read_only};
 
 /// A store with something of everything, and its file's bytes.
 fn example(dir: &Path) -> (Model, Vec<u8>) {
-    let store = Store::open(dir).unwrap();
+    let store = open(dir).unwrap();
     for frame in 1..=6 {
         cut(&store, "posts", frame, &format!("posts delta {frame} ").repeat(400).into_bytes());
         cut(&store, "users", frame, format!("users delta {frame} ").as_bytes());
@@ -24,7 +24,7 @@ fn example(dir: &Path) -> (Model, Vec<u8>) {
 /// Opens the damaged bytes and reads everything.
 fn read_all(dir: &Path, bytes: &[u8], check: bool) -> Result<Model, crate::StateError> {
     fs::write(dir.join(FILE_NAME), bytes).unwrap();
-    let mut store = Store::open_read_only(dir)?;
+    let mut store = open_read_only(dir)?;
     let model = Model::of(&store)?;
     if check {
         store.check()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::commit::{FORMAT_TABLE, RUNS};
 use crate::{FILE_NAME, RunInfo, Saved, StateError, Store};
 
-use super::{commit, cut, message};
+use super::{commit, cut, message, open, open_read_only};
 
 /// What a directory's file would be after the power went off now: a copy of what was written, never closed.
 fn unclean_copy(from: &Path) -> tempfile::TempDir {
@@ -22,7 +22,7 @@ fn what_was_committed_is_there_after_a_reopening() {
     let big = vec![7; 3 << 20];
     let runs = [RunInfo::new(1, 4, 1, &big), RunInfo::new(9, 9, 0, b"")];
     {
-        let store = Store::open(&data).unwrap();
+        let store = open(&data).unwrap();
         assert_eq!(store.aggregators().unwrap(), [""; 0]);
         assert_eq!(store.load("posts").unwrap(), None);
         assert_eq!(store.records_position().unwrap(), None);
@@ -30,7 +30,7 @@ fn what_was_committed_is_there_after_a_reopening() {
         store.commit(&commit("posts", b"cursor 9", &add, &[], Some((9, b"{}")))).unwrap();
         cut(&store, "ä", 9, b"delta");
     }
-    let store = Store::open(&data).unwrap();
+    let store = open(&data).unwrap();
     assert_eq!(store.aggregators().unwrap(), ["posts", "ä"]);
     let saved = Saved { meta: b"cursor 9".to_vec(), runs: runs.to_vec() };
     assert_eq!(store.load("posts").unwrap(), Some(saved));
@@ -131,43 +131,43 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
 #[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    for error in [Store::open(dir.path()).err(), Store::open_read_only(dir.path()).err()] {
+    let store = open(dir.path()).unwrap();
+    for error in [open(dir.path()).err(), open_read_only(dir.path()).err()] {
         assert_eq!(
             message(dir.path(), error.unwrap()),
             "the state store DIR/state.redb is in use by another process; stop the tally that uses this data directory, then try again"
         );
     }
     drop(store);
-    let readers = [Store::open_read_only(dir.path()).unwrap(), Store::open_read_only(dir.path()).unwrap()];
-    assert!(matches!(Store::open(dir.path()), Err(StateError::InUse { .. })));
+    let readers = [open_read_only(dir.path()).unwrap(), open_read_only(dir.path()).unwrap()];
+    assert!(matches!(open(dir.path()), Err(StateError::InUse { .. })));
     drop(readers);
-    Store::open(dir.path()).unwrap();
+    open(dir.path()).unwrap();
 }
 
 #[test]
 fn reading_only_changes_no_byte_even_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     (1..=20).for_each(|frame| cut(&store, "a", frame, &vec![frame as u8; 5000]));
     let crashed = unclean_copy(dir.path());
     let file = crashed.path().join(FILE_NAME);
     let before = fs::read(&file).unwrap();
-    let mut copy = Store::open_read_only(crashed.path()).unwrap();
+    let mut copy = open_read_only(crashed.path()).unwrap();
     assert_eq!(copy.load("a").unwrap(), store.load("a").unwrap());
     copy.check().unwrap();
     assert!(matches!(copy.remove("a"), Err(StateError::ReadOnly { .. })));
     assert!(matches!(copy.commit_records(b"", 1), Err(StateError::ReadOnly { .. })));
     drop(copy);
     assert!(fs::read(&file).unwrap() == before, "the file was changed");
-    let copy = Store::open(crashed.path()).unwrap();
+    let copy = open(crashed.path()).unwrap();
     assert_eq!(copy.load("a").unwrap(), store.load("a").unwrap());
 }
 
 #[test]
 fn nothing_to_read_is_said() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Store::open_read_only(dir.path()).err().unwrap();
+    let error = open_read_only(dir.path()).err().unwrap();
     assert_eq!(
         message(dir.path(), error),
         "there is no state store at DIR/state.redb; check that this is the data directory of a tally daemon that has run"
@@ -179,8 +179,8 @@ fn nothing_to_read_is_said() {
 fn a_creation_that_was_interrupted_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("state.redb.new"), [0; 5000]).unwrap();
-    cut(&Store::open(dir.path()).unwrap(), "a", 1, b"delta");
-    assert_eq!(Store::open(dir.path()).unwrap().aggregators().unwrap(), ["a"]);
+    cut(&open(dir.path()).unwrap(), "a", 1, b"delta");
+    assert_eq!(open(dir.path()).unwrap().aggregators().unwrap(), ["a"]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -190,7 +190,7 @@ fn other_files_are_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE_NAME);
         fs::write(&file, content).unwrap();
-        for error in [Store::open(dir.path()).err(), Store::open_read_only(dir.path()).err()] {
+        for error in [open(dir.path()).err(), open_read_only(dir.path()).err()] {
             let error = message(dir.path(), error.expect("refused"));
             assert!(error.contains("DIR/state.redb"), "{error}");
         }
@@ -201,12 +201,12 @@ fn other_files_are_refused_and_left_alone() {
 #[test]
 fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     let transaction = store.database.begin_write().unwrap();
     transaction.open_table(FORMAT_TABLE).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(store);
-    let error = Store::open(dir.path()).err().unwrap();
+    let error = open(dir.path()).err().unwrap();
     assert_eq!(
         message(dir.path(), error),
         "the state store DIR/state.redb has format 2, this tally knows format 1; run the version of tally that wrote it"

@@ -1,10 +1,12 @@
 //! The overlay behaves like a file that was copied, and the file under it stays as it was.
 
-use std::fs::{self, File};
+use std::fs;
 
 use proptest::prelude::*;
 use redb::StorageBackend;
+use tally_storage::{RealStorage, Storage};
 
+use crate::backend::Backend;
 use crate::overlay::Overlay;
 
 #[derive(Clone, Debug)]
@@ -32,7 +34,8 @@ proptest! {
         let path = dir.path().join("file");
         let original = (0..length).map(|at| (at % 251) as u8 + 1).collect::<Vec<_>>();
         fs::write(&path, &original).unwrap();
-        let overlay = Overlay::new(File::open(&path).unwrap()).unwrap();
+        let file = RealStorage::read_only(dir.path()).unwrap().open("file").unwrap();
+        let overlay = Overlay::new(Backend::new(file, ())).unwrap();
         let mut copy = original.clone();
         for step in steps {
             match step {

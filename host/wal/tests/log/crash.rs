@@ -18,7 +18,7 @@ fn lose_power_at_any_operation(options: &Options) {
     assert!(matches!(Promises::default().run(&whole, &example(), options), End::Done));
     let mut reached = Reached::default();
     for operation in 1..=whole.operations() {
-        for seed in 0..12 {
+        for seed in 0..16 {
             let storage = MemStorage::new();
             storage.inject(operation, Fault::PowerLoss);
             let mut promises = Promises::default();
@@ -29,6 +29,7 @@ fn lose_power_at_any_operation(options: &Options) {
         }
     }
     assert!(reached.torn_sectors > 100 && reached.lost_sectors > 100 && reached.lost_names > 100, "{reached:?}");
+    assert!(reached.zeroed_sectors > 30 && reached.garbage_sectors > 30 && reached.kept_names > 100, "{reached:?}");
 }
 
 #[test]

@@ -309,7 +309,7 @@ proptest! {
 fn crashes_make_holes_and_the_holes_are_cut() {
     let mut reached = Reached::default();
     let (mut holes, mut kept) = (0, 0);
-    for seed in 0..200 {
+    for seed in 0..400 {
         let storage = MemStorage::new();
         let options = Options { durability: Durability::Os, ..options(0) };
         let mut frames = Vec::new();
@@ -326,4 +326,5 @@ fn crashes_make_holes_and_the_holes_are_cut() {
     }
     assert!(holes > 20 && kept > 100, "{holes} holes, {kept} frames kept");
     assert!(reached.lost_sectors > 100 && reached.torn_sectors > 100, "{reached:?}");
+    assert!(reached.zeroed_sectors > 60 && reached.garbage_sectors > 60, "{reached:?}");
 }

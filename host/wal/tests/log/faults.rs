@@ -6,7 +6,7 @@ use tally_wal::{AppendError, Durability, Log, Options};
 
 use crate::script::{DURABILITIES, End, Promises, Step, body, example, options, read_all, steps};
 
-const FAULTS: [Fault; 3] = [Fault::Broken, Fault::NoSpace, Fault::ShortWrite];
+const FAULTS: [Fault; 4] = [Fault::Broken, Fault::NoSpace, Fault::ShortWrite, Fault::Kill];
 
 #[test]
 fn after_a_failure_of_any_operation_everything_durable_is_there() {
@@ -23,6 +23,7 @@ fn fail_at_any_operation(options: &Options) {
     for fault in FAULTS {
         for operation in 1..=whole.operations() {
             let storage = MemStorage::new();
+            storage.seed(operation);
             storage.inject(operation, fault);
             let mut promises = Promises::default();
             let end = promises.run(&storage, &example(), options);
@@ -36,7 +37,8 @@ fn fail_at_any_operation(options: &Options) {
             after_restart.check(&storage.crash(operation), options);
         }
     }
-    assert_eq!((reached.broken, reached.no_space), (2 * whole.operations(), whole.operations()), "every fault was met");
+    let each = whole.operations();
+    assert_eq!((reached.broken, reached.no_space, reached.kills), (2 * each, each, each), "every fault was met");
     let fsync = options.durability == Durability::Fsync;
     assert!(reached.short_writes > 10 && reached.failed_syncs > if fsync { 30 } else { 20 }, "{reached:?}");
     assert!(stopped > if fsync { 150 } else { 100 }, "{stopped}");
@@ -118,7 +120,7 @@ proptest! {
 
     #[test]
     fn random_lives_with_failures(
-        lives in prop::collection::vec((steps(), 1..100_u64, 0..3_usize, any::<bool>(), any::<u64>()), 1..4),
+        lives in prop::collection::vec((steps(), 1..100_u64, 0..4_usize, any::<bool>(), any::<u64>()), 1..4),
         spares in 0..2_usize,
         durability in prop::sample::select(&DURABILITIES[..]),
     ) {
@@ -126,6 +128,7 @@ proptest! {
         let mut storage = MemStorage::new();
         let mut promises = Promises::default();
         for (steps, fail_after, fault, power_loss, seed) in lives {
+            storage.seed(seed);
             storage.inject(storage.operations() + fail_after, FAULTS[fault]);
             promises.run(&storage, &steps, &options);
             storage.restart();

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use expect_test::{Expect, expect};
+use tally_storage::RealStorage;
 use tally_testkit::MemStorage;
-use tally_wal::{Durability, Inspection, Log, Options, RealStorage, inspect};
+use tally_wal::{Durability, Inspection, Log, Options, inspect};
 
 use crate::script::{body, options};
 

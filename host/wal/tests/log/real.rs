@@ -3,7 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader, RealStorage, Storage};
+use tally_storage::{RealStorage, Storage};
+use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, read_all};
 

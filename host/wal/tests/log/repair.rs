@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use expect_test::{Expect, expect};
+use tally_storage::{RealStorage, Storage};
 use tally_testkit::{Fault, MemStorage, Reached};
-use tally_wal::{Keep, Log, OpenError, Reader, RealStorage, Repair, RepairError, Storage, inspect, repair};
+use tally_wal::{Keep, Log, OpenError, Reader, Repair, RepairError, inspect, repair};
 
 use crate::inspect::{flip, small_log, without};
 use crate::script::{options, read_all};

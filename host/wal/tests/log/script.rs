@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tally_storage::Storage;
 use tally_testkit::MemStorage;
-use tally_wal::{AppendError, Durability, Frame, Log, Options, Reader, Recovered, Storage};
+use tally_wal::{AppendError, Durability, Frame, Log, Options, Reader, Recovered};
 
 /// One call (or a few that belong together).
 #[derive(Clone, Debug)]

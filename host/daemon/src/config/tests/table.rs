@@ -93,6 +93,7 @@ fn limits_and_what_a_reload_applies() {
         limits.connections
         limits.producers
         limits.rejected_bytes
+        limits.dead_letters
         limits.batch_rows
         limits.body_bytes
         limits.header_timeout
@@ -102,6 +103,7 @@ fn limits_and_what_a_reload_applies() {
         plugin.backstop
         plugin.fuel_base
         plugin.fuel_per_row
+        plugin.strikes
     "#]]
     .assert_eq(&limit_keys().map(|key| format!("{}\n", key.name)).collect::<String>());
     let live = KEYS.iter().filter(|key| key.reloadable);
@@ -115,11 +117,13 @@ fn limits_and_what_a_reload_applies() {
         limits.connections
         limits.producers
         limits.rejected_bytes
+        limits.dead_letters
         limits.batch_rows
         limits.body_bytes
         limits.header_timeout
         limits.idle_timeout
         limits.event_id_bytes
+        plugin.strikes
         logs.level
     "#]]
     .assert_eq(&live.map(|key| format!("{}\n", key.name)).collect::<String>());

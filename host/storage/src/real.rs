@@ -1,4 +1,4 @@
-//! Storage on real files. Must not know frames or segments.
+//! Storage on real files. Must not know what is in a file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -78,6 +78,20 @@ impl Storage for RealStorage {
     type File = RealFile;
     type Lock = File;
 
+    fn folder(&self, name: &str) -> io::Result<RealStorage> {
+        let dir = self.path(name);
+        if !self.writable {
+            return RealStorage::read_only(dir);
+        }
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            other => other?,
+        }
+        // Also when it was there: a process that ended right after making it left its name to the mercy of the next power loss.
+        self.sync_dir()?;
+        Ok(RealStorage { dir: dir.into(), writable: true })
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -130,15 +144,27 @@ impl Storage for RealStorage {
     fn lock(&self, name: &str) -> io::Result<Option<File>> {
         self.check_writable()?;
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path(name))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let taken = file.try_lock();
+        held(file, taken)
+    }
+
+    fn lock_shared(&self, name: &str) -> io::Result<Option<File>> {
+        let file = File::open(self.path(name))?;
+        let taken = file.try_lock_shared();
+        held(file, taken)
     }
 
     fn describe(&self, name: &str) -> String {
-        self.path(name).display().to_string()
+        let path = if name.is_empty() { self.dir.to_path_buf() } else { self.path(name) };
+        path.display().to_string()
+    }
+}
+
+fn held(file: File, taken: Result<(), TryLockError>) -> io::Result<Option<File>> {
+    match taken {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -1,17 +1,19 @@
-//! The border between the log and a directory of files: everything the log does to a disk goes through these two traits,
-//! so that a twin in memory can tear, lose and refuse each of these operations. Must not know frames or segments.
+//! What a disk can be asked: everything durable goes through these two traits, so that a twin in memory can tear, lose and refuse
+//! each of these operations. Must not know what is in a file.
 
 use std::io;
 use std::time::SystemTime;
 
 /// One directory of files. Names are plain file names; `folder/file` in a folder made by [`Storage::create_folder`]. Clones share the
-/// directory.
+/// directory, and so do the storages of its folders.
 pub trait Storage: Clone + Send + Sync + 'static {
     /// An open file of this storage.
     type File: StorageFile;
     /// Holds a lock taken by [`Storage::lock`] until it is dropped.
     type Lock: Send + Sync + 'static;
 
+    /// The storage of a folder within this one, which is made, durably, if it is missing (and must exist where this one is read-only).
+    fn folder(&self, name: &str) -> io::Result<Self>;
     /// The names of all files and folders, in no particular order, without what is in the folders.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Creates an empty file for reading and writing; fails if the name exists. Durable after [`Storage::sync_dir`].
@@ -30,9 +32,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn sync_folder(&self, name: &str) -> io::Result<()>;
     /// When the file's content was last changed.
     fn modified(&self, name: &str) -> io::Result<SystemTime>;
-    /// Takes the exclusive lock `name`, or returns `None` if somebody else holds it.
+    /// Takes the exclusive lock on the file `name`, which is made if it is missing, or returns `None` if somebody else holds a lock on it.
     fn lock(&self, name: &str) -> io::Result<Option<Self::Lock>>;
-    /// What to call this file in a message: its path, if it has one.
+    /// Takes a shared lock on the file `name`, which must exist, or returns `None` if somebody holds the exclusive one. Changes nothing.
+    fn lock_shared(&self, name: &str) -> io::Result<Option<Self::Lock>>;
+    /// What to call this file in a message, and the directory itself if `name` is empty: its path, if it has one.
     fn describe(&self, name: &str) -> String {
         name.to_owned()
     }

@@ -1,0 +1,143 @@
+//! `tally dead-letters`: events that an aggregator failed on alone. They are in the log, they count for everybody else, and
+//! this aggregator goes on without them.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::client::{Target, encode, with_parameters};
+use crate::outcome::print;
+use crate::render::{Output, Paint, answer, table};
+
+/// Shows events that aggregators failed on and are spared.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Lists the newest ones: which event, which aggregator, and how it failed
+    #[command(after_help = "Example:\n  tally dead-letters list --aggregator video-actions --to /tmp/tally.sock.query")]
+    List {
+        /// Only those of this aggregator
+        #[arg(long, value_name = "NAME")]
+        aggregator: Option<String>,
+        /// Most dead letters [default: 20]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rows: Option<u32>,
+        #[command(flatten)]
+        target: Target,
+        /// What the answer looks like
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Shows one with the event, the plugin that failed and where in it
+    #[command(after_help = "Example:\n  tally dead-letters show video-actions:123456 --to /tmp/tally.sock.query")]
+    Show {
+        /// As the list has it, NAME:SEQUENCE
+        id: String,
+        #[command(flatten)]
+        target: Target,
+        /// What the answer looks like
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+}
+
+/// Asks and prints.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    print(&match command {
+        Command::List { aggregator, rows, target, output } => {
+            let rows = rows.map(|rows| ("rows".to_string(), rows.to_string()));
+            let aggregator = aggregator.map(|name| ("aggregator".to_string(), name));
+            let parameters: Vec<_> = rows.into_iter().chain(aggregator).collect();
+            let value = target.get(&with_parameters("/v1/dead-letters".to_string(), &parameters))?;
+            match output {
+                Output::Json => answer(&value, Output::Json, Paint::stdout()),
+                Output::Table => listed(&value, Paint::stdout()),
+            }
+        }
+        Command::Show { id, target, output } => {
+            let value = target.get(&format!("/v1/dead-letters/{}", encode(&id)))?;
+            match output {
+                Output::Json => answer(&value, Output::Json, Paint::stdout()),
+                Output::Table => shown(&value, Paint::stdout()),
+            }
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(value: &Value, paint: Paint) -> String {
+    match value["dead_letters"].as_array() {
+        Some(letters) if !letters.is_empty() => table(letters, Some(&["id", "time", "version", "reason"]), paint),
+        _ => "no dead letters\n".to_string(),
+    }
+}
+
+/// What has lines of its own stands behind the rest.
+fn shown(value: &Value, paint: Paint) -> String {
+    let mut rest = value.clone();
+    let mut take = |key: &str| rest.as_object_mut().and_then(|rest| rest.remove(key)).unwrap_or_default();
+    let (backtrace, event, truncated) = (take("backtrace"), take("event"), take("truncated"));
+    let mut text = answer(&rest, Output::Table, paint);
+    if let Some(backtrace) = backtrace.as_str().filter(|backtrace| !backtrace.is_empty()) {
+        text += &format!("\nwhere, innermost first:\n{backtrace}\n");
+    }
+    text += &match (event.as_str(), truncated == true) {
+        (Some(event), false) => format!("\nevent:\n{event}\n"),
+        (Some(event), true) => format!("\nthe beginning of the event:\n{event}\n"),
+        (None, _) => "\nthe log no longer held the event when this was kept\n".to_string(),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    fn letter() -> Value {
+        json!({"id": "bad:7", "aggregator": "bad", "sequence": 7, "time": "2026-01-27T10:00:00.123456Z", "plugin": "probe",
+               "version": "1.0.0", "digest": "ab", "reason": "`apply` trapped: unreachable",
+               "backtrace": "trap (at 0x1)\napply (at 0x2)", "event": "{\"type\":\"x\"}", "length": 12, "truncated": false})
+    }
+
+    #[test]
+    fn a_list_has_a_line_each() {
+        expect![[r#"
+            id     time                         version  reason
+            bad:7  2026-01-27T10:00:00.123456Z  1.0.0    `apply` trapped: unreachable
+        "#]]
+        .assert_eq(&listed(&json!({"dead_letters": [letter()]}), Paint::PLAIN));
+        expect![[r#"
+            no dead letters
+        "#]]
+        .assert_eq(&listed(&json!({"dead_letters": []}), Paint::PLAIN));
+    }
+
+    #[test]
+    fn one_is_shown_with_its_backtrace_and_its_event() {
+        expect![[r#"
+            aggregator  bad
+            digest      ab
+            id          bad:7
+            length      12
+            plugin      probe
+            reason      `apply` trapped: unreachable
+            sequence    7
+            time        2026-01-27T10:00:00.123456Z
+            version     1.0.0
+
+            where, innermost first:
+            trap (at 0x1)
+            apply (at 0x2)
+
+            event:
+            {"type":"x"}
+        "#]]
+        .assert_eq(&shown(&letter(), Paint::PLAIN));
+        let mut gone = letter();
+        (gone["event"], gone["backtrace"]) = (Value::Null, "".into());
+        let text = shown(&gone, Paint::PLAIN);
+        assert!(text.ends_with("\nthe log no longer held the event when this was kept\n"), "{text}");
+        assert!(!text.contains("where"), "{text}");
+    }
+}

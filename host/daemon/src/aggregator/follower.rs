@@ -1,0 +1,291 @@
+//! The apply side of an aggregator: follows the log, applies events to the open delta, and hands a saved delta over at each cut. What
+//! follows from a failing call is [`super::failures`]' to say; an event is skipped only once that is durable in the log. A state
+//! machine that never waits, [`super::thread`] gives it a thread. Must not know: totals, files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tally_aggregate::{AggregatorLedger, Attached, Barrier, Skip};
+use tally_event::plan::Subscriber;
+use tally_event::schema::Preset;
+use tally_plugin::{CallError, Configured};
+use tally_storage::Storage;
+
+use super::apply::{Apply, Delta, Failed};
+use super::failures::{Failures, Next};
+use super::meta::Meta;
+use super::meter::Meter;
+use crate::context::{Context, Token};
+use crate::dead_letters;
+use crate::feed::{Feed, Position, Step};
+use crate::progress::Facts;
+
+/// Where an aggregator starts in the log.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its name.
+    pub name: String,
+    /// What runs at its position.
+    pub attached: Attached,
+    /// What it has saved, or its empty beginning.
+    pub meta: Meta,
+    /// How lines are read at its position.
+    pub presets: Vec<Preset>,
+}
+
+/// What the apply side hands over at a cut.
+pub struct SavedCut {
+    /// The frame that holds the cut.
+    pub(super) frame: u64,
+    /// The cut.
+    pub(super) barrier: Arc<Barrier>,
+    /// What was saved.
+    pub(super) delta: Delta,
+    /// The version that goes on from here, when it changes.
+    pub(super) swap: Option<(Configured, Attached)>,
+}
+
+/// What a step of the apply side did.
+#[must_use]
+pub enum Moved {
+    /// Nothing: there is nothing to apply yet.
+    Waiting,
+    /// It went on.
+    On,
+    /// It saved a delta, which the total side has to take in.
+    Cut(Box<SavedCut>),
+    /// The plugin has failed for good.
+    Failed(String),
+    /// It was detached, or the log has ended.
+    Ended,
+}
+
+/// Why a step was not done.
+enum Stopped {
+    Call(Failed),
+    Fatal(anyhow::Error),
+}
+
+impl<E: Into<Failed>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+/// Everything needed to begin again at the last cut.
+#[derive(Clone)]
+struct Checkpoint {
+    position: Position,
+    attached: Attached,
+    ledger: AggregatorLedger,
+    watermark: Option<i64>,
+    presets: Vec<Preset>,
+}
+
+/// See the module.
+pub struct Follower<S: Storage> {
+    context: Arc<Context<S>>,
+    name: Arc<str>,
+    meter: Arc<Meter>,
+    feed: Feed<S>,
+    apply: Apply,
+    last: Checkpoint,
+    failures: Failures,
+    /// A skip that was asked for and is not known to be durable yet.
+    asked: Option<Skip>,
+    detached: bool,
+}
+
+impl<S: Storage> Follower<S> {
+    /// Begins at `start`; an error when the plugin does not start.
+    pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
+        let last = Checkpoint {
+            position: start.meta.position(),
+            attached: start.attached,
+            ledger: start.meta.ledger,
+            watermark: start.meta.watermark,
+            presets: start.presets,
+        };
+        let configured = context.registry.configured(&last.attached.digest, &last.attached.settings)?;
+        let name: Arc<str> = start.name.into();
+        let subscriber = Subscriber { name: name.clone(), manifest: configured.manifest.clone() };
+        let feed = Feed::new(
+            Some(context.tail.clone()),
+            context.reader(),
+            last.position,
+            Some(subscriber),
+            last.presets.clone(),
+        );
+        let rows = context.config().limits.batch_rows;
+        let skips = context.progress.facts().skips.get(&*name).cloned().unwrap_or_default();
+        let failures = match skips.attached_at == last.attached.attached_at {
+            true => Failures::new(skips.events.into_keys().filter(|at| *at > start.meta.last_sequence), skips.strikes),
+            false => Failures::default(),
+        };
+        dead_letters::complete(&context, &name, &last.attached, &failures.care().skips, last.position)?;
+        let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows, failures.care().clone())?;
+        let meter = context.progress.meter(&name);
+        meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
+        Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, detached: false })
+    }
+
+    /// Waits until there may be something to do.
+    pub fn wait(&self) {
+        match &self.asked {
+            Some(skip) => {
+                let tail = &self.context.tail;
+                let logged = |facts: &Facts| (is_logged(facts, skip) || tail.is_closed()).then_some(());
+                self.context.progress.wait(Duration::from_millis(500), logged);
+            }
+            None => self.feed.wait(),
+        }
+    }
+
+    /// Takes one step. An error ends the daemon.
+    pub fn step(&mut self) -> anyhow::Result<Moved> {
+        if self.detached {
+            return Ok(Moved::Ended);
+        }
+        if let Some(skip) = self.asked.take() {
+            return self.skip(skip);
+        }
+        match self.follow() {
+            Ok(moved) => Ok(moved),
+            Err(Stopped::Fatal(error)) => Err(error.context(format!("aggregator {} follows the log", self.name))),
+            Err(Stopped::Call(failed)) => Ok(self.failed(&failed)),
+        }
+    }
+
+    fn failed(&mut self, failed: &Failed) -> Moved {
+        let (aggregator, cut, error) = (&*self.name, self.last.position.cut, &failed.error);
+        match self.failures.next(failed, self.context.config().plugin.strikes) {
+            Next::BeginAgain => {
+                tracing::warn!(aggregator, %error, cut, "retrying from the last cut");
+                self.again()
+            }
+            Next::Skip(sequence) => {
+                tracing::warn!(aggregator, %error, sequence, "failed on an event alone, which is skipped");
+                let skip = Skip {
+                    name: aggregator.to_owned(),
+                    attached_at: self.last.attached.attached_at,
+                    sequence,
+                    after_cut: cut,
+                    at: 0,
+                    digest: self.last.attached.digest.clone(),
+                    reason: error.to_string(),
+                    backtrace: failed.backtrace().to_owned(),
+                };
+                self.context.queue.push_control(Token::Skip(Box::new(skip.clone())));
+                self.asked = Some(skip);
+                Moved::Waiting
+            }
+            Next::Quarantine(reason) => Moved::Failed(reason),
+        }
+    }
+
+    /// Goes on without the event once that is durable. Where the log ends first, the next start finds the event again.
+    fn skip(&mut self, skip: Skip) -> anyhow::Result<Moved> {
+        let ended = self.context.tail.is_closed();
+        if !is_logged(&self.context.progress.facts(), &skip) {
+            self.asked = Some(skip);
+            return Ok(if ended { Moved::Ended } else { Moved::Waiting });
+        }
+        let known = [skip.sequence].into();
+        dead_letters::complete(&self.context, &self.name, &self.last.attached, &known, self.last.position)?;
+        Ok(self.again())
+    }
+
+    fn again(&mut self) -> Moved {
+        self.begin_again().map_or_else(|error| Moved::Failed(format!("{error:#}")), |()| Moved::On)
+    }
+
+    fn begin_again(&mut self) -> anyhow::Result<()> {
+        let last = self.last.clone();
+        let configured = self.context.registry.configured(&last.attached.digest, &last.attached.settings)?;
+        let subscriber = Subscriber { name: self.name.clone(), manifest: configured.manifest.clone() };
+        self.feed.become_subscriber(Some(subscriber), last.presets);
+        self.feed.rewind(last.position);
+        let rows = self.context.config().limits.batch_rows;
+        self.apply = Apply::start(configured, last.ledger, last.watermark, rows, self.failures.care().clone())?;
+        Ok(())
+    }
+
+    fn follow(&mut self) -> Result<Moved, Stopped> {
+        match self.feed.step().map_err(Stopped::Fatal)? {
+            Step::Nothing => Ok(Moved::Waiting),
+            Step::End => Ok(Moved::Ended),
+            Step::Events { batch, subscriber, rows, arrival } => {
+                self.apply.set_batch_rows(self.context.config().limits.batch_rows);
+                let begun = self.context.clock.elapsed();
+                let sequence = batch.first_sequence() + u64::from(rows.end) - 1;
+                self.apply.events(&batch, subscriber, rows, arrival)?;
+                let time = self.context.clock.elapsed().saturating_sub(begun);
+                self.meter.applied(sequence, time, self.apply.memory_bytes());
+                Ok(Moved::On)
+            }
+            Step::Barrier { frame, barrier } => self.barrier(frame, barrier),
+        }
+    }
+
+    fn barrier(&mut self, frame: u64, barrier: Arc<Barrier>) -> Result<Moved, Stopped> {
+        let delta = self.apply.cut()?;
+        let mut next = Checkpoint {
+            position: Position { frame, cut: barrier.cut },
+            attached: self.last.attached.clone(),
+            ledger: delta.ledger.clone(),
+            watermark: delta.watermark,
+            presets: self.last.presets.clone(),
+        };
+        let mut swap = None;
+        if let Some(plan) = &barrier.plan {
+            next.presets = presets(plan).map_err(Stopped::Fatal)?;
+            // Plans from before it was attached (it is catching up) name an older version of it, or none.
+            if barrier.cut > next.attached.attached_at {
+                match plan.aggregators.get(&*self.name) {
+                    Some(attached) if attached.attached_at == next.attached.attached_at => {
+                        swap = self.swap_to(&mut next, attached)?;
+                    }
+                    _ => self.detached = true,
+                }
+            }
+            let subscriber = Subscriber { name: self.name.clone(), manifest: self.apply.configured().manifest.clone() };
+            self.feed.become_subscriber(Some(subscriber), next.presets.clone());
+        }
+        if self.last.attached.digest != next.attached.digest {
+            self.failures.forgive();
+        }
+        self.last = next;
+        self.failures.saved(barrier.last_sequence);
+        Ok(Moved::Cut(Box::new(SavedCut { frame, barrier, delta, swap })))
+    }
+
+    fn swap_to(
+        &mut self,
+        next: &mut Checkpoint,
+        attached: &Attached,
+    ) -> Result<Option<(Configured, Attached)>, Stopped> {
+        if *attached == next.attached {
+            return Ok(None);
+        }
+        let configured = self
+            .context
+            .registry
+            .configured(&attached.digest, &attached.settings)
+            .map_err(|error| CallError::Refused(format!("{error:#}")))?;
+        self.apply.swap(configured.clone())?;
+        next.attached = attached.clone();
+        Ok(Some((configured, attached.clone())))
+    }
+}
+
+fn is_logged(facts: &Facts, skip: &Skip) -> bool {
+    let known = facts.skips.get(&skip.name).filter(|skips| skips.attached_at == skip.attached_at);
+    known.is_some_and(|skips| skips.events.contains_key(&skip.sequence))
+}
+
+/// The presets of a logged plan.
+pub fn presets(plan: &tally_aggregate::Plan) -> anyhow::Result<Vec<Preset>> {
+    let parse = |value: &serde_json::Value| serde_json::from_value(value.clone());
+    plan.presets.iter().map(parse).collect::<Result<_, _>>().context("reading the presets of a logged plan")
+}

@@ -1,0 +1,197 @@
+//! The total side of an aggregator in the daemon: takes in what the apply side saved, makes it known, and answers questions. A
+//! failing call is retried once in a new store; a second failure is quarantine. A state machine that never waits,
+//! [`super::thread`] gives it a thread. Must not know: events, the log.
+
+use std::sync::Arc;
+
+use tally_aggregate::{Attached, Barrier};
+use tally_event::table::{Question, Table};
+use tally_plugin::{CallError, PluginError};
+use tally_storage::Storage;
+use tokio::sync::oneshot;
+
+use super::follower::{SavedCut, Start};
+use super::meta::Meta;
+use super::meter::Meter;
+use super::total::{Failure, Total};
+use crate::context::{Context, Token};
+
+/// What a total side is told.
+pub enum TotalMessage {
+    /// The apply side has saved a delta.
+    Cut(Box<SavedCut>),
+    /// The apply side has failed for good.
+    Quarantine(String),
+    /// Somebody asks.
+    Ask(Question, oneshot::Sender<Result<Answer, String>>),
+}
+
+/// An answer, as of the last saved cut.
+pub struct Answer {
+    /// What is saved.
+    pub meta: Meta,
+    /// The report.
+    pub tables: Vec<Table>,
+}
+
+/// See the module.
+pub struct Keeper<S: Storage> {
+    context: Arc<Context<S>>,
+    name: String,
+    /// None once it has failed for good.
+    total: Option<Total>,
+    meter: Arc<Meter>,
+}
+
+impl<S: Storage> Keeper<S> {
+    /// Loads what is saved, or begins with `start`. An error ends the daemon.
+    pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
+        let meter = context.progress.meter(&start.name);
+        let mut this = Self { context, name: start.name.clone(), total: None, meter };
+        let saved = start.meta.cut;
+        let opened = match this.open(start.clone()) {
+            Err(Failure::Call(error)) => {
+                tracing::warn!(aggregator = this.name, %error, "retrying in a new store");
+                this.open(start)
+            }
+            done => done,
+        };
+        match opened {
+            Ok(()) => {}
+            Err(Failure::Fatal(error)) => return Err(error),
+            Err(Failure::Call(error)) => this.quarantine(saved, &error.to_string()),
+        }
+        Ok(this)
+    }
+
+    fn open(&mut self, start: Start) -> Result<(), Failure> {
+        let mut total = restore(&self.context, &start.name, &start.attached, start.meta)?;
+        // The last life may have ended between saving the cut of an anchor and pinning the total.
+        let asked = self.context.recovered.asked_anchor.as_ref().map(|asked| asked.cut);
+        let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
+        if asked == Some(total.meta().cut) && pinned != asked {
+            total.pin()?;
+        }
+        self.report_pinned(&total);
+        self.publish(&total);
+        self.total = Some(total);
+        Ok(())
+    }
+
+    /// Takes a message. False when it has failed for good and takes no more. An error ends the daemon.
+    pub fn take(&mut self, message: TotalMessage) -> anyhow::Result<bool> {
+        match message {
+            TotalMessage::Cut(saved) => match self.cut_with_retry(&saved) {
+                Ok(()) => {}
+                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Call(error)) => {
+                    self.quarantine(self.saved_cut(), &error.to_string());
+                    self.total = None;
+                }
+            },
+            TotalMessage::Quarantine(reason) => self.quarantine(self.saved_cut(), &reason),
+            TotalMessage::Ask(question, reply) => {
+                // Whoever asked may have hung up.
+                let _ = reply.send(self.ask(&question));
+            }
+        }
+        Ok(self.works())
+    }
+
+    /// Whether it takes messages.
+    pub fn works(&self) -> bool {
+        self.total.is_some()
+    }
+
+    fn saved_cut(&self) -> u64 {
+        self.total.as_ref().map_or(0, |total| total.meta().cut)
+    }
+
+    /// Asks for the quarantine to be logged; it takes effect once it is.
+    fn quarantine(&self, after_cut: u64, reason: &str) {
+        tracing::error!(aggregator = self.name, reason, "quarantined");
+        let (name, reason) = (self.name.clone(), reason.to_owned());
+        self.context.queue.push_control(Token::Quarantine { name, after_cut, reason });
+    }
+
+    fn cut_with_retry(&mut self, saved: &SavedCut) -> Result<(), Failure> {
+        let Some(total) = &mut self.total else { return Ok(()) };
+        let done = match cut(total, saved) {
+            Err(Failure::Call(error)) => {
+                tracing::warn!(aggregator = self.name, %error, cut = saved.barrier.cut, "retrying in a new store");
+                let meta = total.meta().clone();
+                *total = restore(&self.context, &self.name, &meta.attached.clone(), meta)?;
+                cut(total, saved)
+            }
+            done => done,
+        };
+        done?;
+        let total = self.total.as_ref().expect("it was there");
+        if saved.barrier.anchor {
+            self.report_pinned(total);
+        }
+        self.publish(total);
+        Ok(())
+    }
+
+    fn report_pinned(&self, total: &Total) {
+        if let Some(pinned) = &total.meta().pinned {
+            let pinned = (pinned.meta.cut, pinned.meta.chain, pinned.hash.clone());
+            self.context.progress.update(|facts| facts.pinned.insert(self.name.clone(), pinned));
+        }
+    }
+
+    fn publish(&self, total: &Total) {
+        let meta = total.meta().clone();
+        tracing::debug!(aggregator = self.name, cut = meta.cut, sequence = meta.last_sequence, "saved");
+        self.meter.saved(total.state_bytes(), total.memory_bytes());
+        self.context.progress.update(|facts| facts.saved.insert(self.name.clone(), meta));
+    }
+
+    fn ask(&mut self, question: &Question) -> Result<Answer, String> {
+        let Some(total) = &mut self.total else { return Err("it has failed; see the list of plugins".into()) };
+        let question = Question { as_of: total.meta().watermark.unwrap_or_default(), ..question.clone() };
+        match total.ask(&question) {
+            Ok(tables) => Ok(Answer { meta: total.meta().clone(), tables }),
+            Err(error) => {
+                // The store may be poisoned now; the saved state is not.
+                let meta = total.meta().clone();
+                if let Ok(restored) = restore(&self.context, &self.name, &meta.attached.clone(), meta) {
+                    *total = restored;
+                }
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
+    let SavedCut { frame, barrier, delta, swap } = saved;
+    let Barrier { cut, anchor, .. } = **barrier;
+    // A retry after the cut was saved has only the rest to do.
+    if total.meta().cut < cut {
+        total.cut(*frame, barrier, delta)?;
+    }
+    if anchor {
+        total.pin()?;
+    }
+    if let Some((configured, attached)) = swap {
+        total.swap(configured.clone(), attached)?;
+    }
+    Ok(())
+}
+
+fn restore<S: Storage>(context: &Context<S>, name: &str, attached: &Attached, start: Meta) -> Result<Total, Failure> {
+    let configured = context.registry.configured(&attached.digest, &attached.settings);
+    // A plugin that does not start any more is its own fault; a file that is gone is not.
+    let configured = configured.map_err(|error| match error.downcast::<PluginError>() {
+        Ok(PluginError::Call(error)) => Failure::Call(error),
+        Ok(error) => Failure::Call(CallError::Refused(error.to_string())),
+        Err(error) => Failure::Fatal(error),
+    })?;
+    let mut total = Total::restore(name, configured.clone(), context.store.clone(), start)?;
+    if total.meta().attached != *attached {
+        total.set_attached(attached)?;
+    }
+    Ok(total)
+}

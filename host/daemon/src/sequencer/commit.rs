@@ -1,0 +1,196 @@
+//! Writing the frame that was filled: a new segment when it needs one, then the log, then acknowledgements and followers. Part of
+//! the sequencer; must not know how a frame is filled.
+
+use std::sync::{Arc, PoisonError};
+
+use tally_aggregate::BodyBuilder;
+use tally_ingest::{Chunk, Decision, RejectedLine};
+use tally_sink::Rejected;
+use tally_storage::Storage;
+use tally_wal::AppendError;
+
+use super::{Published, Sequencer, Settled};
+use crate::config::Durability;
+use crate::feed::Position;
+use crate::parse::DecodedChunk;
+use crate::tail::{Item, LiveFrame};
+
+impl<S: Storage> Sequencer<S> {
+    /// Opens the next segment when the frame does not fit into this one any more. The opening is the state before the frame.
+    fn make_room(&mut self) -> anyhow::Result<Settled> {
+        if !self.log.needs_roll(self.body.bytes().len()) {
+            return Ok(Settled::Done);
+        }
+        self.before.producers =
+            self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
+        let mut opening = BodyBuilder::default();
+        opening.opening(&self.before);
+        for (arrival, ids) in self.duplicates.window().groups() {
+            opening.ids(arrival, ids);
+        }
+        let rolled = match self.log.roll(opening.bytes()) {
+            Err(AppendError::DiskFull { .. }) => {
+                tracing::error!("the disk is full: nothing is accepted until there is room for a segment of the log");
+                self.progress.update(|facts| facts.disk_full = true);
+                return Ok(Settled::DiskFull);
+            }
+            rolled => rolled.map_err(stopped)?,
+        };
+        self.progress.update(|facts| facts.disk_full = false);
+        // What this frame decided about its own place has moved behind the opening.
+        if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
+            asked.frame += 1;
+        }
+        self.tail.publish(LiveFrame { number: rolled.frame, bytes: 64, items: Vec::new() });
+        Ok(Settled::Done)
+    }
+
+    pub(super) fn commit(&mut self) -> anyhow::Result<Settled> {
+        if !self.frame.complete {
+            self.complete_body();
+        }
+        if self.make_room()? == Settled::DiskFull {
+            return Ok(Settled::DiskFull);
+        }
+        let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
+        // What is saved behind a barrier or without an event must never be ahead of what is durable, nor a record that leaves
+        // somebody out.
+        let must_last = self.frame.skipped || !self.frame.quarantined.is_empty();
+        if must_last || self.frame.items.iter().any(|item| matches!(item, Item::Barrier(_))) {
+            self.sync()?;
+        } else if let (Durability::Interval(interval), None) = (self.durability, self.sync_at) {
+            self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);
+        }
+        self.control.frame = appended.frame;
+        self.duplicates.remember(self.control.arrival);
+        self.last_frame_at = self.clock.elapsed();
+        self.closed_behind = false;
+        let frame = std::mem::take(&mut self.frame);
+        // Durable. First those who wait for exactly this, then the followers; but whoever has an answer and asks finds
+        // in every count what it was answered.
+        for (chunks, _) in &frame.jobs {
+            self.keep_rejected(chunks);
+        }
+        let published = self.publish_facts();
+        for (id, lines) in &frame.touched {
+            self.producers.durable(id, *lines);
+        }
+        for (chunks, last_sequence) in &frame.jobs {
+            self.acknowledge(chunks, *last_sequence);
+        }
+        for (name, after_cut, reason) in frame.quarantined {
+            self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
+        }
+        if self.progress.facts().skips != self.control.skips {
+            self.progress.update(|facts| facts.skips.clone_from(&self.control.skips));
+        }
+        let bytes = self.body.bytes().len() * 2 + 256;
+        self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
+        for (cut, done) in frame.replies {
+            // Whoever asked may have given up waiting.
+            let _ = done.send(cut);
+        }
+        for (cut, done) in frame.activated {
+            let position = Position { frame: appended.frame, cut };
+            let _ = done.send((position, published.cut_sequence));
+        }
+        if let Some(before) = frame.let_go {
+            self.let_go(before)?;
+        }
+        Ok(Settled::Done)
+    }
+
+    /// What the frame says of all its work together.
+    fn complete_body(&mut self) {
+        let frame = &mut self.frame;
+        if !frame.touched.is_empty() {
+            self.body.producers(frame.touched.iter().map(|(id, lines)| (&**id, *lines)));
+        }
+        if self.control.counts != self.before.counts {
+            self.body.counts(&self.control.counts);
+        }
+        if !self.duplicates.fresh().is_empty() {
+            self.body.ids(self.control.arrival, self.duplicates.fresh().iter().copied());
+        }
+        frame.complete = true;
+    }
+
+    fn keep_rejected(&self, chunks: &[DecodedChunk]) {
+        for chunk in chunks {
+            let DecodedChunk { chunk: Chunk { stream, first_line, .. }, rejects, .. } = chunk;
+            for reject in rejects {
+                let bytes = &chunk.bytes()[reject.span.clone()];
+                self.rejected.append(&Rejected {
+                    time_micros: self.control.arrival,
+                    source: stream.source(),
+                    line: first_line + u64::from(reject.line),
+                    reason: reject.reason.as_str(),
+                    detail: &reject.detail,
+                    bytes,
+                    length: bytes.len() as u64,
+                });
+            }
+        }
+    }
+
+    fn acknowledge(&self, chunks: &[DecodedChunk], last_sequence: u64) {
+        for chunk in chunks {
+            let DecodedChunk { chunk: Chunk { stream, lines, .. }, duplicates, rejects, .. } = chunk;
+            let rejected = rejects.iter().map(|reject| RejectedLine {
+                line: reject.line,
+                reason: reject.reason.as_str(),
+                field: reject.field.clone(),
+                detail: reject.detail.clone(),
+            });
+            let rejected: Vec<RejectedLine> = rejected.collect();
+            stream.decided(&Decision { lines: *lines, duplicates: *duplicates, last_sequence, rejects: &rejected });
+        }
+    }
+
+    pub(super) fn publish_facts(&self) -> Arc<Published> {
+        let segments = self.log.segments();
+        let published = Arc::new(Published {
+            last_sequence: self.control.last_sequence,
+            frame: self.control.frame,
+            cut: self.control.cut,
+            cut_millis: self.cut_millis,
+            cut_sequence: self.control.cut_sequence,
+            batch_id: self.control.batch_id,
+            counts: self.control.counts.clone(),
+            arrival: self.control.arrival,
+            log_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            segments: segments.len() as u64,
+            open_events: self.policy.open_events(),
+            flushes: self.flushes.clone(),
+            rejected_lines: self.rejected.counts(),
+        });
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published.clone();
+        published
+    }
+
+    /// Makes everything durable that was written; of use only where not every frame is synced.
+    pub(super) fn sync(&mut self) -> anyhow::Result<()> {
+        self.sync_at = None;
+        self.log.sync().map_err(stopped)
+    }
+
+    /// An empty frame behind the last one, so that rot in that one would be noticed.
+    pub(super) fn close_behind(&mut self) -> anyhow::Result<Settled> {
+        self.sync()?;
+        self.body.clear();
+        self.before = self.control.clone();
+        if self.make_room()? == Settled::DiskFull {
+            return Ok(Settled::DiskFull);
+        }
+        let appended = self.log.append(0, &[]).map_err(stopped)?;
+        self.control.frame = appended.frame;
+        self.closed_behind = true;
+        self.publish_facts();
+        self.tail.publish(LiveFrame { number: appended.frame, bytes: 64, items: Vec::new() });
+        Ok(Settled::Done)
+    }
+}
+
+fn stopped(error: AppendError) -> anyhow::Error {
+    anyhow::Error::from(error).context("writing the log; nothing more is acknowledged")
+}

@@ -1,0 +1,385 @@
+//! One life of the daemon: the machines that its threads would run, stepped one by one in whatever order chance has it. Knows nothing of
+//! clients, faults or what must hold.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, mpsc};
+
+use anyhow::{Context as _, ensure};
+use tally_daemon::aggregator::thread::WAITING_DELTAS;
+use tally_daemon::aggregator::{Answer, Follower, Keeper, Moved, Start, TotalMessage};
+use tally_daemon::context::{Context, Token};
+use tally_daemon::feed::Position;
+use tally_daemon::life::{self, Beginning, Life};
+use tally_daemon::parse::{self, Job, Parser, Taken};
+use tally_daemon::plugins::planner::{Failed, Planner, Proposal, Version, Wanted};
+use tally_daemon::records::{RecordWriter, Wrote};
+use tally_daemon::reorder::Reorder;
+use tally_daemon::sequencer::{Sequencer, Settled};
+use tally_event::table::Question;
+use tally_ingest::{Counters, Producers};
+use tally_testkit::MemStorage;
+use tokio::sync::oneshot;
+
+use crate::random::Random;
+
+/// So many jobs are with parsers at the same time.
+const PARSERS: usize = 3;
+
+/// A plugin file as it lies in the plugins directory.
+#[derive(Clone)]
+pub struct PluginFile {
+    /// Its bytes.
+    pub bytes: Arc<Vec<u8>>,
+    /// Settings of the aggregator.
+    pub settings: String,
+}
+
+/// See the module.
+pub struct Machines {
+    /// What the machines share.
+    pub context: Arc<Context<MemStorage>>,
+    /// How far each named stream is.
+    pub producers: Arc<Producers>,
+    /// What the doors count.
+    pub counters: Arc<Counters>,
+    sequencer: Sequencer<MemStorage>,
+    /// None once it has ended.
+    order: Option<Reorder>,
+    disk_full: bool,
+    decoding: Arc<tally_event::plan::Plan>,
+    parser: Parser,
+    taken: Vec<Taken>,
+    parsed: Vec<Job>,
+    parsers_ended: bool,
+    aggregators: BTreeMap<String, Aggregator>,
+    records: RecordWriter<MemStorage>,
+    records_ended: bool,
+    planner: Planner<MemStorage>,
+    activating: Option<(Proposal, mpsc::Receiver<(Position, u64)>)>,
+    cuts: Vec<oneshot::Receiver<u64>>,
+    /// What `wait` and `verify` may count on.
+    pub done: Done,
+}
+
+/// How often things were done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Plans that were activated.
+    pub activations: u64,
+    /// Questions answered.
+    pub answers: u64,
+    /// Cuts that somebody asked for.
+    pub cuts: u64,
+    /// Tries to make a segment on a full disk.
+    pub disk_full: u64,
+    /// Flush records written.
+    pub records: u64,
+}
+
+struct Aggregator {
+    follower: Option<Follower<MemStorage>>,
+    keeper: Keeper<MemStorage>,
+    inbox: VecDeque<TotalMessage>,
+}
+
+impl Machines {
+    /// Recovers from what is on the disk.
+    pub fn begin(beginning: Beginning<MemStorage>) -> anyhow::Result<Self> {
+        let Life { context, sequencer, producers, decoding, plan, starts } = life::begin(beginning)?;
+        let mut this = Self {
+            producers,
+            counters: Arc::default(),
+            sequencer,
+            order: Some(Reorder::default()),
+            disk_full: false,
+            decoding,
+            parser: Parser::default(),
+            taken: Vec::new(),
+            parsed: Vec::new(),
+            parsers_ended: false,
+            aggregators: BTreeMap::new(),
+            records: RecordWriter::new(context.clone())?,
+            records_ended: false,
+            planner: Planner::new(context.clone(), plan),
+            activating: None,
+            cuts: Vec::new(),
+            done: Done::default(),
+            context,
+        };
+        this.settle()?;
+        for start in starts {
+            this.start(start)?;
+        }
+        Ok(this)
+    }
+
+    fn start(&mut self, start: Start) -> anyhow::Result<()> {
+        let name = start.name.clone();
+        let keeper = Keeper::new(self.context.clone(), start.clone())?;
+        let mut inbox = VecDeque::new();
+        let follower = match Follower::new(self.context.clone(), start) {
+            Ok(follower) => Some(follower),
+            Err(error) => {
+                inbox.push_back(TotalMessage::Quarantine(format!("{error:#}")));
+                None
+            }
+        };
+        self.aggregators.insert(name, Aggregator { follower, keeper, inbox });
+        Ok(())
+    }
+
+    /// Whether the last try to make a segment found the disk full.
+    pub fn waits_for_disk(&self) -> bool {
+        self.disk_full
+    }
+
+    /// Takes some step. False when the one that was chosen had nothing to do.
+    pub fn step(&mut self, random: &mut Random) -> anyhow::Result<bool> {
+        match random.below(10) {
+            0 => Ok(self.take_job()),
+            1 => Ok(self.parse(random)),
+            2 | 3 => self.decide(random),
+            4 => self.activated(),
+            5 => self.write_record(),
+            6 | 7 => self.follow(random),
+            _ => self.keep(random),
+        }
+    }
+
+    /// Takes every machine as far as it comes, and calls `look` whenever the log has grown.
+    pub fn run_down(
+        &mut self,
+        random: &mut Random,
+        look: &mut impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut idle = 0;
+        while idle < 4 {
+            let last = self.context.tail.last();
+            let mut moved = self.take_job() | self.parse(random);
+            moved |= self.decide(random)? | self.activated()?;
+            if self.context.tail.last() > last {
+                look()?;
+            }
+            moved |= self.write_record()?;
+            let names: Vec<String> = self.aggregators.keys().cloned().collect();
+            for name in names {
+                moved |= self.follow_one(&name)? | self.keep_one(&name)?;
+            }
+            idle = if moved { 0 } else { idle + 1 };
+        }
+        Ok(())
+    }
+
+    fn take_job(&mut self) -> bool {
+        if self.parsers_ended || self.taken.len() >= PARSERS || !self.context.queue.has_next() {
+            return false;
+        }
+        self.taken.push(parse::take(&self.context.queue, &mut self.decoding));
+        true
+    }
+
+    fn parse(&mut self, random: &mut Random) -> bool {
+        if self.taken.is_empty() {
+            return false;
+        }
+        let any = usize::try_from(random.below(self.taken.len() as u64)).expect("an index");
+        match self.parser.parse(self.taken.swap_remove(any)) {
+            Some(job) => self.parsed.push(job),
+            None => self.parsers_ended = true,
+        }
+        true
+    }
+
+    /// The sequencer's turn: takes some of the work that is there, and settles.
+    fn decide(&mut self, random: &mut Random) -> anyhow::Result<bool> {
+        let Some(order) = &mut self.order else { return Ok(false) };
+        let mut moved = !self.parsed.is_empty();
+        for job in self.parsed.drain(..) {
+            order.take(job);
+        }
+        if !self.disk_full {
+            for _ in 0..=random.below(3) {
+                if self.sequencer.is_full() {
+                    break;
+                }
+                let Some(work) = order.pop() else { break };
+                self.sequencer.add(work);
+                moved = true;
+            }
+        }
+        let before = self.context.tail.last();
+        self.settle()?;
+        let over = self.parsers_ended && self.taken.is_empty() && !self.disk_full && !moved;
+        if over && self.sequencer.finish()? == Settled::Done {
+            self.order = None;
+            moved = true;
+        }
+        Ok(moved || self.context.tail.last() != before)
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.disk_full = self.sequencer.settle()? == Settled::DiskFull;
+        self.done.disk_full += u64::from(self.disk_full);
+        Ok(())
+    }
+
+    fn write_record(&mut self) -> anyhow::Result<bool> {
+        if self.records_ended {
+            return Ok(false);
+        }
+        let before = self.context.progress.facts().records_written;
+        let wrote = self.records.step()?;
+        self.done.records += self.context.progress.facts().records_written - before;
+        self.records_ended = wrote == Wrote::Ended;
+        Ok(wrote == Wrote::On || self.records_ended)
+    }
+
+    fn some_aggregator(&self, random: &mut Random) -> Option<String> {
+        if self.aggregators.is_empty() {
+            return None;
+        }
+        let any = usize::try_from(random.below(self.aggregators.len() as u64)).expect("an index");
+        self.aggregators.keys().nth(any).cloned()
+    }
+
+    fn follow(&mut self, random: &mut Random) -> anyhow::Result<bool> {
+        self.some_aggregator(random).map_or(Ok(false), |name| self.follow_one(&name))
+    }
+
+    fn follow_one(&mut self, name: &str) -> anyhow::Result<bool> {
+        let Some(aggregator) = self.aggregators.get_mut(name) else { return Ok(false) };
+        if aggregator.inbox.len() >= WAITING_DELTAS {
+            return Ok(false);
+        }
+        let Some(follower) = &mut aggregator.follower else { return Ok(false) };
+        match follower.step()? {
+            Moved::Waiting => return Ok(false),
+            Moved::On => {}
+            Moved::Cut(saved) => aggregator.inbox.push_back(TotalMessage::Cut(saved)),
+            Moved::Failed(reason) => {
+                aggregator.inbox.push_back(TotalMessage::Quarantine(reason));
+                aggregator.follower = None;
+            }
+            Moved::Ended => aggregator.follower = None,
+        }
+        Ok(true)
+    }
+
+    fn keep(&mut self, random: &mut Random) -> anyhow::Result<bool> {
+        self.some_aggregator(random).map_or(Ok(false), |name| self.keep_one(&name))
+    }
+
+    fn keep_one(&mut self, name: &str) -> anyhow::Result<bool> {
+        let Some(aggregator) = self.aggregators.get_mut(name) else { return Ok(false) };
+        if let Some(message) = aggregator.inbox.pop_front() {
+            if !aggregator.keeper.take(message)? {
+                aggregator.follower = None;
+                aggregator.inbox.clear();
+            }
+            return Ok(true);
+        }
+        if aggregator.follower.is_none() {
+            self.aggregators.remove(name);
+            if self.order.is_none() {
+                self.context.progress.update(|facts| facts.ended.insert(name.to_owned()));
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    // ------------------------------------------------------------------------------------------- what is asked of it
+
+    /// Wants these aggregators to run, as a look at the plugins directory would. False when that has to wait.
+    pub fn reconcile(&mut self, files: &BTreeMap<String, PluginFile>) -> anyhow::Result<bool> {
+        if self.activating.is_some() {
+            return Ok(false);
+        }
+        let wanted: BTreeMap<String, Wanted> =
+            files.iter().map(|(name, file)| (name.clone(), self.wanted(name, file))).collect();
+        if self.planner.awaited(&wanted).iter().any(|name| self.aggregators.contains_key(name)) {
+            return Ok(false);
+        }
+        let proposal = self.planner.propose(&wanted)?;
+        if let Some((activation, durable)) = self.planner.activation(&proposal)? {
+            self.context.queue.push_control(Token::Activate(Box::new(activation)));
+            self.activating = Some((proposal, durable));
+        }
+        Ok(true)
+    }
+
+    fn wanted(&self, name: &str, file: &PluginFile) -> Wanted {
+        let registry = &self.context.registry;
+        let configured =
+            registry.keep(&file.bytes).and_then(|component| registry.configure(&component, &file.settings));
+        let digest = tally_plugin::Digest::of(&file.bytes).to_string();
+        let version = match configured {
+            Ok(configured) => Ok(Version { digest, configured }),
+            Err(error) => Err(Failed { digest: Some(digest), reason: format!("{error:#}") }),
+        };
+        Wanted { plugin: name.to_owned(), settings: file.settings.clone(), version }
+    }
+
+    fn activated(&mut self) -> anyhow::Result<bool> {
+        let Some((_, durable)) = &self.activating else { return Ok(false) };
+        let Ok((position, sequence)) = durable.try_recv() else { return Ok(false) };
+        let (proposal, _) = self.activating.take().expect("looked at above");
+        self.done.activations += 1;
+        for start in self.planner.activated(proposal, position, sequence)? {
+            self.start(start)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether an activation is under way.
+    pub fn is_activating(&self) -> bool {
+        self.activating.is_some()
+    }
+
+    /// Asks for a cut.
+    pub fn cut(&mut self, flush: bool) {
+        let (done, cut) = oneshot::channel();
+        self.context.queue.push_control(Token::Cut { reason: "question", flush, done });
+        self.cuts.push(cut);
+        self.done.cuts += 1;
+    }
+
+    /// Asks an aggregator, and waits for its answer; none where it doesn't run.
+    pub fn ask(&mut self, name: &str) -> anyhow::Result<Option<Answer>> {
+        let Some(aggregator) = self.aggregators.get_mut(name) else { return Ok(None) };
+        let (reply, mut answer) = oneshot::channel();
+        if !aggregator.keeper.works() {
+            return Ok(None);
+        }
+        aggregator.keeper.take(TotalMessage::Ask(Question::default(), reply))?;
+        let answer = answer.try_recv().context("a question was not answered")?;
+        self.done.answers += 1;
+        Ok(Some(answer.map_err(|error| anyhow::anyhow!("aggregator {name} does not report: {error}"))?))
+    }
+
+    /// The aggregators that run.
+    pub fn running(&self) -> Vec<String> {
+        self.aggregators.keys().cloned().collect()
+    }
+
+    /// Stops as SIGTERM would: a last cut, then everybody behind it, then the closing frame.
+    pub fn stop(mut self, random: &mut Random, look: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Done> {
+        self.cut(true);
+        self.run_down(random, look)?;
+        self.context.queue.close();
+        self.run_down(random, look)?;
+        ensure!(!self.disk_full, "the disk is full at the end of a life");
+        ensure!(self.order.is_none(), "the sequencer did not come to an end");
+        ensure!(self.aggregators.is_empty(), "{:?} did not come to an end", self.running());
+        ensure!(
+            self.records_ended,
+            "the record writer did not come to an end: {:?}, {:?}",
+            self.records.step(),
+            self.context.progress.facts()
+        );
+        for mut cut in self.cuts.drain(..) {
+            ensure!(cut.try_recv().is_ok(), "a cut that was asked for was never taken");
+        }
+        Ok(self.done)
+    }
+}
