@@ -1,11 +1,14 @@
-//! The one way into redb: what it says becomes an error for people, and so does a panic of it.
+//! The one way into redb and out of it: what it says becomes an error for people, and so does a panic of it.
 //!
 //! redb takes pages at their word once they are read, so a damaged file can make it panic (an index out of range, say). To us
 //! that is damage like any other, to be named and survived; a transaction that panics is rolled back as one that is dropped.
 
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+
+use redb::Database;
 
 use crate::error::StateError;
 
@@ -22,6 +25,39 @@ pub(crate) enum Failed {
 impl<E: Into<redb::Error>> From<E> for Failed {
     fn from(error: E) -> Failed {
         Failed::Store(error.into())
+    }
+}
+
+/// A database whose drop does not panic, however damaged its file is.
+///
+/// Dropping writes what spares the next opening a walk through the file; what that is of a damaged one, redb may panic over. Nothing
+/// is lost by it: every commit was durable when it returned.
+pub(crate) struct Guarded(Option<Database>);
+
+impl Guarded {
+    pub(crate) fn new(database: Database) -> Guarded {
+        Guarded(Some(database))
+    }
+}
+
+impl Deref for Guarded {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Guarded {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
     }
 }
 

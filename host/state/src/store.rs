@@ -15,7 +15,7 @@ use crate::commit::{self, Commit};
 use crate::create::{create, format_of, initialise};
 use crate::dead_letters::{self, DeadLetter};
 use crate::error::StateError;
-use crate::guard::{Failed, guarded};
+use crate::guard::{Failed, Guarded, guarded};
 use crate::overlay::Overlay;
 use crate::run::{RunInfo, Saved};
 use crate::snapshot::Snapshot;
@@ -27,7 +27,7 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// The state store. Shared by reference: any thread may read, one at a time commits, the others wait for it.
 pub struct Store {
-    pub(crate) database: Database,
+    pub(crate) database: Guarded,
     path: Arc<Path>,
     read_only: bool,
 }
@@ -88,7 +88,7 @@ impl Store {
         open: impl FnOnce() -> Result<Database, Failed>,
     ) -> Result<Store, StateError> {
         let (database, format) = guarded(path, "open", || {
-            let database = open()?;
+            let database = Guarded::new(open()?);
             let format = format_of(&database)?;
             let format = format.ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
             Ok((database, format))
