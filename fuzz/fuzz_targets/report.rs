@@ -162,4 +162,16 @@ impl Backend for Answers {
     fn rejected(&self, _: u32, _: Option<String>) -> Answer<'_, Value> {
         self.status()
     }
+
+    fn resume<'a>(&'a self, _: &'a str) -> Answer<'a, Value> {
+        self.status()
+    }
+
+    fn dead_letters(&self, _: u32, _: Option<String>) -> Answer<'_, Value> {
+        self.status()
+    }
+
+    fn dead_letter<'a>(&'a self, _: &'a str) -> Answer<'a, Value> {
+        self.status()
+    }
 }

@@ -4,20 +4,19 @@
 
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
-use std::fs;
 use std::panic;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tally_daemon::aggregator::Meta;
-use tally_fuzz::{Input, folder};
+use tally_fuzz::Input;
 use tally_state::{Commit, FILE_NAME, RunInfo, Store};
-use tempfile::TempDir;
+use tally_testkit::MemStorage;
 
 /// A store with two aggregators, three runs, a report and a position, as its file.
 static STORED: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let folder = folder();
-    let store = Store::open(folder.path()).expect("a new store");
+    let folder = MemStorage::new();
+    let store = Store::open(&folder).expect("a new store");
     for name in ["one", "two"] {
         let bytes = run_bytes(name);
         let run = RunInfo::new(3, 5, 1, &bytes);
@@ -27,10 +26,8 @@ static STORED: LazyLock<Vec<u8>> = LazyLock::new(|| {
     }
     store.commit_records(b"position", 4).expect("it commits");
     drop(store);
-    fs::read(folder.path().join(FILE_NAME)).expect("a file")
+    folder.contents(FILE_NAME).expect("a file")
 });
-
-static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
 
 thread_local! {
     /// What the last panic said, and where it was.
@@ -73,8 +70,9 @@ fn check(data: &[u8]) {
             }
         }
     }
-    fs::write(FOLDER.path().join(FILE_NAME), &bytes).expect("a file is written");
-    let Ok(mut store) = Store::open_read_only(FOLDER.path()) else { return };
+    let folder = MemStorage::new();
+    folder.overwrite(FILE_NAME, bytes.clone());
+    let Ok(mut store) = Store::open_read_only(&folder) else { return };
     for name in store.aggregators().unwrap_or_default() {
         if let Ok(Some(saved)) = store.load(&name) {
             assert_eq!(saved.meta, name.as_bytes(), "damage is never taken for what was saved");
@@ -95,5 +93,5 @@ fn check(data: &[u8]) {
     }
     let _ = store.check();
     drop(store);
-    assert_eq!(fs::read(FOLDER.path().join(FILE_NAME)).expect("a file"), bytes, "looking changes nothing");
+    assert!(folder.contents(FILE_NAME) == Some(bytes), "looking changes nothing");
 }
