@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use redb::Database;
@@ -28,10 +28,10 @@ impl<E: Into<redb::Error>> From<E> for Failed {
     }
 }
 
-/// A database whose drop does not panic, however damaged its file is.
+/// A database that is closed as after a crash: with nothing written.
 ///
-/// Dropping writes what spares the next opening a walk through the file; what that is of a damaged one, redb may panic over. Nothing
-/// is lost by it: every commit was durable when it returned.
+/// What redb writes when it is dropped spares the next opening a walk through the file, and so does what every commit of ours wrote
+/// already. Over a damaged file it may panic there, and once more while that unwinds, which would end the process.
 pub(crate) struct Guarded(Option<Database>);
 
 impl Guarded {
@@ -57,7 +57,12 @@ impl DerefMut for Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let database = self.0.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        // redb writes nothing where it is dropped by a panic.
+        let closed = AssertUnwindSafe(|| {
+            let _database = database;
+            resume_unwind(Box::new(()))
+        });
+        let _: Result<(), _> = catch_unwind(closed);
     }
 }
 
