@@ -20,7 +20,7 @@ const LONGEST: usize = 4096;
 /// An input that takes this many seconds is a finding.
 const PATIENCE: u32 = 20;
 /// An input that takes this much memory is a finding.
-const MEGABYTES: u32 = 2048;
+const MEGABYTES: u32 = 4096;
 /// How much of a target's corpus is committed, in files and in bytes.
 const KEPT: (usize, u64) = (64, 24 << 10);
 

@@ -253,6 +253,19 @@ fn a_body_over_the_limit_is_refused_and_harms_nothing() {
 }
 
 #[test]
+fn a_log_without_a_torn_tail_leaves_none() {
+    for segments in [0, 1, 3] {
+        let (storage, log) = log_of(segments);
+        drop(log);
+        let reader = Reader::open_read_only(storage.clone()).expect("whole");
+        assert_eq!(reader.torn_tail(), None);
+        let (_log, recovered) = Log::open(storage.clone(), options(0)).expect("whole");
+        assert_eq!((recovered.torn_bytes, recovered.torn_file), (0, None));
+        assert!(storage.names().iter().all(|name| !name.starts_with("torn_")));
+    }
+}
+
+#[test]
 fn a_log_has_one_writer() {
     let (storage, log) = log_of(1);
     assert!(matches!(Log::open(storage.clone(), options(0)), Err(OpenError::Locked { .. })));
