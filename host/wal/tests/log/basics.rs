@@ -242,6 +242,21 @@ fn a_segment_is_filled_to_its_last_byte() {
 }
 
 #[test]
+fn whatever_comes_next_fits_behind_an_opening_also_after_a_restart() {
+    let (storage, mut log) = log_of(1);
+    assert!(log.needs_roll(20_000));
+    log.roll(b"").expect("rolls");
+    assert!(!log.needs_roll(20_000));
+    drop(log);
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+    assert!(!log.needs_roll(20_000));
+    log.append(1, b"small").expect("appends");
+    drop(log);
+    let (log, _) = Log::open(storage, options(0)).expect("opens");
+    assert!(log.needs_roll(20_000));
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_and_harms_nothing() {
     let (_, mut log) = log_of(1);
     let limit = options(0).max_frame_bytes;

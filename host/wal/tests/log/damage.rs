@@ -1,7 +1,7 @@
 //! Damage to bytes at rest: refused with a message that says where, or harmless.
 
 use expect_test::{Expect, expect};
-use tally_testkit::MemStorage;
+use tally_testkit::{Kind, MemStorage};
 use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
@@ -286,4 +286,27 @@ fn unknown_versions_and_options_out_of_range_are_refused() {
     let (storage, _) = small_log();
     let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
     assert!(matches!(Log::open(newer, options(0)), Err(OpenError::UnknownVersion { version: 258, known: 2, .. })));
+}
+
+#[test]
+fn who_only_reads_looks_five_times_before_it_calls_a_log_damaged() {
+    let (storage, _) = small_log();
+    let damaged = flipped(&storage, "wal_0000000003.seg", 4096 + 50, 1);
+    Log::open(damaged.clone(), options(0)).err().expect("damaged");
+    // Its lock, and one look.
+    let once = damaged.operations() - 1;
+    Reader::open_read_only(damaged.clone()).err().expect("damaged");
+    assert_eq!(damaged.operations() - 1 - once, 5 * once);
+}
+
+#[test]
+fn a_new_spare_has_a_name_that_none_had_before() {
+    let (storage, _) = small_log();
+    storage.overwrite("spare_0000000007.tmp", b"worthless".to_vec());
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+    storage.trace(true);
+    log.roll(b"opening").expect("rolls");
+    let trace = storage.take_trace();
+    let created: Vec<_> = trace.iter().filter(|operation| operation.kind == Kind::Create).collect();
+    assert_eq!((created.len(), &created[0].name[..]), (1, "spare_0000000008.tmp"));
 }
