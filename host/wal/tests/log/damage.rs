@@ -310,3 +310,21 @@ fn a_new_spare_has_a_name_that_none_had_before() {
     let created: Vec<_> = trace.iter().filter(|operation| operation.kind == Kind::Create).collect();
     assert_eq!((created.len(), &created[0].name[..]), (1, "spare_0000000008.tmp"));
 }
+
+#[test]
+fn what_is_torn_is_found_before_many_zeros_too() {
+    let storage = MemStorage::new();
+    let long = Options { segment_bytes: 64 << 10, ..options(0) };
+    let (mut log, _) = Log::open(storage.clone(), long.clone()).expect("new");
+    log.roll(b"").expect("rolls");
+    log.append(1, b"whole").expect("appends");
+    log.append(1, b"torn").expect("appends");
+    drop(log);
+    let name = "wal_0000000001.seg";
+    // Behind the block, an opening of 48 bytes and a frame of 56: the last one's body.
+    let torn = flipped(&storage, name, 4200 + 40, 1);
+    let (_log, recovered) = Log::open(torn, long.clone()).expect("a torn tail is cut");
+    assert_eq!((recovered.torn_bytes, recovered.torn_events), (48, 1));
+    let corrupt = flipped(&storage, name, 4144 + 40, 1);
+    assert!(matches!(Log::open(corrupt, long), Err(OpenError::Corrupt(_))));
+}
