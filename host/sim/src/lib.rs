@@ -6,8 +6,10 @@
 //! seed -> World { clients, disk, clock, plugins } -> Machines (one life) -> fault -> Machines (the next) -> ... -> oracle, verify
 //! ```
 
+pub mod cli;
 pub mod counts;
 pub mod events;
+pub mod flips;
 pub mod machines;
 pub mod oracle;
 pub mod producer;

@@ -22,9 +22,12 @@ pub struct Outcome {
 /// No operation has this number.
 const NEVER: Planned = Planned { operation: u64::MAX >> 1, fault: Fault::PowerLoss };
 
+/// A world as chance has it.
+pub const BY_CHANCE: Shape = Shape { lives: 5, steps: 500, first: None, second: None };
+
 /// Worlds as chance has them, one per seed.
 pub fn seeds(kit: &Kit, seeds: Range<u64>, threads: usize) -> Outcome {
-    let shape = Shape { lives: 5, steps: 500, first: None, second: None };
+    let shape = BY_CHANCE;
     side_by_side(seeds, threads, |seed| {
         let mut outcome = Outcome::default();
         take(&mut outcome, run(kit, seed, shape), || format!("cargo xtask sim --seeds {seed}..{}", seed + 1));
@@ -93,12 +96,14 @@ fn run(kit: &Kit, seed: u64, shape: Shape) -> Result<Report, String> {
     match catch_unwind(AssertUnwindSafe(world)) {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(error)) => Err(format!("{error:#}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-            Err(format!("panic: {text}"))
-        }
+        Err(panic) => Err(format!("panic: {}", text_of(&*panic))),
     }
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
 }
 
 fn take(outcome: &mut Outcome, run: Result<Report, String>, again: impl Fn() -> String) {
@@ -109,7 +114,7 @@ fn take(outcome: &mut Outcome, run: Result<Report, String>, again: impl Fn() -> 
 }
 
 /// Calls `work` for every number, on several threads, and adds up.
-fn side_by_side(numbers: Range<u64>, threads: usize, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
+pub(crate) fn side_by_side(numbers: Range<u64>, threads: usize, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
     let next = AtomicU64::new(numbers.start);
     let total = Mutex::new(Outcome::default());
     std::thread::scope(|scope| {

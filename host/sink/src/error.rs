@@ -63,18 +63,26 @@ pub enum SinkError {
         path: PathBuf,
     },
     /// A line is no record.
-    #[error("{}, line {line}: not a record: {what}", path.display())]
+    #[error("{}, line {line}, from byte {offset} on: not a record: {what}", path.display())]
     NotARecord {
         /// The file.
         path: PathBuf,
         /// The line in it, from 1.
         line: u64,
+        /// The byte at which it begins, from 0.
+        offset: u64,
         /// What is wrong with it.
         what: String,
     },
 }
 
 impl SinkError {
+    /// There is no room on the disk; nothing else is wrong.
+    pub fn is_full(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// For `map_err`: what was being done, to what.
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SinkError {
         let path = path.into();

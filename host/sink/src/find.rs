@@ -52,6 +52,7 @@ pub fn find_record<S: Storage>(
     let length = if number == committed.file { length.min(committed.length) } else { length };
     let mut reader = BufReader::new(Stream::new(file, 0).take(length));
     let mut record = Vec::new();
+    let mut offset = 0;
     for line in 1.. {
         record.clear();
         reader.read_until(b'\n', &mut record).map_err(SinkError::io("read", &path))?;
@@ -59,11 +60,12 @@ pub fn find_record<S: Storage>(
             break;
         }
         match key(&record) {
-            Some(found) if found < wanted => {}
+            Some(found) if found < wanted => offset += record.len() as u64 + 1,
             Some(found) if found == wanted => return Ok(Some(record)),
             Some(_) => break,
             None => {
-                return Err(SinkError::NotARecord { path, line, what: "it does not begin with its key".into() });
+                let what = "it does not begin with its key".into();
+                return Err(SinkError::NotARecord { path, line, offset, what });
             }
         }
     }

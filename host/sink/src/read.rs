@@ -19,6 +19,8 @@ pub struct Record {
     pub file: u64,
     /// The line in it, from 1.
     pub line: u64,
+    /// The byte of the file at which the line begins, from 0.
+    pub offset: u64,
     /// The bytes of the line, without the newline.
     pub text: String,
     /// What they say; always an object.
@@ -51,6 +53,10 @@ struct Open<F> {
     path: PathBuf,
     file: u64,
     line: u64,
+    /// Where it begins.
+    offset: u64,
+    /// Where the next one begins.
+    next_offset: u64,
     /// Bytes that may still be read.
     left: u64,
 }
@@ -84,7 +90,8 @@ impl<S: Storage> Records<S> {
             Some(end) if end.file == number => end.length,
             _ => u64::MAX,
         };
-        self.open = Some(Open { reader: BufReader::new(Stream::new(file, 0)), path, file: number, line: 0, left });
+        let reader = BufReader::new(Stream::new(file, 0));
+        self.open = Some(Open { reader, path, file: number, line: 0, offset: 0, next_offset: 0, left });
         Ok(true)
     }
 
@@ -114,6 +121,8 @@ impl<F: StorageFile> Open<F> {
             return Ok(None);
         }
         self.line += 1;
+        self.offset = self.next_offset;
+        self.next_offset += bytes.len() as u64;
         let complete = bytes.len() as u64 <= self.left && bytes.pop_if(|last| *last == b'\n').is_some();
         if !complete {
             return Err(self.not_a_record("the line has no end"));
@@ -122,7 +131,8 @@ impl<F: StorageFile> Open<F> {
         let text = String::from_utf8(bytes).map_err(|error| self.not_a_record(error))?;
         match serde_json::from_str(&text) {
             Ok(value @ Value::Object(_)) => {
-                Ok(Some(Record { path: self.path.clone(), file: self.file, line: self.line, text, value }))
+                let (path, file, line, offset) = (self.path.clone(), self.file, self.line, self.offset);
+                Ok(Some(Record { path, file, line, offset, text, value }))
             }
             Ok(_) => Err(self.not_a_record("it is no JSON object")),
             Err(error) => Err(self.not_a_record(error)),
@@ -130,7 +140,8 @@ impl<F: StorageFile> Open<F> {
     }
 
     fn not_a_record(&self, what: impl ToString) -> SinkError {
-        SinkError::NotARecord { path: self.path.clone(), line: self.line, what: what.to_string() }
+        let (path, line, offset) = (self.path.clone(), self.line, self.offset);
+        SinkError::NotARecord { path, line, offset, what: what.to_string() }
     }
 }
 

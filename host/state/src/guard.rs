@@ -1,9 +1,10 @@
-//! The one way into redb and out of it: what it says becomes an error for people, and so does a panic of it.
+//! The one way into redb: what it says becomes an error for people, and so does a panic of it.
 //!
 //! redb takes pages at their word once they are read, so a damaged file can make it panic (an index out of range, say). To us
 //! that is damage like any other, to be named and survived; a transaction that panics is rolled back as one that is dropped.
 
 use std::any::Any;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -28,44 +29,6 @@ impl<E: Into<redb::Error>> From<E> for Failed {
     }
 }
 
-/// A database that is closed as after a crash: with nothing written.
-///
-/// What redb writes when it is dropped spares the next opening a walk through the file, and so does what every commit of ours wrote
-/// already. Over a damaged file it may panic there, and once more while that unwinds, which would end the process.
-pub(crate) struct Guarded(Option<Database>);
-
-impl Guarded {
-    pub(crate) fn new(database: Database) -> Guarded {
-        Guarded(Some(database))
-    }
-}
-
-impl Deref for Guarded {
-    type Target = Database;
-
-    fn deref(&self) -> &Database {
-        self.0.as_ref().expect("it is there until it is dropped")
-    }
-}
-
-impl DerefMut for Guarded {
-    fn deref_mut(&mut self) -> &mut Database {
-        self.0.as_mut().expect("it is there until it is dropped")
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let database = self.0.take();
-        // redb writes nothing where it is dropped by a panic.
-        let closed = AssertUnwindSafe(|| {
-            let _database = database;
-            resume_unwind(Box::new(()))
-        });
-        let _: Result<(), _> = catch_unwind(closed);
-    }
-}
-
 /// Calls redb.
 ///
 /// What a panic leaves half-changed is redb's own, which marks it so and refuses what depends on it; of ours, the closures
@@ -81,6 +44,44 @@ pub(crate) fn guarded<T>(path: &Path, doing: &str, work: impl FnOnce() -> Result
     }
 }
 
+/// A database that is closed as after a crash, with nothing written, and without a panic.
+///
+/// What redb writes when it is dropped spares the next opening a walk through the file, and so does what every commit of ours wrote
+/// already. Over a damaged file it may panic there, and once more while that unwinds, which would end the process.
+pub(crate) struct Quiet(Option<Database>);
+
+impl Quiet {
+    pub(crate) fn new(database: Database) -> Quiet {
+        Quiet(Some(database))
+    }
+}
+
+impl Deref for Quiet {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("only dropping takes it")
+    }
+}
+
+impl DerefMut for Quiet {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("only dropping takes it")
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // redb writes nothing where it is dropped by a panic.
+        let closed = AssertUnwindSafe(|| {
+            let _database = database;
+            resume_unwind(Box::new(()))
+        });
+        let _: Result<(), _> = catch_unwind(closed);
+    }
+}
+
 /// Sorts what happened into what a person can do about it.
 fn error(path: &Path, doing: &str, failed: Failed) -> StateError {
     let path = path.to_path_buf();
@@ -89,10 +90,17 @@ fn error(path: &Path, doing: &str, failed: Failed) -> StateError {
         Failed::Store(redb::Error::Corrupted(what)) => {
             StateError::Damaged { path, what: format!("it was impossible to {doing} ({what})") }
         }
+        Failed::Store(redb::Error::Io(source)) if is_full(&source) => {
+            StateError::Full { doing: doing.to_owned(), path, source }
+        }
         Failed::Store(source) => StateError::Store { doing: doing.to_owned(), path, source: Box::new(source) },
         Failed::Damaged(what) => StateError::Damaged { path, what },
         Failed::Refused(aggregator, what) => StateError::Refused { aggregator, what },
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What a panic said.

@@ -95,11 +95,8 @@ fn a_file_taken_away_pauses_and_the_same_name_catches_up() {
 fn a_plugin_that_traps_is_quarantined_and_the_others_go_on() {
     let work = Work::new(&[plugin("video-actions"), component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
     let config = work.path("tally.toml");
-    std::fs::write(
-        &config,
-        "[[aggregator]]\nname = \"bad\"\nplugin = \"probe\"\nsettings = { trap_on_sequence = 500 }\n",
-    )
-    .expect("writing the configuration");
+    std::fs::write(&config, "[[aggregator]]\nname = \"bad\"\nplugin = \"probe\"\nsettings = { trap_in = \"save\" }\n")
+        .expect("writing the configuration");
     let events = work.generate("events", "--events 20000 --seed 9");
     let more = format!("--flush-events 3000 --config {}", config.display());
     let daemon = work.start(&more);

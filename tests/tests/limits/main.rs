@@ -32,6 +32,7 @@ limits! {
     "limits.connections" => connections::connections,
     "limits.producers" => connections::producers,
     "limits.rejected_bytes" => input::rejected_bytes,
+    "limits.dead_letters" => plugins::dead_letters,
     "limits.batch_rows" => plugins::batch_rows,
     "limits.body_bytes" => input::body_bytes,
     "limits.header_timeout" => connections::header_timeout,
@@ -41,6 +42,7 @@ limits! {
     "plugin.backstop" => plugins::plugin_backstop,
     "plugin.fuel_base" => plugins::plugin_fuel_base,
     "plugin.fuel_per_row" => plugins::plugin_fuel_per_row,
+    "plugin.strikes" => plugins::plugin_strikes,
 }
 
 #[test]

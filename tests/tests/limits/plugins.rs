@@ -84,3 +84,42 @@ pub fn batch_rows() {
     daemon.stop();
     work.verified(&["--batch-rows", "100"]);
 }
+
+/// A daemon whose probe fails on each of these events, beside a client that nobody keeps waiting.
+fn failing(limits: &str, events: u64) -> (Work, tally_tests::Daemon) {
+    let work = Work::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
+    let aggregator = "[[aggregator]]\nname = \"bad\"\nplugin = \"probe\"\nsettings = { obey = true }\n";
+    let daemon = work.start(&work.configure(&format!("{limits}\n{aggregator}")));
+    let mut client = Lines::begin(wire::unix(&work.path("t.sock")), r#"{"tally":"ack"}"#);
+    client.write("{\"type\":\"action\",\"do\":\"trap\"}\n".repeat(events as usize));
+    assert_eq!(client.durable(events)["rejected"], 0, "they are accepted all the same");
+    (work, daemon)
+}
+
+pub fn plugin_strikes() {
+    let (work, daemon) = failing("[plugin]\nstrikes = 5", 6);
+    let state = || work.status()["aggregators"]["bad"].clone();
+    wait_until("it is in quarantine", || state()["quarantined"].is_string());
+    let reason = state()["quarantined"].as_str().expect("a reason").to_owned();
+    assert!(reason.ends_with("it failed on 5 events before, and plugin.strikes allows 5"), "{reason}");
+    assert_eq!(state()["strikes"], 5);
+    daemon.stop();
+
+    let (work, daemon) = failing("[plugin]\nstrikes = 6", 6);
+    let report = work.get("/v1/aggregators/bad?min_sequence=6").json();
+    assert_eq!((&report["complete"], &report["summary"]["actions"]), (&true.into(), &0.into()), "{report}");
+    daemon.stop();
+    work.verified(&[]);
+}
+
+pub fn dead_letters() {
+    let (work, daemon) = failing("[limits]\ndead_letters = 4", 10);
+    work.get("/v1/aggregators/bad?min_sequence=10").json();
+    let letters = work.ask(&["dead-letters", "list"]);
+    let kept: Vec<_> =
+        letters["dead_letters"].as_array().expect("a list").iter().map(|one| one["sequence"].clone()).collect();
+    assert_eq!(kept, [10, 9, 8, 7], "the newest are kept: {letters}");
+    assert_eq!(work.status()["aggregators"]["bad"]["ledger"]["skipped"], 10, "and all are counted");
+    daemon.stop();
+    work.verified(&[]);
+}

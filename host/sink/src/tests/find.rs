@@ -65,7 +65,10 @@ fn a_line_that_is_no_record_is_said() {
     let committed = write(dir.path());
     std::fs::write(dir.path().join("analytics_00002.log"), "{\"id\":6,}\nsomething else\n").unwrap();
     let error = find_record(&real(dir.path()), committed, 7, key).unwrap_err().to_string();
-    assert!(error.ends_with("analytics_00002.log, line 2: not a record: it does not begin with its key"), "{error}");
+    assert!(
+        error.ends_with("analytics_00002.log, line 2, from byte 9 on: not a record: it does not begin with its key"),
+        "{error}"
+    );
 }
 
 #[test]

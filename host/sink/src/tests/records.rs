@@ -6,6 +6,7 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use tally_storage::RealStorage;
+use tally_testkit::MemStorage;
 
 use super::real;
 use crate::{Position, RecordFiles, Recovered, Rotation, SinkError, read_records, read_records_until};
@@ -321,11 +322,11 @@ fn reading_stops_where_it_was_committed() {
 #[test]
 fn a_line_that_is_no_record_is_named_and_ends_the_reading() {
     let table: [(&[u8], &str); 5] = [
-        (b"{\"a\":1}\n{\"a\":", "2: not a record: the line has no end"),
-        (b"{\"a\":1}\n\n{}\n", "2: not a record: EOF while parsing a value at line 1 column 0"),
-        (b"[]\n{}\n", "1: not a record: it is no JSON object"),
-        (b"{}\n{\"a\":01}\n{}\n", "2: not a record: invalid number at line 1 column 7"),
-        (b"{\"\xff\":1}\n", "1: not a record: invalid utf-8 sequence of 1 bytes from index 2"),
+        (b"{\"a\":1}\n{\"a\":", "2, from byte 8 on: not a record: the line has no end"),
+        (b"{\"a\":1}\n\n{}\n", "2, from byte 8 on: not a record: EOF while parsing a value at line 1 column 0"),
+        (b"[]\n{}\n", "1, from byte 0 on: not a record: it is no JSON object"),
+        (b"{}\n{\"a\":01}\n{}\n", "2, from byte 3 on: not a record: invalid number at line 1 column 7"),
+        (b"{\"\xff\":1}\n", "1, from byte 0 on: not a record: invalid utf-8 sequence of 1 bytes from index 2"),
     ];
     for (content, expected) in table {
         let dir = tempfile::tempdir().unwrap();
@@ -377,4 +378,23 @@ proptest! {
             prop_assert!(lines <= max_batches && (content.len() as u64 <= max_bytes || lines == 1));
         }
     }
+}
+
+#[test]
+fn an_append_that_meets_a_full_disk_can_be_tried_again() {
+    let disk = MemStorage::new();
+    let rotation = Rotation { max_batches: 2, ..WIDE };
+    let mut files = RecordFiles::open(disk.clone(), None, rotation).unwrap();
+    for number in 0..5 {
+        let record = format!("{{\"number\":{number},\"filler\":\"{}\"}}", "x".repeat(9000));
+        disk.set_capacity(Some(0));
+        for _ in 0..2 {
+            let error = files.append(record.as_bytes()).unwrap_err();
+            assert!(error.is_full(), "{error}");
+        }
+        disk.set_capacity(None);
+        files.append(record.as_bytes()).unwrap();
+    }
+    let numbers = read_records(&disk).unwrap().map(|record| record.unwrap().text[..11].to_owned()).collect::<Vec<_>>();
+    assert_eq!(numbers, ["{\"number\":0", "{\"number\":1", "{\"number\":2", "{\"number\":3", "{\"number\":4"]);
 }

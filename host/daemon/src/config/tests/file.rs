@@ -33,7 +33,7 @@ fn unknown_keys_suggest_the_right_one() {
     fails(
         "[limits]\nzzz = 1",
         expect![
-            "tally.toml:5: limits.zzz: unknown key; known here are limits.line_bytes, limits.depth, limits.connections, limits.producers, limits.rejected_bytes, limits.batch_rows, limits.body_bytes, limits.header_timeout, limits.idle_timeout, limits.event_id_bytes"
+            "tally.toml:5: limits.zzz: unknown key; known here are limits.line_bytes, limits.depth, limits.connections, limits.producers, limits.rejected_bytes, limits.dead_letters, limits.batch_rows, limits.body_bytes, limits.header_timeout, limits.idle_timeout, limits.event_id_bytes"
         ],
     );
     fails("[limits]\n  Depth = 1", expect!["tally.toml:5: limits.Depth: unknown key; did you mean limits.depth?"]);
