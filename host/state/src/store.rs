@@ -111,7 +111,7 @@ impl Store {
 
     fn opened(path: &Path, read_only: bool, open: Box<Open>) -> Result<Store, StateError> {
         let (database, format) = guarded(path, "open", || {
-            let database = open()?;
+            let database = Quiet::new(open()?);
             let format = format_of(&database)?;
             let format = format.ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
             Ok((database, format))
@@ -119,7 +119,7 @@ impl Store {
         if format != FORMAT {
             return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        let (database, committing) = (RwLock::new(Some(Quiet::new(database))), Mutex::default());
+        let (database, committing) = (RwLock::new(Some(database)), Mutex::default());
         Ok(Store { database, committing, open, path: path.into(), read_only })
     }
 
