@@ -52,6 +52,13 @@ impl Frames {
         &mut self.buffer
     }
 
+    /// Gives up the buffer if nothing is in it.
+    pub fn release(&mut self) {
+        if self.taken == self.buffer.len() {
+            (self.buffer, self.taken) = (Vec::new(), 0);
+        }
+    }
+
     /// True when the buffer has no room left: time to [`take`](Self::take).
     pub fn is_full(&self) -> bool {
         self.buffer.len() == self.buffer.capacity()
