@@ -3,6 +3,7 @@
 
 pub mod clients;
 mod http;
+pub mod torture;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -63,7 +64,11 @@ pub struct Work {
 impl Work {
     /// With these components in the plugins directory.
     pub fn new(plugins: &[PathBuf]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::in_folder(tempfile::tempdir().expect("a temporary folder"), plugins)
+    }
+
+    /// The same in a folder that was made for it.
+    pub fn in_folder(folder: tempfile::TempDir, plugins: &[PathBuf]) -> Self {
         std::fs::create_dir(folder.path().join("plugins")).expect("the plugins folder");
         let work = Self { folder };
         for plugin in plugins {
@@ -71,6 +76,11 @@ impl Work {
             work.put_plugin(name, &std::fs::read(plugin).expect("the component"));
         }
         work
+    }
+
+    /// Leaves the folder where it is, for people to look at.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
     }
 
     /// A path in the folder.

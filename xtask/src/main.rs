@@ -10,13 +10,16 @@ mod clients;
 mod components;
 mod demo;
 mod dependencies;
+mod hostile;
 mod lint;
 mod packages;
+mod planted;
 mod project;
 mod sim;
 mod soak;
 mod test;
 mod tidy;
+mod torture;
 mod wasm;
 
 use std::process::ExitCode;
@@ -46,6 +49,12 @@ enum Command {
     Soak(soak::Args),
     /// Simulate whole lives of the daemon with every fault: seeds, crash points, broken disks, rot. `sim --help` says more.
     Sim(sim::Args),
+    /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
+    Torture(torture::Args),
+    /// Plant known bugs, one at a time, and show that the simulation catches each.
+    Planted(planted::Args),
+    /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
+    Hostile(hostile::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -73,6 +82,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
+        Command::Torture(args) => torture::run(&project, &args),
+        Command::Planted(args) => planted::run(&project, &args),
+        Command::Hostile(args) => hostile::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

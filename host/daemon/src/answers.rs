@@ -54,10 +54,15 @@ impl Answers {
             if arrived && published.cut_sequence == published.last_sequence {
                 return Ok(published.cut);
             }
-            if arrived && self.may_cut(&published) {
+            let is_disk_full = context.progress.facts().is_disk_full();
+            if arrived && !is_disk_full && self.may_cut(&published) {
                 let (done, durable) = oneshot::channel();
                 context.queue.push_control(Token::Cut { reason: "question", flush: false, done });
-                return durable.await.map_err(|_| stopping());
+                // On a full disk it may take long; what is saved is answered meanwhile.
+                tokio::select! {
+                    cut = durable => return cut.map_err(|_| stopping()),
+                    () = self.disk_full() => {}
+                }
             }
             if arrived && published.cut_sequence >= wanted {
                 return Ok(published.cut);
@@ -85,6 +90,13 @@ impl Answers {
         };
         let all_saved = tokio::time::timeout(PATIENCE, all_saved).await.is_ok();
         all_saved && self.context.progress.facts().quarantined.is_empty()
+    }
+
+    /// Waits until somebody waits for room on the disk.
+    async fn disk_full(&self) {
+        while !self.context.progress.facts().is_disk_full() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn may_cut(&self, published: &Published) -> bool {
@@ -124,7 +136,7 @@ impl Answers {
             });
         };
         if !quarantined {
-            self.wait_until_saved(name, self.fresh_cut(ask.min_sequence).await?).await?;
+            self.wait_until_saved(name, self.fresh_cut(ask.min_sequence).await?, ask.min_sequence).await?;
         }
         let question = Question {
             tables: ask.tables.clone(),
@@ -134,12 +146,16 @@ impl Answers {
             row_limit: ask.row_limit,
         };
         let (reply, answer) = oneshot::channel();
-        let sent = tokio::task::spawn_blocking(move || door.send(TotalMessage::Ask(question, reply)).is_ok()).await;
         let gone = || {
             QueryError::unavailable("not_running", format!("aggregator {name} has stopped; see `tally plugin list`"))
         };
-        if !matches!(sent, Ok(true)) {
-            return Err(gone());
+        let (mut message, mut pause) = (TotalMessage::Ask(question, reply), Pause::default());
+        while let Err(error) = door.try_send(message) {
+            message = match error {
+                mpsc::TrySendError::Full(message) => message,
+                mpsc::TrySendError::Disconnected(_) => return Err(gone()),
+            };
+            pause.wait().await;
         }
         let answer = answer.await.map_err(|_| gone())?;
         let aggregator::Answer { meta, tables } =
@@ -154,25 +170,43 @@ impl Answers {
         })
     }
 
-    /// Waits until the aggregator has saved the cut, or is quarantined.
-    async fn wait_until_saved(&self, name: &str, cut: u64) -> Result<(), QueryError> {
-        let waiting = (self.context.clone(), name.to_owned());
-        let saved = tokio::task::spawn_blocking(move || {
-            let (context, name) = waiting;
-            context.progress.wait(PATIENCE, |facts| {
-                let done = facts.saved.get(&name).is_some_and(|meta| meta.cut >= cut);
-                (done || facts.quarantined.contains_key(&name)).then_some(())
-            })
-        })
-        .await;
-        match saved {
-            Ok(Some(())) => Ok(()),
-            _ => {
-                let message =
-                    format!("aggregator {name} is catching up and has not reached cut {cut} yet; ask again later");
-                Err(QueryError::timeout("catching_up", message))
+    /// Waits until the aggregator has saved the cut, or is quarantined; or has saved something, where nothing more is asked of it and
+    /// the disk is full.
+    async fn wait_until_saved(&self, name: &str, cut: u64, wanted: Option<u64>) -> Result<(), QueryError> {
+        let saved = || {
+            let facts = self.context.progress.facts();
+            let done = facts.saved.get(name).is_some_and(|meta| meta.cut >= cut);
+            let stuck = wanted.is_none() && facts.is_disk_full() && facts.saved.contains_key(name);
+            done || stuck || facts.quarantined.contains_key(name)
+        };
+        let waiting = async {
+            let mut pause = Pause::default();
+            while !saved() {
+                pause.wait().await;
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.map_err(|_| {
+            let message =
+                format!("aggregator {name} is catching up and has not reached cut {cut} yet; ask again later");
+            QueryError::timeout("catching_up", message)
+        })
+    }
+}
+
+/// Between two looks at something that others change, longer each time. Waiting so takes no thread: whoever asks a plugin that is
+/// slow must not keep those waiting who ask another.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(1))
+    }
+}
+
+impl Pause {
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_millis(50));
     }
 }
 
@@ -192,7 +226,7 @@ impl Backend for Answers {
             match code {
                 "starting" => "the daemon is starting: it recovers, and takes over the plugins; ask again",
                 "stopping" => "the daemon is stopping",
-                _ => "the disk is full: nothing is accepted until there is room for a segment of the log",
+                _ => "the disk is full: nothing is accepted until there is room",
             },
         ))
     }

@@ -322,7 +322,7 @@ impl HttpHooks for Hooks {
     fn refusing(&self) -> Option<Unavailable> {
         let code = self.0.context.progress.facts().not_ready()?;
         let detail = match code {
-            "disk_full" => "the disk is full: nothing is taken until there is room for a segment of the log",
+            "disk_full" => "the disk is full: nothing is taken until there is room",
             "stopping" => "the daemon is stopping",
             _ => "the daemon is starting; try again",
         };

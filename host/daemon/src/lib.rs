@@ -36,5 +36,8 @@ pub use verify::{VerifyOptions, VerifyReport, verify};
 /// Version of the decoder: which lines are events and what their columns hold. Logged, since replay depends on it.
 pub const DECODER_VERSION: u32 = 1;
 
+/// Between two tries on a full disk.
+const DISK_FULL_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The folder of the log within the data directory.
 pub const LOG_FOLDER: &str = "wal";

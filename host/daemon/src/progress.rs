@@ -46,8 +46,8 @@ pub struct Facts {
     pub meters: BTreeMap<String, Arc<Meter>>,
     /// Where the daemon is in its life.
     pub phase: Phase,
-    /// The sequencer waits for room on the disk.
-    pub disk_full: bool,
+    /// Who waits for room on the disk.
+    pub waits_for_room: BTreeSet<String>,
     /// The committed end of the analytics files; none before the first record.
     pub records_end: Option<tally_sink::Position>,
     /// How long the last flush took from its cut to its durable record; none before the first one of this life.
@@ -55,12 +55,17 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Somebody waits for room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        !self.waits_for_room.is_empty()
+    }
+
     /// Why no events are accepted now, as a fixed word; none while they are.
     pub fn not_ready(&self) -> Option<&'static str> {
         match self.phase {
             Phase::Starting => Some("starting"),
             Phase::Stopping => Some("stopping"),
-            Phase::Accepting => self.disk_full.then_some("disk_full"),
+            Phase::Accepting => self.is_disk_full().then_some("disk_full"),
         }
     }
 }
@@ -83,6 +88,21 @@ impl Progress {
         let result = change(&mut self.facts());
         self.changed.notify_all();
         result
+    }
+
+    /// Notes whether `who` waits for room on the disk, and says so when that changes.
+    pub fn room(&self, who: &str, lacking: Option<&dyn std::fmt::Display>) {
+        let changes = self.update(|facts| match lacking {
+            Some(_) => facts.waits_for_room.insert(who.to_owned()),
+            None => facts.waits_for_room.remove(who),
+        });
+        match lacking {
+            Some(error) if changes => {
+                tracing::error!(who, %error, "the disk is full: nothing is accepted until there is room");
+            }
+            None if changes => tracing::info!(who, "there is room on the disk again"),
+            _ => {}
+        }
     }
 
     /// What the threads of an aggregator count into.

@@ -9,9 +9,11 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 use tally_aggregate::{Barrier, Counts, Flush};
-use tally_sink::{RecordFiles, Rotation};
+use tally_sink::{RecordFiles, Rotation, SinkError};
+use tally_state::StateError;
 use tally_storage::Storage;
 
+use crate::DISK_FULL_PAUSE;
 use crate::context::Context;
 use crate::feed::{Feed, Position, Step};
 use crate::progress::Facts;
@@ -96,6 +98,9 @@ impl Cursor {
     }
 }
 
+/// Who waits when there is no room for a record.
+const RECORDS: &str = "the analytics files";
+
 /// What a step of the record writer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -104,6 +109,8 @@ pub enum Wrote {
     WaitsForLog,
     /// Nothing: somebody has not saved its part yet.
     WaitsForParts,
+    /// Nothing: the disk is full.
+    WaitsForRoom,
     /// It went on.
     On,
     /// The log has ended.
@@ -117,6 +124,8 @@ pub struct RecordWriter<S: Storage> {
     feed: Feed<S>,
     /// The flush that is to be written, and the frame that holds it.
     next: Option<(u64, Arc<Barrier>)>,
+    /// Where its record ends, once that is appended; the state store does not know of it yet.
+    appended: Option<tally_sink::Position>,
 }
 
 impl<S: Storage> RecordWriter<S> {
@@ -132,7 +141,7 @@ impl<S: Storage> RecordWriter<S> {
             facts.records_end = cursor.files;
         });
         let feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
-        Ok(Self { context, files, feed, next: None })
+        Ok(Self { context, files, feed, next: None, appended: None })
     }
 
     /// Takes one step.
@@ -152,10 +161,10 @@ impl<S: Storage> RecordWriter<S> {
             self.next = Some((frame, barrier));
             return Ok(Wrote::WaitsForParts);
         }
-        let record = record(&self.context, &barrier, flush)?;
-        let written = self.files.append(&record).context("appending an analytics record")?;
-        let position = Position { frame, cut: barrier.cut };
-        self.context.store.commit_records(&Cursor::to_bytes(position, written), barrier.cut)?;
+        let Some(written) = self.write(frame, &barrier, flush)? else {
+            self.next = Some((frame, barrier));
+            return Ok(Wrote::WaitsForRoom);
+        };
         let lag = u64::try_from(self.context.clock.wall_micros() - barrier.at).unwrap_or(0);
         self.context.progress.update(|facts| {
             facts.records_end = Some(written);
@@ -172,6 +181,29 @@ impl<S: Storage> RecordWriter<S> {
         Ok(Wrote::On)
     }
 
+    /// Appends and commits a record; none where there is no room for it yet.
+    fn write(&mut self, frame: u64, barrier: &Barrier, flush: &Flush) -> anyhow::Result<Option<tally_sink::Position>> {
+        let (context, mut lacking) = (&self.context, None);
+        if self.appended.is_none() {
+            let appended = record(context, barrier, flush).and_then(|record| Ok(self.files.append(&record)?));
+            match appended {
+                Ok(written) => self.appended = Some(written),
+                Err(error) if is_full(&error) => lacking = Some(format!("{error:#}")),
+                Err(error) => return Err(error.context("appending an analytics record")),
+            }
+        }
+        if let Some(written) = self.appended {
+            let position = Cursor::to_bytes(Position { frame, cut: barrier.cut }, written);
+            match context.store.commit_records(&position, barrier.cut) {
+                Ok(()) => {}
+                Err(error @ StateError::Full { .. }) => lacking = Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        context.progress.room(RECORDS, lacking.as_ref().map(|lacking| lacking as &dyn std::fmt::Display));
+        Ok(if lacking.is_none() { self.appended.take() } else { None })
+    }
+
     /// Everything up to this barrier is written.
     fn pass(&self, frame: u64, barrier: &Barrier) {
         self.context.progress.update(|facts| {
@@ -183,6 +215,10 @@ impl<S: Storage> RecordWriter<S> {
     /// Waits for what the last step lacked. False when it will not come any more: all who could bring it have ended, and the
     /// next start finds the log where it is.
     fn wait(&self, lacked: Wrote) -> bool {
+        if lacked == Wrote::WaitsForRoom {
+            std::thread::sleep(DISK_FULL_PAUSE);
+            return true;
+        }
         let (Wrote::WaitsForParts, Some((_, barrier))) = (lacked, &self.next) else {
             self.feed.wait();
             return true;
@@ -212,6 +248,11 @@ pub fn run<S: Storage>(context: &Arc<Context<S>>) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<SinkError>().is_some_and(SinkError::is_full)
+        || matches!(error.downcast_ref::<StateError>(), Some(StateError::Full { .. }))
 }
 
 /// Whether every expected part of the flush at `cut` is saved, or its aggregator in quarantine.

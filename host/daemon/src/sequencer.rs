@@ -39,8 +39,6 @@ const MOST_BARRIERS: u32 = 4096;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often it is looked whether every total of an anchor is saved.
 const ANCHOR_POLL: Duration = Duration::from_millis(100);
-/// Between two tries to make a segment on a full disk.
-const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far [`Sequencer::settle`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -218,21 +218,20 @@ impl<S: Storage> Scratch<S> {
     fn is_beyond_the_log(&self, name: &str) -> anyhow::Result<Option<String>> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
         let meta = Meta::from_bytes(name, &saved.meta)?;
-        let attached = self.history.control.plan.aggregators.get(name);
+        let Control { plan, quarantined, .. } = &self.history.control;
+        let attached = plan.aggregators.get(name);
+        let (reason, left_out_since) = match attached {
+            None => (format!("it was paused behind event {}", meta.last_sequence), 0),
+            Some(_) if quarantined.contains_key(name) => ("it is in quarantine".to_owned(), 0),
+            Some(attached) => ("it was attached anew, and no anchor was made since".to_owned(), attached.attached_at),
+        };
         let begins = match &meta.pinned {
-            Some(pinned) if attached.is_none_or(|attached| attached.attached_at > pinned.meta.cut) => pinned.meta.frame,
-            None if attached.is_none() || self.history.attachments(name)?.is_empty() => 0,
+            Some(pinned) if pinned.meta.cut < left_out_since || left_out_since == 0 => pinned.meta.frame,
+            None if left_out_since == 0 || self.history.attachments(name)?.is_empty() => 0,
             _ => return Ok(None),
         };
-        if !self.history.truncated || begins >= self.reader.first_frame() {
-            return Ok(None);
-        }
-        Ok(Some(match attached {
-            None => format!("it was paused behind event {}, and the log before is gone", meta.last_sequence),
-            Some(_) => {
-                "it was attached anew, and the log from before that is gone; the next anchor makes it comparable".into()
-            }
-        }))
+        let is_there = !self.history.truncated || begins >= self.reader.first_frame();
+        Ok((!is_there).then(|| format!("{reason}, and the log that it began with is gone")))
     }
 
     /// Replays one aggregator and compares its chain, ledger, watermark and total with what is saved.

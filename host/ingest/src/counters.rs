@@ -109,7 +109,8 @@ pub struct CountersSnapshot {
     pub queue_waits: u64,
     /// Lines without an end when their connection ended, not taken as lines.
     pub unfinished_lines: u64,
-    /// Whole lines that were read and then not queued: their producer was superseded (it sends them again), or the grace period was over.
+    /// Whole lines that were read and then not queued: their producer was superseded (it sends them again), their client was not let in, or the
+    /// grace period was over.
     pub unqueued_lines: u64,
     /// Connections closed while answers were left that the client did not read.
     pub unread_answers: u64,

@@ -46,6 +46,14 @@ counters! {
     header_timeouts,
     /// Connections closed because nothing went over them for too long.
     idle_timeouts,
+    /// Requests that are none by RFC 9112, or whose end cannot be told without doubt.
+    malformed_requests,
+    /// Requests whose head has too many bytes or headers.
+    large_heads,
+    /// Connections that clients closed within a request.
+    unfinished_requests,
+    /// Connections that broke: reset, say.
+    broken_connections,
     /// Requests answered 401: no token, or a wrong one.
     unauthorized,
     /// Requests refused for the name in their `Host` header.

@@ -5,6 +5,7 @@
 
 mod activity;
 mod checks;
+mod framing;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +25,10 @@ use tokio::task::{JoinError, JoinSet};
 use crate::counters::{Counters, add};
 use crate::guard::{AllowList, Hosts, Token};
 use crate::listener::{Accepting, Listener, Refusals};
-use activity::{Activity, Watched};
+use crate::socket::{Peer, Socket};
+use activity::{Activity, Late, Watched};
 use checks::Checked;
+use framing::Fault;
 
 /// How long accepting pauses after it failed: it fails for want of file descriptors or memory, which trying again at once would not bring.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -165,35 +168,92 @@ impl Door {
             }
         };
         let activity = Arc::new(Activity::begun());
+        // A connection that has said nothing is kept small: what speaks HTTP is made when there is something to read.
+        tokio::select! {
+            _ = socket.readable() => {}
+            late = activity.too_late(self.limits.clone()) => return self.note_late(late, &peer),
+            () = stopped(self.stop.clone()) => return,
+        }
+        Box::pin(self.serve(socket, peer, activity)).await;
+    }
+
+    fn note_late(&self, late: Late, peer: &Peer) {
+        let counter = if late.head { &self.counters.header_timeouts } else { &self.counters.idle_timeouts };
+        add(counter, 1);
+        tracing::debug!(%peer, head = late.head, "closed a connection that took too long");
+    }
+
+    async fn serve(&self, socket: Socket, peer: Peer, activity: Arc<Activity>) {
         let service = self.checked.serving(peer.clone(), Arc::clone(&activity));
         let socket = Watched::new(socket, Arc::clone(&activity), Arc::clone(&self.counters));
         let mut connection = hyper::server::conn::http1::Builder::new()
             // Ours tells an idle connection from a slow head.
             .header_read_timeout(None)
+            // A client may say that it has nothing more to send, and still wants its answer.
+            .half_close(true)
             .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEAD)
+            // More than a head may have: which one is too large is told by its framing, before.
+            .max_buf_size(MAX_HEAD + 4096)
             .serve_connection(TokioIo::new(socket), service);
         let outcome = tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
-            late = activity.too_late(self.limits.clone()) => {
-                let counter = if late.head { &self.counters.header_timeouts } else { &self.counters.idle_timeouts };
-                add(counter, 1);
-                tracing::debug!(%peer, head = late.head, "closed a connection that took too long");
-                return;
-            }
+            late = activity.too_late(self.limits.clone()) => return self.note_late(late, &peer),
             () = stopped(self.stop.clone()) => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
         };
-        let socket = connection.into_parts().io.into_inner();
+        let (fault, mut socket) = connection.into_parts().io.into_inner().into_parts();
+        self.note_fault(fault, outcome.as_ref().err());
+        let farewell = async {
+            // Of a request under way its body was at fault: whoever read that has answered.
+            if let Some(answer) = fault.and_then(refusal) {
+                socket.write_all(&answer).await?;
+            }
+            io::Result::Ok(())
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(LINGER, farewell) => {}
+            () = stopped(self.stop.clone()) => {}
+        }
         tokio::select! {
             () = linger(socket) => {}
             () = stopped(self.stop.clone()) => {}
         }
         if let Err(error) = outcome {
-            tracing::debug!(%peer, %error, "an HTTP connection ended");
+            tracing::debug!(%peer, ?fault, %error, "an HTTP connection ended");
         }
+    }
+
+    /// Counts what ended a connection that should have gone on.
+    fn note_fault(&self, fault: Option<Fault>, error: Option<&hyper::Error>) {
+        let counters = &self.counters;
+        let (counter, answered) = match (fault, error) {
+            (Some(Fault::Head(_)), _) => (&counters.malformed_requests, Some(StatusCode::BAD_REQUEST)),
+            (Some(Fault::Body), _) => (&counters.malformed_requests, None),
+            (Some(Fault::HeadTooLarge), _) => {
+                (&counters.large_heads, Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+            }
+            // The library has answered.
+            (None, Some(error)) if error.is_parse() => (&counters.malformed_requests, Some(StatusCode::BAD_REQUEST)),
+            (None, Some(error)) if error.is_incomplete_message() => (&counters.unfinished_requests, None),
+            (None, Some(_)) => (&counters.broken_connections, None),
+            (None, None) => return,
+        };
+        add(counter, 1);
+        answered.into_iter().for_each(|status| counters.answers.add(status.as_u16()));
+    }
+}
+
+/// The answer to a request whose head is at fault.
+fn refusal(fault: Fault) -> Option<Vec<u8>> {
+    match fault {
+        Fault::Head(what) => Some(canned(400, "Bad Request", "malformed_request", what)),
+        Fault::HeadTooLarge => {
+            let what = format!("the head has more than {MAX_HEAD} bytes or {MAX_HEADERS} headers");
+            Some(canned(431, "Request Header Fields Too Large", "head_too_large", &what))
+        }
+        Fault::Body => None,
     }
 }
 
@@ -225,8 +285,9 @@ fn problem_text(status: u16, title: &str, code: &str, detail: &str) -> String {
 fn canned(status: u16, title: &str, code: &str, detail: &str) -> Vec<u8> {
     let body = problem_text(status, title, code, detail);
     let length = body.len();
+    let retry = if status == 503 { "retry-after: 1\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\n{retry}connection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }

@@ -143,10 +143,13 @@ impl Accepting {
     /// The connection once it can be used; its TLS handshake may take as long as `patience`.
     pub async fn ready(self, patience: Duration) -> io::Result<Socket> {
         match (self.tls, self.socket) {
-            (Some(tls), Socket::Tcp(socket)) => match tokio::time::timeout(patience, tls.accept(socket)).await {
-                Ok(socket) => Ok(Socket::Tls(Box::new(socket?))),
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
-            },
+            // Boxed, so that connections without TLS are not as large as those with it.
+            (Some(tls), Socket::Tcp(socket)) => {
+                match tokio::time::timeout(patience, Box::pin(tls.accept(socket))).await {
+                    Ok(socket) => Ok(Socket::Tls(Box::new(socket?))),
+                    Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
+                }
+            }
             (_, socket) => Ok(socket),
         }
     }

@@ -69,6 +69,15 @@ impl fmt::Display for Peer {
 }
 
 impl Socket {
+    /// Waits until there is something to read, or an end. With TLS at once: its handshake may have read more than its own.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(socket) => socket.readable().await,
+            Self::Tcp(socket) => socket.readable().await,
+            Self::Tls(_) => Ok(()),
+        }
+    }
+
     /// The two directions, to be used side by side.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {

@@ -12,6 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 
@@ -32,6 +33,8 @@ struct Inner {
     linker: Linker<Sandbox>,
     limits: Arc<Limits>,
     cache: Option<Cache>,
+    /// How often the backstop's thread has ticked.
+    ticks: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -42,9 +45,10 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config(&limits)).map_err(failed)?;
         let mut linker = Linker::new(&wasmtime);
         Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(failed)?;
-        start_ticking(&wasmtime)?;
+        let ticks = Arc::default();
+        start_ticking(&wasmtime, Arc::clone(&ticks))?;
         let cache = cache_dir.map(|dir| Cache::new(dir, code_fingerprint(&wasmtime)));
-        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, limits: Arc::new(limits), cache }) })
+        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, limits: Arc::new(limits), cache, ticks }) })
     }
 
     /// Names what results may depend on beside the component: the engine's version and the switches that fix its
@@ -99,7 +103,7 @@ impl Engine {
 
     /// A store for one instance.
     pub(crate) fn store(&self, plugin: Arc<str>) -> wasmtime::Store<Sandbox> {
-        let sandbox = Sandbox::new(plugin, self.inner.limits.clone());
+        let sandbox = Sandbox::new(plugin, self.inner.limits.clone(), self.inner.ticks.clone());
         let mut store = wasmtime::Store::new(&self.inner.wasmtime, sandbox);
         store.limiter(|sandbox| sandbox);
         store.epoch_deadline_trap();
@@ -151,13 +155,14 @@ fn config(limits: &Limits) -> wasmtime::Config {
 
 /// Starts the thread that moves the epoch on; it ends with the engine and everything made by it. A thread of the operating
 /// system and not a task, because a runtime whose workers are all stuck in guests would not run the task.
-fn start_ticking(engine: &wasmtime::Engine) -> Result<(), PluginError> {
+fn start_ticking(engine: &wasmtime::Engine, ticks: Arc<AtomicU64>) -> Result<(), PluginError> {
     let weak = engine.weak();
     std::thread::Builder::new()
         .name("plugin-backstop".into())
         .spawn(move || {
             loop {
                 std::thread::sleep(TICK);
+                ticks.fetch_add(1, Ordering::Relaxed);
                 match weak.upgrade() {
                     Some(engine) => engine.increment_epoch(),
                     None => return,

@@ -21,6 +21,9 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 /// What a call other than `save` and `report` may hand over, in bytes of host memory.
 const SMALL_ANSWER: usize = 4 << 20;
 
+/// The longest saved state that can be kept, in bytes.
+const LONGEST_STATE: usize = 1 << 30;
+
 /// Frames kept of a guest's backtrace.
 const MAX_FRAMES: usize = 32;
 
@@ -173,7 +176,11 @@ impl Instance {
     /// If the accumulator is another instance's.
     pub fn save(&mut self, accumulator: &Accumulator) -> Result<Vec<u8>, CallError> {
         let resource = self.own(accumulator);
-        let budget = Budget { call: "save", fuel: self.fuel_for_memory(), answer_bytes: self.limits.memory_bytes };
+        let budget = Budget {
+            call: "save",
+            fuel: self.fuel_for_memory(),
+            answer_bytes: self.limits.memory_bytes.min(LONGEST_STATE),
+        };
         self.call(budget, |guest, store| guest.accumulator().call_save(store, resource))
     }
 

@@ -27,7 +27,7 @@ pub struct Limits {
     pub backstop: Duration,
     /// What one report may hand over, in bytes of host memory.
     pub report_bytes: usize,
-    /// Log lines of one call; further ones are counted and dropped.
+    /// Log lines of one instance in a second; further ones are counted and dropped.
     pub log_lines: u32,
     /// Length of one log line, in bytes; the rest is cut off.
     pub log_line_bytes: usize,

@@ -4,10 +4,14 @@
 use crate::bindings::tally::aggregator::{columns, log, types};
 use crate::limits::Limits;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wasmtime::ResourceLimiter;
 
 /// Core instances, memories and tables of one store. A component of one language has one to five.
 const MAX_INSTANCES: usize = 64;
+
+/// Ticks of the engine's thread between two times that a store gets its log lines anew: a second.
+const LOG_TICKS: u64 = 100;
 
 /// The data of one store.
 pub(crate) struct Sandbox {
@@ -15,8 +19,14 @@ pub(crate) struct Sandbox {
     limits: Arc<Limits>,
     memory_bytes: usize,
     table_elements: usize,
+    /// The engine's count of ticks.
+    ticks: Arc<AtomicU64>,
+    /// When the store got its log lines, in ticks.
+    lines_since: u64,
     lines_left: u32,
     lines_dropped: u64,
+    /// It was said since then that lines were dropped.
+    told: bool,
 }
 
 /// A limit of the sandbox was reached. Carried through wasmtime as the error of the call.
@@ -25,8 +35,18 @@ pub(crate) struct Sandbox {
 pub(crate) struct LimitReached(String);
 
 impl Sandbox {
-    pub(crate) fn new(plugin: Arc<str>, limits: Arc<Limits>) -> Self {
-        Self { plugin, limits, memory_bytes: 0, table_elements: 0, lines_left: 0, lines_dropped: 0 }
+    pub(crate) fn new(plugin: Arc<str>, limits: Arc<Limits>, ticks: Arc<AtomicU64>) -> Self {
+        Self {
+            plugin,
+            lines_left: limits.log_lines,
+            limits,
+            memory_bytes: 0,
+            table_elements: 0,
+            lines_since: ticks.load(Relaxed),
+            ticks,
+            lines_dropped: 0,
+            told: false,
+        }
     }
 
     /// Linear memory in use, all memories together.
@@ -34,20 +54,27 @@ impl Sandbox {
         self.memory_bytes
     }
 
-    /// A call begins: it gets its log lines.
+    /// A call begins: it gets log lines, if the last ones are long enough ago. However many calls there are, what they log is
+    /// bounded.
     pub(crate) fn begin(&mut self) {
-        self.lines_left = self.limits.log_lines;
-        self.lines_dropped = 0;
+        let now = self.ticks.load(Relaxed);
+        if now.saturating_sub(self.lines_since) >= LOG_TICKS {
+            self.lines_since = now;
+            self.lines_left = self.limits.log_lines;
+            self.told = false;
+        }
     }
 
-    /// A call ended: says how many log lines were dropped.
+    /// A call ended: says how many log lines were dropped, as often as it gets some.
     pub(crate) fn end(&mut self, call: &str) {
-        if self.lines_dropped > 0 {
+        if self.lines_dropped > 0 && !self.told {
+            self.told = true;
+            let dropped = std::mem::take(&mut self.lines_dropped);
             tracing::warn!(
                 plugin = &*self.plugin,
                 call,
-                dropped = self.lines_dropped,
-                "the plugin logged more lines than one call may"
+                dropped,
+                "the plugin logged more lines than it may in a second"
             );
         }
     }
@@ -130,7 +157,26 @@ mod tests {
 
     fn sandbox(memory_bytes: usize) -> Sandbox {
         let limits = Limits { memory_bytes, table_elements: 10, ..Limits::default() };
-        Sandbox::new("test".into(), Arc::new(limits))
+        Sandbox::new("test".into(), Arc::new(limits), Arc::default())
+    }
+
+    #[test]
+    fn log_lines_are_bounded_over_many_calls() {
+        let mut sandbox = sandbox(1000);
+        let ticks = sandbox.ticks.clone();
+        let mut call = |lines: u64| {
+            sandbox.begin();
+            (0..lines).for_each(|_| log::Host::write(&mut sandbox, log::Level::Debug, String::new()));
+            sandbox.end("apply");
+            (sandbox.lines_left, sandbox.lines_dropped)
+        };
+        assert_eq!(call(60), (40, 0));
+        assert_eq!(call(60), (0, 0), "the 20 that were dropped are told");
+        assert_eq!(call(60), (0, 60), "more are told later");
+        ticks.store(LOG_TICKS - 1, Relaxed);
+        assert_eq!(call(1), (0, 61));
+        ticks.store(LOG_TICKS, Relaxed);
+        assert_eq!(call(1), (99, 0), "all of them by now");
     }
 
     #[test]

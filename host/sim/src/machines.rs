@@ -271,6 +271,12 @@ impl Machines {
 
     fn keep_one(&mut self, name: &str) -> anyhow::Result<bool> {
         let Some(aggregator) = self.aggregators.get_mut(name) else { return Ok(false) };
+        if aggregator.keeper.waiting().is_some() {
+            aggregator.keeper.go_on()?;
+            if aggregator.keeper.waiting().is_some() {
+                return Ok(false);
+            }
+        }
         if let Some(message) = aggregator.inbox.pop_front() {
             if !aggregator.keeper.take(message)? {
                 aggregator.follower = None;

@@ -67,6 +67,13 @@ impl Producer {
         Self { number, manner, sent: 0, acknowledged: 0, answered, told_sequence: 0, connection: None }
     }
 
+    /// Forgets what it was told: without a sync of each frame a power loss may take that.
+    pub fn forget(&mut self) {
+        self.acknowledged = 0;
+        self.told_sequence = 0;
+        self.answered.clear();
+    }
+
     /// The daemon is gone.
     pub fn disconnect(&mut self) {
         self.connection = None;

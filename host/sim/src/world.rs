@@ -13,7 +13,7 @@ use tally_daemon::config::{Config, Durability, Sources};
 use tally_daemon::context::Fatal;
 use tally_daemon::life::Beginning;
 use tally_daemon::plugins::Compiled;
-use tally_daemon::verify;
+use tally_daemon::{recovery, verify};
 use tally_plugin::{Engine, Limits};
 use tally_testkit::{Fault, MemStorage, Reached};
 
@@ -111,9 +111,11 @@ impl World {
     pub fn new(kit: &Kit, seed: u64, shape: Shape) -> anyhow::Result<Self> {
         let mut random = Random::new(seed);
         let config = config(&mut random)?;
-        let manners = [Manner::Named, Manner::Ids, Manner::Requests, Manner::Plain];
+        // Who forgets what was acknowledged sends it again, and ids are not remembered for so long.
+        let all = [Manner::Named, Manner::Requests, Manner::Plain, Manner::Ids];
+        let manners = if config.log.durability == Durability::Fsync { &all[..] } else { &all[..3] };
         let producers =
-            (0..2 + u32::try_from(random.below(4))?).map(|number| Producer::new(number, *random.pick(&manners)));
+            (0..2 + u32::try_from(random.below(4))?).map(|number| Producer::new(number, *random.pick(manners)));
         let producers = producers.collect();
         let files = BTreeMap::from([(ALWAYS.to_owned(), file(kit, "video-actions", "{}"))]);
         let disk = MemStorage::new();
@@ -307,6 +309,10 @@ impl World {
         self.ended_operations = self.disk.operations();
         if self.disk.is_without_power() || self.random.once_in(2) {
             self.disk = self.disk.crash(self.random.bits());
+            if self.config.log.durability != Durability::Fsync {
+                self.report.counts.one("power losses that may take what was acknowledged");
+                self.producers.iter_mut().for_each(Producer::forget);
+            }
             // The machine begins anew: its monotonic clock does, too.
             self.time.elapsed.store(0, Relaxed);
         } else {
@@ -323,8 +329,14 @@ impl World {
             18 => self.change_plugins(machines)?,
             19 => machines.cut(self.random.once_in(2)),
             20 => {
-                if let Some(name) = machines.running().first() {
-                    machines.ask(name)?;
+                let running = machines.running();
+                if !running.is_empty() {
+                    let name = self.random.pick(&running);
+                    // Others may have settings by which they fail.
+                    let answer = machines.ask(name);
+                    if name == ALWAYS {
+                        answer?;
+                    }
                 }
             }
             21 if self.random.once_in(8) => self.fill_disk(),
@@ -370,7 +382,13 @@ impl World {
             _ => {
                 let name = *self.random.pick(&["homepage-fetch", "probe"]);
                 if self.files.remove(name).is_none() {
-                    self.files.insert(name.into(), file(&self.kit, name, "{}"));
+                    let settings = match self.random.below(6) {
+                        _ if name != "probe" => "{}".to_owned(),
+                        0..=2 => format!("{{\"trap_on_sequence\": {}}}", self.oracle.events() + self.random.below(60)),
+                        3 => format!("{{\"trap_in\": \"{}\"}}", self.random.pick(&["save", "merge", "load", "report"])),
+                        _ => "{}".to_owned(),
+                    };
+                    self.files.insert(name.into(), file(&self.kit, name, &settings));
                 }
             }
         }
@@ -395,6 +413,7 @@ impl World {
 
     /// Drains everything, in peace, and compares all that there is.
     fn finish(mut self, mut machines: Machines) -> anyhow::Result<Report> {
+        self.disk.disarm();
         while !machines.reconcile(&self.files)? {
             self.run_down(&mut machines)?;
         }
@@ -421,6 +440,7 @@ impl World {
             let wanted = expected.get(action).copied().unwrap_or(0);
             ensure!(count == Some(wanted), "{action} is counted {count:?} times, and is {wanted} times in the log");
         }
+        check_anchor(&machines)?;
         let done = self.stop(machines)?;
         self.count(done);
         self.report.counts.add("events", events);
@@ -447,6 +467,23 @@ fn look(oracle: &mut Oracle, disk: &MemStorage, producers: &mut [Producer]) -> a
     let settled = producers.iter().map(|producer| producer.told_sequence).max().unwrap_or(0);
     oracle.read(disk, settled)?;
     oracle.check(producers)
+}
+
+/// Whoever has to save its total for an anchor has done so, since everybody came as far as possible: else the log would grow for good.
+fn check_anchor(machines: &Machines) -> anyhow::Result<()> {
+    let context = &machines.context;
+    let control = recovery::control_at(&mut context.reader(), None, context.tail.last())?;
+    let Some(asked) = &control.asked_anchor else { return Ok(()) };
+    let facts = context.progress.facts();
+    for name in asked.expected.iter().filter(|name| control.expected().contains(name)) {
+        let pinned = facts.pinned.get(name).map(|(cut, ..)| *cut);
+        ensure!(
+            pinned == Some(asked.cut),
+            "the anchor at cut {} waits for {name}, which saved that of {pinned:?}",
+            asked.cut
+        );
+    }
+    Ok(())
 }
 
 fn digest(disk: &MemStorage, chance: u64) -> u64 {
@@ -476,7 +513,11 @@ pub(crate) fn config(random: &mut Random) -> anyhow::Result<Config> {
     config.log.retain_bytes = random.below(4) * 8192;
     config.log.retain_age = Duration::from_secs(random.below(3) * 3600 * 24 * 365);
     config.log.tail_bytes = 1 << (8 + random.below(12));
-    config.log.durability = Durability::Fsync;
+    config.log.durability = match random.below(8) {
+        0 => Durability::Interval(Duration::from_millis(1 + random.below(500))),
+        1 => Durability::Os,
+        _ => Durability::Fsync,
+    };
     config.flush.events = 5 + random.below(100);
     config.flush.interval = Duration::from_millis(50 + random.below(3000));
     config.queue.max_bytes = 1 << (14 + random.below(4));

@@ -77,6 +77,12 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// There is no room on the disk; nothing else is wrong.
+    pub fn is_full(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// For `map_err`: what was being done, to what.
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SinkError {
         let path = path.into();

@@ -44,6 +44,8 @@ pub struct RecordFiles<S: Storage> {
     end: Option<Position>,
     /// The file that `end` names, once it is open.
     file: Option<S::File>,
+    /// The file that was made last. It has no record yet where the disk was full.
+    begun: Option<u64>,
     /// A write or sync failed: what is in the file is unknown.
     poisoned: bool,
     recovered: Recovered,
@@ -56,7 +58,16 @@ impl<S: Storage> RecordFiles<S> {
         let series = Series::new(storage, "analytics");
         let file = committed.map(|end| open_committed(&series, end)).transpose()?;
         let recovered = go_back(&series, file.as_ref(), committed)?;
-        Ok(RecordFiles { series, rotation, end: committed, file, poisoned: false, recovered, buffer: Vec::new() })
+        Ok(RecordFiles {
+            series,
+            rotation,
+            end: committed,
+            file,
+            begun: None,
+            poisoned: false,
+            recovered,
+            buffer: Vec::new(),
+        })
     }
 
     /// What the start found behind the committed position.
@@ -71,8 +82,8 @@ impl<S: Storage> RecordFiles<S> {
 
     /// Appends one JSON line (its newline may be left out) durably, and returns the position to commit.
     ///
-    /// After an error nobody knows what the disk holds, so every later call fails; a new start goes back to what was
-    /// committed.
+    /// Where there was no room for it ([`SinkError::is_full`]) it can be tried again, which overwrites what it left behind. After any
+    /// other error nobody knows what the disk holds, so every later call fails; a new start goes back to what was committed.
     pub fn append(&mut self, record: &[u8]) -> Result<Position, SinkError> {
         let line = record.strip_suffix(b"\n").unwrap_or(record);
         if line.is_empty() || line.contains(&b'\n') {
@@ -85,11 +96,16 @@ impl<S: Storage> RecordFiles<S> {
         self.buffer.clear();
         self.buffer.extend_from_slice(line);
         self.buffer.push(b'\n');
-        self.poisoned = true;
-        let end = self.write()?;
-        self.poisoned = false;
-        self.end = Some(end);
-        Ok(end)
+        match self.write() {
+            Ok(end) => {
+                self.end = Some(end);
+                Ok(end)
+            }
+            Err(error) => {
+                self.poisoned = !error.is_full();
+                Err(error)
+            }
+        }
     }
 
     /// Writes the buffer where it belongs.
@@ -98,13 +114,15 @@ impl<S: Storage> RecordFiles<S> {
         let start = self.next_start(length);
         let path = self.series.path(start.file);
         let is_new = start.length == 0;
-        if is_new {
+        if is_new && self.begun != Some(start.file) {
             let file = self.series.storage.create(&self.series.name(start.file));
             self.file = Some(file.map_err(SinkError::io("create", &path))?);
+            self.begun = Some(start.file);
         }
         let file = self.file.as_ref().expect("a file is open wherever an earlier record ended");
         file.write_at(&self.buffer, start.length).map_err(SinkError::io("write to", &path))?;
-        file.sync_data().map_err(SinkError::io("sync", &path))?;
+        // A failed sync is final, also where the disk is full.
+        file.sync_data().map_err(io::Error::other).map_err(SinkError::io("sync", &path))?;
         if is_new {
             self.series.sync_dir()?;
         }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 use tally_storage::StorageFile;
@@ -12,12 +12,12 @@ use tally_storage::StorageFile;
 pub(crate) struct Backend<F, L> {
     pub(crate) file: F,
     // A lock of ours because redb closes through a shared reference, while readers may still hold on to it.
-    lock: Mutex<Option<L>>,
+    lock: Mutex<Option<Arc<L>>>,
 }
 
 impl<F, L> Backend<F, L> {
     /// The file, which nobody else may change while `lock` is held.
-    pub(crate) fn new(file: F, lock: L) -> Backend<F, L> {
+    pub(crate) fn new(file: F, lock: Arc<L>) -> Backend<F, L> {
         Backend { file, lock: Mutex::new(Some(lock)) }
     }
 }
@@ -47,7 +47,8 @@ impl<F: StorageFile, L: Send + Sync + 'static> StorageBackend for Backend<F, L> 
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        // A failed sync is final whatever the reason, also where the disk is full: nobody knows what is on it then.
+        self.file.sync_data().map_err(io::Error::other)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Making a store that was not there, so that an interruption leaves none rather than half of one.
 
 use std::io;
+use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase};
 use tally_storage::{Storage, StorageFile};
@@ -26,7 +27,9 @@ pub(crate) fn create<S: Storage>(storage: &S) -> Result<(), StateError> {
     let lock = storage.lock(NEW_FILE_NAME).map_err(StateError::io("lock", &new))?;
     let lock = lock.ok_or_else(|| StateError::InUse { path: new.clone() })?;
     file.set_len(0).map_err(StateError::io("empty", &new))?;
-    guarded(&new, "create the tables", || initialise(&builder().create_with_backend(Backend::new(file, lock))?))?;
+    guarded(&new, "create the tables", || {
+        initialise(&builder().create_with_backend(Backend::new(file, Arc::new(lock)))?)
+    })?;
     let synced = storage.open(NEW_FILE_NAME).and_then(|file| file.sync_all());
     synced.map_err(StateError::io("sync", &new))?;
     storage.rename(NEW_FILE_NAME, FILE_NAME).map_err(StateError::io("give its name to", &new))

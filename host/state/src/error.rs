@@ -28,6 +28,16 @@ pub enum StateError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no room on the disk. Nothing was written, and the store can be used as before.
+    #[error("cannot {doing} in the state store {}: the disk is full", path.display())]
+    Full {
+        /// What was being done.
+        doing: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The embedded store refused. After a failed write or sync every later commit fails too: end the process.
     #[error("cannot {doing} in the state store {}; restart tally, and if it fails again look at the disk's space and health", path.display())]
     Store {

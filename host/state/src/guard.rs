@@ -4,6 +4,7 @@
 //! that is damage like any other, to be named and survived; a transaction that panics is rolled back as one that is dropped.
 
 use std::any::Any;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -82,10 +83,17 @@ fn error(path: &Path, doing: &str, failed: Failed) -> StateError {
         Failed::Store(redb::Error::Corrupted(what)) => {
             StateError::Damaged { path, what: format!("it was impossible to {doing} ({what})") }
         }
+        Failed::Store(redb::Error::Io(source)) if is_full(&source) => {
+            StateError::Full { doing: doing.to_owned(), path, source }
+        }
         Failed::Store(source) => StateError::Store { doing: doing.to_owned(), path, source: Box::new(source) },
         Failed::Damaged(what) => StateError::Damaged { path, what },
         Failed::Refused(aggregator, what) => StateError::Refused { aggregator, what },
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What a panic said.

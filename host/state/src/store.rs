@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadableDatabase, StorageBackend, WriteTransaction};
 use tally_storage::{Storage, StorageFile};
 
 use crate::FORMAT;
@@ -26,13 +26,29 @@ pub const FILE_NAME: &str = "state.redb";
 const CACHE_BYTES: usize = 16 << 20;
 
 /// The state store. Shared by reference: any thread may read, one at a time commits, the others wait for it.
+///
+/// After a failed write redb takes nothing any more until it is opened anew. Where the failure was a full disk that is done
+/// here: nothing of the commit is there then, and it can be tried again once there is room.
 pub struct Store {
-    pub(crate) database: Quiet,
+    // Read by whoever begins a transaction; written only to open it anew. None when that failed, too.
+    database: RwLock<Option<Quiet>>,
+    // One commit at a time: what is opened anew must not be in use by another. Counts how often a full disk closed the database.
+    committing: Mutex<u64>,
+    open: Box<Open>,
     path: Arc<Path>,
     read_only: bool,
 }
 
+/// Opens the database, whose lock is held already.
+type Open = dyn Fn() -> Result<Database, Failed> + Send + Sync;
+
 impl Store {
+    /// The database itself, for tests that damage it.
+    #[cfg(test)]
+    pub(crate) fn begin_write(&self) -> WriteTransaction {
+        self.with_database(|database| Ok(database.begin_write().expect("nobody else writes"))).expect("it is open")
+    }
+
     /// Opens the store of this data directory, creating it when it is not there.
     ///
     /// Holds a lock on the file until dropped. Every page in use is compared with its checksum first, which reads the file once; a damaged
@@ -55,11 +71,15 @@ impl Store {
         }
         // A process that ended right after giving the file its name left the name to the mercy of the next power loss.
         data.sync_dir().map_err(StateError::io("sync the directory", self::path(data, "")))?;
+        let (data, lock) = (data.clone(), Arc::new(lock));
         // The lock is held: what is looked at here is what is opened then.
-        let looked_at = data.open(FILE_NAME).map_err(StateError::io("open", &path))?;
-        let overlay = Overlay::new(Backend::new(looked_at, ())).map_err(StateError::io("look at", &path))?;
-        Store::opened(&path, true, || Ok(builder().create_with_backend(overlay)?))?.check_before_use()?;
-        Store::opened(&path, false, || Ok(builder().create_with_backend(Backend::new(file, lock))?))
+        let overlay = Overlay::new(Backend::new(file, lock.clone())).map_err(StateError::io("look at", &path))?;
+        Store::opened(&path, true, once(overlay))?.check_before_use()?;
+        let open = move || {
+            let file = data.open(FILE_NAME).map_err(redb::Error::Io)?;
+            Ok(builder().create_with_backend(Backend::new(file, lock.clone()))?)
+        };
+        Store::opened(&path, false, Box::new(open))
     }
 
     /// Opens the store of this data directory to look at it, and changes nothing, not even after a crash.
@@ -74,24 +94,21 @@ impl Store {
         })?;
         let lock = data.lock_shared(FILE_NAME).map_err(StateError::io("lock", &path))?;
         let lock = lock.ok_or_else(|| StateError::InUse { path: path.clone() })?;
-        let overlay = Overlay::new(Backend::new(file, lock)).map_err(StateError::io("look at", &path))?;
-        Store::opened(&path, true, || Ok(builder().create_with_backend(overlay)?))
+        let overlay = Overlay::new(Backend::new(file, Arc::new(lock))).map_err(StateError::io("look at", &path))?;
+        Store::opened(&path, true, once(overlay))
     }
 
     /// A store that lives as long as this value: scratch space for verification, and tests.
     pub fn open_in_memory() -> Result<Store, StateError> {
-        Store::opened(Path::new("(in memory)"), false, || {
+        let open = || {
             let database = builder().create_with_backend(InMemoryBackend::new())?;
             initialise(&database)?;
             Ok(database)
-        })
+        };
+        Store::opened(Path::new("(in memory)"), false, Box::new(open))
     }
 
-    fn opened(
-        path: &Path,
-        read_only: bool,
-        open: impl FnOnce() -> Result<Database, Failed>,
-    ) -> Result<Store, StateError> {
+    fn opened(path: &Path, read_only: bool, open: Box<Open>) -> Result<Store, StateError> {
         let (database, format) = guarded(path, "open", || {
             let database = open()?;
             let format = format_of(&database)?;
@@ -101,7 +118,8 @@ impl Store {
         if format != FORMAT {
             return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        Ok(Store { database: Quiet::new(database), path: path.into(), read_only })
+        let (database, committing) = (RwLock::new(Some(Quiet::new(database))), Mutex::default());
+        Ok(Store { database, committing, open, path: path.into(), read_only })
     }
 
     /// The store's file, for messages.
@@ -111,43 +129,60 @@ impl Store {
 
     /// This moment of the store, unaffected by later commits: several answers that fit each other.
     pub fn snapshot(&self) -> Result<Snapshot, StateError> {
-        let begun = guarded(&self.path, "begin to read", || Ok(self.database.begin_read()?));
+        let begun = self.with_database(|database| guarded(&self.path, "begin to read", || Ok(database.begin_read()?)));
         begun.map(|transaction| Snapshot::new(transaction, self.path.clone()))
+    }
+
+    /// Reads at one moment. A commit that meets a full disk takes the database away from readers as well: they read again.
+    fn read<T>(&self, work: impl Fn(&Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
+        let closed = || *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut result = self.snapshot().and_then(|snapshot| work(&snapshot));
+        let mut before = None;
+        while matches!(&result, Err(StateError::Store { source, .. }) if matches!(**source, redb::Error::PreviousIo)) {
+            // Whoever commits has made up its mind by now.
+            let now = closed();
+            if before == Some(now) {
+                break;
+            }
+            before = Some(now);
+            result = self.snapshot().and_then(|snapshot| work(&snapshot));
+        }
+        result
     }
 
     /// The names of all aggregators that have saved state, in byte order.
     pub fn aggregators(&self) -> Result<Vec<String>, StateError> {
-        self.snapshot()?.aggregators()
+        self.read(Snapshot::aggregators)
     }
 
     /// What is saved of an aggregator; `None` when it never saved anything.
     pub fn load(&self, name: &str) -> Result<Option<Saved>, StateError> {
-        self.snapshot()?.load(name)
+        self.read(|snapshot| snapshot.load(name))
     }
 
     /// The bytes of a run, checked against its hash.
     pub fn run(&self, name: &str, run: &RunInfo) -> Result<Vec<u8>, StateError> {
-        self.snapshot()?.run(name, run)
+        self.read(|snapshot| snapshot.run(name, run))
     }
 
     /// The report of one aggregator that waits for the record of this cut.
     pub fn pending(&self, cut_frame: u64, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        self.snapshot()?.pending(cut_frame, name)
+        self.read(|snapshot| snapshot.pending(cut_frame, name))
     }
 
     /// All reports that wait for the record of this cut, by name in byte order.
     pub fn pendings(&self, cut_frame: u64) -> Result<Vec<(String, Vec<u8>)>, StateError> {
-        self.snapshot()?.pendings(cut_frame)
+        self.read(|snapshot| snapshot.pendings(cut_frame))
     }
 
     /// The cuts that reports wait for, ascending.
     pub fn pending_cuts(&self) -> Result<Vec<u64>, StateError> {
-        self.snapshot()?.pending_cuts()
+        self.read(Snapshot::pending_cuts)
     }
 
     /// How far the analytics files are committed, as it was last given to [`Store::commit_records`].
     pub fn records_position(&self) -> Result<Option<Vec<u8>>, StateError> {
-        self.snapshot()?.records_position()
+        self.read(Snapshot::records_position)
     }
 
     /// Saves one aggregator's changes; durable when this returns, untouched when it fails.
@@ -196,16 +231,25 @@ impl Store {
     /// Names the aggregator and the cuts of the first damage it finds in saved state.
     pub fn check(&mut self) -> Result<(), StateError> {
         self.check_values()?;
-        check_pages(&self.path, &mut self.database)
+        self.check_pages()
     }
 
     /// redb takes pages at their word, its own tables of free pages too: a commit after damage to those panics half way, and a panic while
     /// redb unwinds from another ends the process.
     fn check_before_use(mut self) -> Result<(), StateError> {
-        check_pages(&self.path, &mut self.database).or_else(|pages| {
+        self.check_pages().or_else(|pages| {
             // Better a name than a page.
             self.check_values()?;
             Err(pages)
+        })
+    }
+
+    /// Compares every page in use with its checksum. What redb mends by the way it mends in the file, unless an overlay is between.
+    fn check_pages(&mut self) -> Result<(), StateError> {
+        let Some(database) = self.database.get_mut().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        guarded(&self.path, "check the pages", || match database.check_integrity()? {
+            true => Ok(()),
+            false => Err(Failed::Damaged("its pages or its table of free pages do not fit their checksums".into())),
         })
     }
 
@@ -230,6 +274,21 @@ impl Store {
         snapshot.records_position().map(drop)
     }
 
+    /// Gives the database, which is opened first if a full disk kept it from that before.
+    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, StateError>) -> Result<T, StateError> {
+        let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*open {
+            return work(database);
+        }
+        drop(open);
+        let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = match open.take() {
+            Some(database) => database,
+            None => Quiet::new(guarded(&self.path, "open", || (self.open)())?),
+        };
+        work(open.insert(database))
+    }
+
     /// One durable transaction: all that `work` does, or nothing.
     fn write<T>(
         &self,
@@ -239,21 +298,32 @@ impl Store {
         if self.read_only {
             return Err(StateError::ReadOnly { path: self.path.to_path_buf() });
         }
-        guarded(&self.path, doing, || {
-            let mut transaction = self.database.begin_write()?;
-            transaction.set_quick_repair(true);
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        })
+        let mut closed = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.with_database(|database| {
+            guarded(&self.path, doing, || {
+                let mut transaction = database.begin_write()?;
+                transaction.set_quick_repair(true);
+                let done = work(&transaction)?;
+                transaction.commit()?;
+                Ok(done)
+            })
+        });
+        if matches!(result, Err(StateError::Full { .. })) {
+            // The next who comes opens it. redb lets go of the file only with the last reader, who may still read.
+            *closed += 1;
+            drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        result
     }
 }
 
-/// Compares every page in use with its checksum. What redb would mend by the way it mends in the file, unless an overlay is between.
-fn check_pages(path: &Path, database: &mut Database) -> Result<(), StateError> {
-    guarded(path, "check the pages", || match database.check_integrity()? {
-        true => Ok(()),
-        false => Err(Failed::Damaged("its pages or its table of free pages do not fit their checksums".into())),
+/// Opens what cannot be opened twice.
+fn once(overlay: impl StorageBackend) -> Box<Open> {
+    let overlay = Mutex::new(Some(overlay));
+    Box::new(move || {
+        let overlay = overlay.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let overlay = overlay.ok_or_else(|| Failed::Damaged("it was opened already".into()))?;
+        Ok(builder().create_with_backend(overlay)?)
     })
 }
 

@@ -65,6 +65,13 @@ impl MemStorage {
         self.disk().aims.push(Aim { kind, prefix, passing, fault });
     }
 
+    /// Forgets the faults not yet met.
+    pub fn disarm(&self) {
+        let mut disk = self.disk();
+        disk.faults.clear();
+        disk.aims.clear();
+    }
+
     /// The next process on the same machine: forgets the faults not yet met and the locks of the one that is gone, and works again after
     /// [`Fault::Kill`]. What was written shows, and is no more durable than it was.
     pub fn restart(&self) {

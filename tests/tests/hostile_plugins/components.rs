@@ -1,6 +1,6 @@
 //! Components that are never taken, or take long: the reason is in `plugin list`, and nobody waits for them.
 
-use tally_tests::{component, wait_until};
+use tally_tests::{component, root, text, wait_until};
 
 use crate::traffic::{LIMITS, World};
 
@@ -114,5 +114,31 @@ fn a_module_that_is_slow_to_compile_keeps_nobody_waiting() {
     assert_eq!(world.listed("slow")["state"], "running", "it is slow, but right");
     world.send(20, None);
     world.caught_up("slow");
+    world.end();
+}
+
+/// The plugin that is written by hand.
+fn table_growth() -> Vec<u8> {
+    use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+    let mut module = wat::parse_file(root().join("tests/fixtures/table-growth.wat")).expect("the text is WebAssembly");
+    let mut wit = wit_parser::Resolve::default();
+    let (package, _) = wit.push_dir(root().join("wit/0.1.0")).expect("the contract");
+    let world = wit.select_world(&[package], Some("plugin")).expect("its world");
+    embed_component_metadata(&mut module, &wit, world, StringEncoding::UTF8).expect("the world fits into the module");
+    let encoder = ComponentEncoder::default().module(&module).expect("the module fits the world");
+    encoder.validate(true).encode().expect("a component")
+}
+
+#[test]
+fn a_table_that_grows_without_end_reaches_its_limit() {
+    let mut world = World::new(LIMITS, &[]);
+    world.work.put_plugin("grows", &table_growth());
+    let reload = world.admin(&["plugin", "reload"]);
+    assert!(reload.status.success(), "{}", text(&reload));
+    assert_eq!(world.listed("grows")["state"], "running");
+    world.send(250, None);
+    let reason = world.quarantined("grows");
+    assert!(reason.contains("table elements wanted, 100000 allowed"), "{reason}");
+    world.is_unharmed();
     world.end();
 }

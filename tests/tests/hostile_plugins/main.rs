@@ -5,5 +5,6 @@ mod calls;
 mod components;
 mod events;
 mod kills;
+mod questions;
 mod resume;
 mod traffic;

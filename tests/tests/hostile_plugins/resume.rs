@@ -52,3 +52,27 @@ fn memory_is_no_events_fault_and_the_next_version_takes_over() {
     world.is_unharmed();
     world.end();
 }
+
+#[test]
+fn plugins_that_no_longer_start_stop_no_daemon() {
+    let mut world = World::new(LIMITS, &[("obeys", "{ obey = true }")]);
+    world.send(150, None);
+    world.restart_with("\"24MiB\"", "\"1MiB\"");
+    let reason = world.quarantined("obeys");
+    assert!(reason.contains("`instantiate` wanted too much memory"), "{reason}");
+    world.send(150, None);
+    let refused = world.admin(&["plugin", "resume", "obeys"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("aggregator obeys stays in quarantine"), "{}", text(&refused));
+    assert!(text(&refused).contains("wanted too much memory"), "{}", text(&refused));
+    world.restart_with("\"1MiB\"", "\"24MiB\"");
+    // Nobody started in so little; events were taken all the same.
+    for name in ["obeys", "video-actions"] {
+        let resumed = world.admin(&["plugin", "resume", name]);
+        assert!(resumed.status.success(), "{}", text(&resumed));
+        assert_eq!(world.caught_up(name)["applied"], world.sent());
+    }
+    // The next record has them all again.
+    world.send(200, None);
+    world.end();
+}

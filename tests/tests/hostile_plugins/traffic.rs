@@ -117,8 +117,23 @@ impl World {
         self.start();
     }
 
+    /// A clean end, and a daemon with other limits.
+    pub fn restart_with(&mut self, from: &str, to: &str) {
+        let path = self.work.path("tally.toml");
+        let config = std::fs::read_to_string(&path).expect("the configuration");
+        assert!(config.contains(from), "{config}");
+        std::fs::write(path, config.replace(from, to)).expect("writing the configuration");
+        self.restart();
+    }
+
     fn start(&mut self) {
         self.daemon = Some(self.work.start(&self.arguments));
+    }
+
+    /// A clean end where records may still wait for somebody, and everything that is saved can be rebuilt from the log.
+    pub fn stop(mut self) {
+        self.daemon.take().expect("it runs").stop();
+        self.work.verified(&[]);
     }
 
     /// The end: `video-actions` is unharmed to the last record, and everything can be rebuilt from the log.

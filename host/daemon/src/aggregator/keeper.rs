@@ -1,7 +1,9 @@
 //! The total side of an aggregator in the daemon: takes in what the apply side saved, makes it known, and answers questions. A
-//! failing call is retried once in a new store; a second failure is quarantine. A state machine that never waits,
-//! [`super::thread`] gives it a thread. Must not know: events, the log.
+//! failing call is retried once in a new store; a second failure is quarantine. What meets a full disk stays to be tried again, while
+//! questions are answered as of what is saved. A state machine that never waits, [`super::thread`] gives it a thread. Must not know:
+//! events, the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tally_aggregate::{Attached, Barrier};
@@ -38,8 +40,13 @@ pub struct Answer {
 pub struct Keeper<S: Storage> {
     context: Arc<Context<S>>,
     name: String,
-    /// None once it has failed for good.
+    /// None once it has failed for good, and as long as a full disk keeps it from being restored.
     total: Option<Total>,
+    /// With what it is restored.
+    start: Start,
+    has_failed: bool,
+    /// What it was told and has not done, for want of room on the disk.
+    undone: VecDeque<TotalMessage>,
     meter: Arc<Meter>,
 }
 
@@ -47,27 +54,28 @@ impl<S: Storage> Keeper<S> {
     /// Loads what is saved, or begins with `start`. An error ends the daemon.
     pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
         let meter = context.progress.meter(&start.name);
-        let mut this = Self { context, name: start.name.clone(), total: None, meter };
-        let saved = start.meta.cut;
-        let opened = match this.open(start.clone()) {
-            Err(Failure::Call(error)) => {
-                tracing::warn!(aggregator = this.name, %error, "retrying in a new store");
-                this.open(start)
-            }
-            done => done,
-        };
-        match opened {
-            Ok(()) => {}
-            Err(Failure::Fatal(error)) => return Err(error),
-            Err(Failure::Call(error)) => this.quarantine(saved, &error.to_string()),
-        }
+        let name = start.name.clone();
+        let mut this = Self { context, name, total: None, start, has_failed: false, undone: VecDeque::new(), meter };
+        this.go_on()?;
         Ok(this)
     }
 
-    fn open(&mut self, start: Start) -> Result<(), Failure> {
-        let mut total = restore(&self.context, &start.name, &start.attached, start.meta)?;
+    fn open_with_retry(&mut self) -> Result<(), Failure> {
+        match self.open() {
+            Err(Failure::Call(error)) => {
+                tracing::warn!(aggregator = self.name, %error, "retrying in a new store");
+                self.open()
+            }
+            done => done,
+        }
+    }
+
+    fn open(&mut self) -> Result<(), Failure> {
+        let Start { name, attached, meta, .. } = self.start.clone();
+        let mut total = restore(&self.context, &name, &attached, meta)?;
         // The last life may have ended between saving the cut of an anchor and pinning the total.
-        let asked = self.context.recovered.asked_anchor.as_ref().map(|asked| asked.cut);
+        let asked = self.context.recovered.asked_anchor.as_ref();
+        let asked = asked.filter(|asked| asked.expected.contains(&self.name)).map(|asked| asked.cut);
         let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
         if asked == Some(total.meta().cut) && pinned != asked {
             total.pin()?;
@@ -81,30 +89,83 @@ impl<S: Storage> Keeper<S> {
     /// Takes a message. False when it has failed for good and takes no more. An error ends the daemon.
     pub fn take(&mut self, message: TotalMessage) -> anyhow::Result<bool> {
         match message {
-            TotalMessage::Cut(saved) => match self.cut_with_retry(&saved) {
-                Ok(()) => {}
-                Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Call(error)) => {
-                    self.quarantine(self.saved_cut(), &error.to_string());
-                    self.total = None;
-                }
-            },
-            TotalMessage::Quarantine(reason) => self.quarantine(self.saved_cut(), &reason),
             TotalMessage::Ask(question, reply) => {
                 // Whoever asked may have hung up.
                 let _ = reply.send(self.ask(&question));
+            }
+            message => {
+                self.undone.push_back(message);
+                self.go_on()?;
             }
         }
         Ok(self.works())
     }
 
+    /// Does what it was told and has not done; tried again from time to time while it waits. An error ends the daemon.
+    pub fn go_on(&mut self) -> anyhow::Result<()> {
+        while self.works() && (self.total.is_none() || !self.undone.is_empty()) {
+            match self.try_first() {
+                Ok(()) => {}
+                Err(Failure::Full(error)) => {
+                    self.throw_away();
+                    self.context.progress.room(&self.name, Some(&error));
+                    return Ok(());
+                }
+                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Call(error)) => {
+                    self.quarantine(self.saved_cut(), &error.to_string());
+                    self.total = None;
+                    self.has_failed = true;
+                }
+            }
+        }
+        self.context.progress.room(&self.name, None);
+        Ok(())
+    }
+
+    /// Restores itself if need be, then does the first of what is to be done.
+    fn try_first(&mut self) -> Result<(), Failure> {
+        if self.total.is_none() {
+            self.open_with_retry()?;
+        }
+        match self.undone.pop_front() {
+            Some(TotalMessage::Cut(saved)) => {
+                let done = self.cut_with_retry(&saved);
+                if let Err(Failure::Full(_)) = &done {
+                    self.undone.push_front(TotalMessage::Cut(saved));
+                }
+                done
+            }
+            Some(TotalMessage::Quarantine(reason)) => {
+                self.quarantine(self.saved_cut(), &reason);
+                Ok(())
+            }
+            Some(TotalMessage::Ask(..)) | None => Ok(()),
+        }
+    }
+
+    /// What was merged and could not be saved must not be seen; questions are answered as of what is saved.
+    fn throw_away(&mut self) {
+        if let Some(total) = self.total.take() {
+            let meta = total.meta().clone();
+            (self.start.attached, self.start.meta) = (meta.attached.clone(), meta);
+            // If there is no room even for that, it is done when there is.
+            let _ = self.open();
+        }
+    }
+
     /// Whether it takes messages.
     pub fn works(&self) -> bool {
-        self.total.is_some()
+        !self.has_failed
+    }
+
+    /// How much it was told that waits for room on the disk; none when it does not wait.
+    pub fn waiting(&self) -> Option<usize> {
+        (self.works() && (self.total.is_none() || !self.undone.is_empty())).then_some(self.undone.len())
     }
 
     fn saved_cut(&self) -> u64 {
-        self.total.as_ref().map_or(0, |total| total.meta().cut)
+        self.total.as_ref().map_or(self.start.meta.cut, |total| total.meta().cut)
     }
 
     /// Asks for the quarantine to be logged; it takes effect once it is.
@@ -149,7 +210,7 @@ impl<S: Storage> Keeper<S> {
     }
 
     fn ask(&mut self, question: &Question) -> Result<Answer, String> {
-        let Some(total) = &mut self.total else { return Err("it has failed; see the list of plugins".into()) };
+        let Some(total) = &mut self.total else { return Err("it has failed, or waits for room on the disk".into()) };
         let question = Question { as_of: total.meta().watermark.unwrap_or_default(), ..question.clone() };
         match total.ask(&question) {
             Ok(tables) => Ok(Answer { meta: total.meta().clone(), tables }),
@@ -172,7 +233,8 @@ fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
     if total.meta().cut < cut {
         total.cut(*frame, barrier, delta)?;
     }
-    if anchor {
+    // While it catches up, anchors are those of others: the log has no word of its total there.
+    if anchor && total.meta().attached.attached_at < cut {
         total.pin()?;
     }
     if let Some((configured, attached)) = swap {

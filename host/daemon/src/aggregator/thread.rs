@@ -1,5 +1,6 @@
 //! The two threads of an aggregator in the daemon, and the channel between them. Must not decide anything.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -8,10 +9,14 @@ use tally_storage::Storage;
 
 use super::follower::{Follower, Moved, Start};
 use super::keeper::{Keeper, TotalMessage};
+use crate::DISK_FULL_PAUSE;
 use crate::context::Context;
 
 /// Deltas that may wait for the total side before the apply side does.
 pub const WAITING_DELTAS: usize = 4;
+
+/// Deltas that may wait for room on the disk before the total thread listens to nobody, not even to questions.
+const MOST_WAITING: usize = 64;
 
 /// The two threads of an aggregator.
 pub struct Threads {
@@ -81,9 +86,23 @@ fn run_total<S: Storage>(
     inbox: &mpsc::Receiver<TotalMessage>,
 ) -> anyhow::Result<()> {
     let mut keeper = Keeper::new(context.clone(), start)?;
-    while keeper.works()
-        && let Ok(message) = inbox.recv()
-    {
+    while keeper.works() {
+        let message = match keeper.waiting() {
+            None => inbox.recv().ok(),
+            Some(waiting) => {
+                keeper.go_on()?;
+                if waiting > MOST_WAITING {
+                    std::thread::sleep(DISK_FULL_PAUSE);
+                    continue;
+                }
+                match inbox.recv_timeout(DISK_FULL_PAUSE) {
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    received => received.ok(),
+                }
+            }
+        };
+        // Nobody is left who could ask. What waits for room is made up for by the next start.
+        let Some(message) = message else { return Ok(()) };
         keeper.take(message)?;
     }
     Ok(())

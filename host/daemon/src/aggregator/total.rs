@@ -18,6 +18,9 @@ pub enum Failure {
     /// The plugin failed: worth one retry in a new store, then quarantine.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// There is no room for what was to be saved. This total is to be thrown away and restored; trying again may help.
+    #[error(transparent)]
+    Full(tally_state::StateError),
     /// The state store failed: nothing can be saved any more.
     #[error("the state store failed; nothing more can be saved: {0:#}")]
     Fatal(#[from] anyhow::Error),
@@ -25,7 +28,10 @@ pub enum Failure {
 
 impl From<tally_state::StateError> for Failure {
     fn from(error: tally_state::StateError) -> Self {
-        Self::Fatal(error.into())
+        match error {
+            error @ tally_state::StateError::Full { .. } => Self::Full(error),
+            error => Self::Fatal(error.into()),
+        }
     }
 }
 

@@ -87,7 +87,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "tally_source_unqueued_lines_total",
         &["source"],
-        "Whole lines read and not queued: their producer sends them again, or the grace period was over.",
+        "Whole lines read and not queued: their producer sends them again, their client was not let in, or the grace period was over.",
         |all, to| to.sources(all, |source| source.unqueued_lines),
     ),
     metric(
@@ -174,6 +174,10 @@ pub const METRICS: &[Metric] = &[
                 to.add(&[door, "tls_failed"], counts.tls_failed);
                 to.add(&[door, "header_timeout"], counts.header_timeouts);
                 to.add(&[door, "idle_timeout"], counts.idle_timeouts);
+                to.add(&[door, "malformed_request"], counts.malformed_requests);
+                to.add(&[door, "head_too_large"], counts.large_heads);
+                to.add(&[door, "unfinished_request"], counts.unfinished_requests);
+                to.add(&[door, "connection_broken"], counts.broken_connections);
                 to.add(&[door, "unauthorized"], counts.unauthorized);
                 to.add(&[door, "wrong_host"], counts.wrong_hosts);
             }

@@ -112,6 +112,10 @@ fn everything_as_text() {
         tally_door_refused_total{door="query",reason="tls_failed"} 0
         tally_door_refused_total{door="query",reason="header_timeout"} 0
         tally_door_refused_total{door="query",reason="idle_timeout"} 0
+        tally_door_refused_total{door="query",reason="malformed_request"} 0
+        tally_door_refused_total{door="query",reason="head_too_large"} 0
+        tally_door_refused_total{door="query",reason="unfinished_request"} 0
+        tally_door_refused_total{door="query",reason="connection_broken"} 0
         tally_door_refused_total{door="query",reason="unauthorized"} 0
         tally_door_refused_total{door="query",reason="wrong_host"} 0
         tally_events_received_total 12

@@ -15,6 +15,9 @@ use crate::feed::Position;
 use crate::parse::DecodedChunk;
 use crate::tail::{Item, LiveFrame};
 
+/// Who waits when there is no room for a segment.
+const LOG: &str = "the log";
+
 impl<S: Storage> Sequencer<S> {
     /// Opens the next segment when the frame does not fit into this one any more. The opening is the state before the frame.
     fn make_room(&mut self) -> anyhow::Result<Settled> {
@@ -29,14 +32,13 @@ impl<S: Storage> Sequencer<S> {
             opening.ids(arrival, ids);
         }
         let rolled = match self.log.roll(opening.bytes()) {
-            Err(AppendError::DiskFull { .. }) => {
-                tracing::error!("the disk is full: nothing is accepted until there is room for a segment of the log");
-                self.progress.update(|facts| facts.disk_full = true);
+            Err(error @ AppendError::DiskFull { .. }) => {
+                self.progress.room(LOG, Some(&error));
                 return Ok(Settled::DiskFull);
             }
             rolled => rolled.map_err(stopped)?,
         };
-        self.progress.update(|facts| facts.disk_full = false);
+        self.progress.room(LOG, None);
         // What this frame decided about its own place has moved behind the opening.
         if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
             asked.frame += 1;

@@ -4,7 +4,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use tally_storage::Storage;
 
-use super::{DISK_FULL_PAUSE, Sequencer, Settled};
+use super::{Sequencer, Settled};
+use crate::DISK_FULL_PAUSE;
 use crate::parse::Job;
 use crate::reorder::Reorder;
 

@@ -1,5 +1,6 @@
 //! Decoding as its users see it: examples by hand, and random lines against what serde_json and chrono say.
 
+mod conformance;
 mod differential;
 mod examples;
 mod generate;

@@ -1,6 +1,6 @@
 //! A request's body, whole and unpacked. Must not know: what is in it.
 //!
-//! Bounds: a body within its limit, whatever its packed size; all bodies together within four times that; and a time for each to arrive. A body
+//! Bounds: a body within its limit, whatever its packed size; all bodies together within twice that; and a time for each to arrive. A body
 //! is charged as it comes, not by the length it announces, so that nobody holds room with a promise.
 
 use std::io::{self, Write};
@@ -14,6 +14,7 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
 use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt as _;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::answer::Failure;
@@ -25,7 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_UNWANTED: usize = 256 * 1024;
 const UNWANTED_PATIENCE: Duration = Duration::from_secs(1);
 /// How many bodies of full length fit at a time.
-const FULL_BODIES: usize = 4;
+const FULL_BODIES: usize = 2;
+/// How much is unpacked at a stretch before other connections get their turn: a little gzip can become a lot of body.
+const STRETCH: usize = 128 * 1024;
+/// How much gzip is unpacked at once; it may become a thousand times as much.
+const PACKED_PIECE: usize = 128;
 /// The smallest room a body takes, so that it does not grow by drops.
 const SMALLEST: usize = 4 * 1024;
 
@@ -101,7 +106,7 @@ async fn receive(mut body: Body, mut to: Unpacking, most: usize, counters: &Coun
         if came > most {
             return Err(too_large(most));
         }
-        to.write(&data)?;
+        to.write(&data).await?;
     }
     to.finish()
 }
@@ -113,11 +118,20 @@ enum Unpacking {
 }
 
 impl Unpacking {
-    fn write(&mut self, data: &[u8]) -> Result<(), Failure> {
-        match self {
-            Self::Plain(to) => to.append(data),
-            Self::Gzip(decoder) => decoder.write_all(data).map_err(|_| failed(decoder)),
+    async fn write(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let decoder = match self {
+            Self::Plain(to) => return to.append(data),
+            Self::Gzip(decoder) => decoder,
+        };
+        let mut stretch_began = decoder.get_ref().bytes.len();
+        for piece in data.chunks(PACKED_PIECE) {
+            decoder.write_all(piece).map_err(|_| failed(decoder))?;
+            if decoder.get_ref().bytes.len() - stretch_began > STRETCH {
+                stretch_began = decoder.get_ref().bytes.len();
+                yield_now().await;
+            }
         }
+        Ok(())
     }
 
     fn finish(self) -> Result<Unpacked, Failure> {

@@ -80,7 +80,7 @@ pub struct HttpPresets {
 /// Bounds on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// The longest body, unpacked, in bytes. All requests together hold at most four times as much.
+    /// The longest body, unpacked, in bytes. All requests together hold at most twice as much.
     pub body_bytes: usize,
     /// The longest line, in bytes without its newline.
     pub line_bytes: usize,

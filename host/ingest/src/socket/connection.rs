@@ -9,10 +9,10 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tally_net::{Accepting, Token, WriteHalf};
+use tally_net::{Accepting, Socket, Token, WriteHalf};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::input::Input;
 use super::{SocketLimits, stopped};
@@ -66,6 +66,14 @@ impl End {
         Self::new(reason, "")
     }
 
+    pub fn idle(time: Duration) -> Self {
+        Self::new(EndReason::Idle, format!("nothing was sent for {time:?}"))
+    }
+
+    fn without_token() -> Self {
+        Self::new(EndReason::Unauthorized, "the first line, with the token, did not come in time")
+    }
+
     /// The last line for a client that wants answers.
     fn line(&self) -> Option<String> {
         match self.reason {
@@ -97,23 +105,49 @@ impl<C: Send> Connection<C> {
         let limits = *self.shared.limits.borrow();
         let end = match self.unless_stopped(accepted.ready(limits.handshake)).await {
             Err(stopped) => stopped,
-            Ok(Ok(socket)) => {
-                let (from, to) = socket.into_split();
-                let counters = Arc::clone(&self.shared.counters);
-                self.converse(Input::new(from, self.shared.read_bytes, limits, counters), to, limits).await
-            }
+            Ok(Ok(socket)) => self.serve(socket, limits).await,
             Ok(Err(error)) => End::new(EndReason::TlsFailed, format!("the TLS handshake failed: {error}")),
         };
         self.shared.counters.ended(end.reason);
         self.log(&end);
     }
 
-    async fn converse(&self, mut input: Input, to: WriteHalf, limits: SocketLimits) -> End {
+    /// Waits until the client says something. A connection that says nothing is kept small: most of what one takes is taken after that.
+    async fn serve(&self, socket: Socket, limits: SocketLimits) -> End {
+        let handshake_by = Instant::now() + limits.handshake;
+        // Who may come in must not have to be waited for.
+        let too_late = match (&self.shared.token, limits.idle) {
+            (Some(_), idle) if idle.is_none_or(|idle| limits.handshake <= idle) => {
+                Some((limits.handshake, End::without_token()))
+            }
+            (_, Some(idle)) => Some((idle, End::idle(idle))),
+            (_, None) => None,
+        };
+        let spoke = self.unless_stopped(within(too_late.as_ref().map(|(time, _)| *time), socket.readable())).await;
+        let input = |from| {
+            let counters = Arc::clone(&self.shared.counters);
+            Input::new(from, self.shared.read_bytes, limits, counters)
+        };
+        match (spoke, too_late) {
+            (Err(stopped), _) => stopped,
+            (Ok(None), Some((_, end))) if end.reason == EndReason::Unauthorized => {
+                let (from, to) = socket.into_split();
+                Box::pin(dismiss(end, input(from), to)).await
+            }
+            (Ok(None), Some((_, end))) => end,
+            // An error is met again by who reads.
+            (Ok(_), _) => {
+                let (from, to) = socket.into_split();
+                Box::pin(self.converse(input(from), to, handshake_by)).await
+            }
+        }
+    }
+
+    async fn converse(&self, mut input: Input, to: WriteHalf, handshake_by: Instant) -> End {
         let first = match self.shared.token {
-            // Who may come in must not have to be waited for.
-            Some(_) => timeout(limits.handshake, self.first_line(&mut input)).await.unwrap_or_else(|_| {
-                Err(End::new(EndReason::Unauthorized, "the first line, with the token, did not come in time"))
-            }),
+            Some(_) => timeout_at(handshake_by, self.first_line(&mut input))
+                .await
+                .unwrap_or_else(|_| Err(End::without_token())),
             None => self.first_line(&mut input).await,
         };
         let handshake = match first {
@@ -343,6 +377,14 @@ async fn dismiss(end: End, input: Input, mut to: WriteHalf) -> End {
     end
 }
 
+/// What comes of it within a time, if there is one.
+async fn within<T>(time: Option<Duration>, what: impl Future<Output = T>) -> Option<T> {
+    match time {
+        Some(time) => timeout(time, what).await.ok(),
+        None => Some(what.await),
+    }
+}
+
 async fn superseded(lease: Option<&Lease>) {
     match lease {
         Some(lease) => lease.superseded().await,
@@ -370,4 +412,18 @@ async fn answer(stream: &Stream, mut to: WriteHalf) -> io::Result<()> {
 async fn out_of_patience(stream: &Stream) {
     stream.ended().await;
     sleep(PATIENCE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_has_said_nothing_is_small() {
+        fn size_of_future<A, F>(_: impl Fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(|(connection, accepted): (Connection<()>, Accepting)| connection.run(accepted));
+        assert!(size < 3072, "{size} bytes each, and there may be thousands");
+    }
 }

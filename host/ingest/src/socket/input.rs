@@ -95,7 +95,7 @@ impl Input {
             None => read.await,
             Some(idle) => match timeout(idle, read).await {
                 Ok(read) => read,
-                Err(_) => return Err(End::new(EndReason::Idle, format!("nothing was sent for {idle:?}"))),
+                Err(_) => return Err(End::idle(idle)),
             },
         };
         read.map_err(read_failed)
@@ -103,7 +103,7 @@ impl Input {
 
     /// Reads and forgets until the client has finished sending.
     pub async fn discard(mut self) -> io::Result<()> {
-        let mut bytes = [0; 4096];
+        let mut bytes = vec![0; 4096];
         while !self.at_end && self.from.read(&mut bytes).await? > 0 {}
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! When something last went over a connection, and what it waits for: tells a slow head from an idle connection.
-//! Must not know: requests beyond their beginning and end.
+//! When something last went over a connection, and what it waits for: tells a slow head from an idle connection. Lets no bytes through whose
+//! framing is wrong. Must not know: requests beyond their beginning and end.
 
 use std::io;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Limits;
+use super::framing::{Fault, Framing};
 use crate::counters::{Counters, add};
 use crate::socket::Socket;
 
@@ -90,28 +91,39 @@ impl Activity {
     }
 }
 
-/// A socket that tells an [`Activity`] what goes over it.
+/// A socket that tells an [`Activity`] what goes over it, and that ends for its reader where the framing of requests goes wrong.
 #[derive(Debug)]
 pub(super) struct Watched {
     socket: Socket,
+    framing: Framing,
     activity: Arc<Activity>,
     counters: Arc<Counters>,
 }
 
 impl Watched {
     pub fn new(socket: Socket, activity: Arc<Activity>, counters: Arc<Counters>) -> Self {
-        Self { socket, activity, counters }
+        Self { socket, framing: Framing::new(), activity, counters }
+    }
+
+    /// What was wrong, and the socket.
+    pub fn into_parts(self) -> (Option<Fault>, Socket) {
+        (self.framing.fault(), self.socket)
     }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.framing.fault().is_some() {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
         let read = buffer.filled().len() - before;
         if read > 0 {
             self.activity.went(true);
             add(&self.counters.bytes_read, read as u64);
+            let passed = self.framing.read(&buffer.filled()[before..]);
+            buffer.set_filled(before + passed);
         }
         polled
     }

@@ -64,7 +64,9 @@ impl Checked {
                     "an HTTP/1.1 request needs a Host header",
                 ));
             }
-            if let Some(host) = host.filter(|host| !hosts.allows(host)) {
+            // A target that names a host goes before the header (RFC 9112, 3.2.2); the header still has to be fine.
+            let named = request.uri().authority().map(|authority| authority.host());
+            if let Some(host) = named.into_iter().chain(host).find(|host| !hosts.allows(host)) {
                 add(&self.counters.wrong_hosts, 1);
                 let host: String = host.chars().take(100).collect();
                 let detail = format!("this door is not called {host:?}; list the name under `hosts` if it should be");

@@ -27,6 +27,11 @@ fn start(token: Option<Token>) -> Running {
     let address = listener.address().to_owned();
     let counters = Arc::new(Counters::default());
     let router = axum::Router::new().route("/", get(|| async { "hello" })).route("/health", get(|| async { "well" }));
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        "at last"
+    };
+    let router = router.route("/slow", get(slow));
     let (stop, stopped) = watch::channel(false);
     let (limits, watched) = watch::channel(LIMITS);
     let server = Server {
@@ -134,6 +139,47 @@ async fn slow_heads_and_silence_are_ended_and_counted_apart() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_finished_sending_gets_its_answers() {
+    let server = start(None);
+    let mut socket = server.connect().await;
+    let request = "GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    socket.write_all(request.repeat(2).as_bytes()).await.expect("sent");
+    socket.shutdown().await.expect("half closed");
+    assert_eq!(rest(&mut socket).await.matches("at last").count(), 2);
+}
+
+#[tokio::test]
+async fn a_request_in_doubt_is_refused_and_nothing_after_it_is_read() {
+    let server = start(None);
+    let fine = "GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let doubtful = [
+        "content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "x: y\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "content-length: 0\r\ncontent-length: 0\r\n\r\n",
+        "host: localhost\r\n\r\n",
+    ];
+    for head in doubtful {
+        let answers = server.say(&format!("{fine}GET / HTTP/1.1\r\nhost: localhost\r\n{head}{fine}")).await;
+        let (first, second) = answers.split_once("at last").expect("the request before it is answered");
+        assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+        assert!(second.starts_with("HTTP/1.1 400") && second.contains("\"malformed_request\""), "{head:?}: {second}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+    }
+    let large = server.say(&format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(MAX_HEAD))).await;
+    assert!(large.starts_with("HTTP/1.1 431") && large.contains("head_too_large"), "{large}");
+    let target = server.say("GET http://evil.example/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(target.starts_with("HTTP/1.1 403") && target.contains("evil.example"), "{target}");
+    let mut socket = server.connect().await;
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: loc").await.expect("sent");
+    socket.shutdown().await.expect("half closed");
+    assert_eq!(rest(&mut socket).await, "");
+    let counts = server.counters.snapshot();
+    assert_eq!((counts.malformed_requests, counts.large_heads, counts.unfinished_requests), (4, 1, 1));
+    assert_eq!((counts.wrong_hosts, counts.requests), (1, 5));
+    assert_eq!(counts.answers, [(200, 4), (400, 4), (403, 1), (431, 1)]);
+}
+
+#[tokio::test]
 async fn stopping_closes_idle_connections() {
     let server = start(None);
     let mut idle = server.connect().await;
@@ -143,4 +189,13 @@ async fn stopping_closes_idle_connections() {
     assert_eq!(rest(&mut idle).await, "");
     server.task.await.expect("ended");
     assert_eq!(server.counters.snapshot().connections, 0);
+}
+
+#[test]
+fn a_connection_that_has_said_nothing_is_small() {
+    fn size_of_future<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size_of_future(|(door, accepted): (Arc<Door>, Accepting)| door.converse(accepted));
+    assert!(size < 2048, "{size} bytes each, and there may be thousands");
 }

@@ -193,7 +193,7 @@ fn log_lines_are_cut_and_counted() {
     let (lines, last): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.contains("line line"));
     assert_eq!(lines.len(), 100);
     assert!(lines.iter().all(|line| line.len() < 4200), "{}", lines[0].len());
-    expect![[r#" WARN the plugin logged more lines than one call may plugin="probe" call="apply" dropped=900"#]]
+    expect![[r#" WARN the plugin logged more lines than it may in a second plugin="probe" call="apply" dropped=900"#]]
         .assert_eq(&last.join("\n"));
     let next = logged(|| call(&mut probe, "save").unwrap());
     assert_eq!(next, "");

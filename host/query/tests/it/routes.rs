@@ -272,6 +272,19 @@ async fn all_rows_are_all_or_none() {
 }
 
 #[tokio::test]
+async fn dead_letters_and_resuming_pass_on_what_is_asked() {
+    let admin = || router(Arc::new(Fake::default()), Door::Admin);
+    let passed = |line: &'static str| async move {
+        let text = answer(admin(), line, &[]).await;
+        text.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(passed("GET /v1/dead-letters").await, r#"{"aggregator":null,"rows":20}"#);
+    assert_eq!(passed("GET /v1/dead-letters?aggregator=a&rows=3").await, r#"{"aggregator":"a","rows":3}"#);
+    assert_eq!(passed("GET /v1/dead-letters/a%3A7").await, r#"{"id":"a:7"}"#);
+    assert_eq!(passed("POST /v1/plugins/a%20b/resume").await, r#"{"resumed":"a b"}"#);
+}
+
+#[tokio::test]
 async fn mistakes_get_problem_documents() {
     let table = [
         ("GET /", "404 unknown_route"),
@@ -298,6 +311,11 @@ async fn mistakes_get_problem_documents() {
         ("GET /v1/rejected?rows=1001", "400 too_many_rows"),
         ("GET /v1/rejected?rows=many", "400 invalid_parameter"),
         ("GET /v1/rejected?skip=1", "400 unknown_parameter"),
+        ("GET /v1/dead-letters?rows=1001", "400 too_many_rows"),
+        ("GET /v1/dead-letters?reason=trap", "400 unknown_parameter"),
+        ("GET /v1/dead-letters/bad:7?rows=1", "400 unknown_parameter"),
+        ("GET /v1/plugins/bad/resume", "405 wrong_method"),
+        ("POST /v1/plugins/bad/resume", "403 admin_only"),
         ("GET /v1/aggregators/video-actions?rows=10001", "400 too_many_rows"),
         ("GET /v1/aggregators/video-actions?rows=1&rows=2", "400 repeated_parameter"),
         ("GET /v1/aggregators/%zz", "400 invalid_encoding"),

@@ -6,6 +6,7 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use tally_storage::RealStorage;
+use tally_testkit::MemStorage;
 
 use super::real;
 use crate::{Position, RecordFiles, Recovered, Rotation, SinkError, read_records, read_records_until};
@@ -377,4 +378,23 @@ proptest! {
             prop_assert!(lines <= max_batches && (content.len() as u64 <= max_bytes || lines == 1));
         }
     }
+}
+
+#[test]
+fn an_append_that_meets_a_full_disk_can_be_tried_again() {
+    let disk = MemStorage::new();
+    let rotation = Rotation { max_batches: 2, ..WIDE };
+    let mut files = RecordFiles::open(disk.clone(), None, rotation).unwrap();
+    for number in 0..5 {
+        let record = format!("{{\"number\":{number},\"filler\":\"{}\"}}", "x".repeat(9000));
+        disk.set_capacity(Some(0));
+        for _ in 0..2 {
+            let error = files.append(record.as_bytes()).unwrap_err();
+            assert!(error.is_full(), "{error}");
+        }
+        disk.set_capacity(None);
+        files.append(record.as_bytes()).unwrap();
+    }
+    let numbers = read_records(&disk).unwrap().map(|record| record.unwrap().text[..11].to_owned()).collect::<Vec<_>>();
+    assert_eq!(numbers, ["{\"number\":0", "{\"number\":1", "{\"number\":2", "{\"number\":3", "{\"number\":4"]);
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use crate::commit::{FORMAT_TABLE, RUNS};
 use crate::{FILE_NAME, RunInfo, Saved, StateError, Store};
 
+use tally_testkit::MemStorage;
+
 use super::{commit, cut, message, open, open_read_only};
 
 /// What a directory's file would be after the power went off now: a copy of what was written, never closed.
@@ -202,7 +204,7 @@ fn other_files_are_refused_and_left_alone() {
 fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let transaction = store.database.begin_write().unwrap();
+    let transaction = store.begin_write();
     transaction.open_table(FORMAT_TABLE).unwrap().insert("format", 2).unwrap();
     transaction.commit().unwrap();
     drop(store);
@@ -217,9 +219,55 @@ fn another_format_is_refused() {
 fn a_run_that_belongs_to_nobody_is_found() {
     let mut store = Store::open_in_memory().unwrap();
     cut(&store, "a", 1, b"delta");
-    let transaction = store.database.begin_write().unwrap();
+    let transaction = store.begin_write();
     transaction.open_table(RUNS).unwrap().insert(("a", 2, 2, 0), &b"stray"[..]).unwrap();
     transaction.commit().unwrap();
     let error = store.check().unwrap_err().to_string();
     assert!(error.contains("the run of cuts 2..=2 of \"a\" belongs to no aggregator"), "{error}");
+}
+
+#[test]
+fn a_commit_that_meets_a_full_disk_can_be_tried_again() {
+    let disk = MemStorage::new();
+    let store = Store::open(&disk).unwrap();
+    cut(&store, "a", 1, b"before");
+    let big = vec![7; 2 << 20];
+    let runs = [RunInfo::new(1, 1, 0, &big)];
+    let save = || store.commit(&commit("b", b"meta", &[(runs[0], &big[..])], &[], None));
+    disk.set_capacity(Some(100_000));
+    for _ in 0..3 {
+        let error = save().unwrap_err();
+        assert!(matches!(error, StateError::Full { .. }), "{error}");
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        assert_eq!(store.load("b").unwrap(), None);
+        assert_eq!(store.aggregators().unwrap(), ["a"], "what was there is answered");
+    }
+    disk.set_capacity(None);
+    save().unwrap();
+    drop(store);
+    let mut store = Store::open(&disk).unwrap();
+    assert_eq!(store.run("b", &runs[0]).unwrap(), big);
+    store.check().unwrap();
+}
+
+#[test]
+fn who_reads_while_a_commit_meets_a_full_disk_reads_on() {
+    let disk = MemStorage::new();
+    let store = Store::open(&disk).unwrap();
+    cut(&store, "a", 1, b"before");
+    let big = vec![7; 1 << 20];
+    disk.set_capacity(Some(100_000));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            for _ in 0..2000 {
+                let saved = store.load("a").unwrap().unwrap();
+                assert_eq!(store.run("a", &saved.runs[0]).unwrap(), b"before");
+            }
+        });
+        while !reading.is_finished() {
+            let run = RunInfo::new(1, 1, 0, &big);
+            let error = store.commit(&commit("b", b"meta", &[(run, &big[..])], &[], None)).unwrap_err();
+            assert!(matches!(error, StateError::Full { .. }), "{error}");
+        }
+    });
 }

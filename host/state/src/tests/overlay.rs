@@ -1,5 +1,7 @@
 //! The overlay behaves like a file that was copied, and the file under it stays as it was.
 
+use std::sync::Arc;
+
 use std::fs;
 
 use proptest::prelude::*;
@@ -35,7 +37,7 @@ proptest! {
         let original = (0..length).map(|at| (at % 251) as u8 + 1).collect::<Vec<_>>();
         fs::write(&path, &original).unwrap();
         let file = RealStorage::read_only(dir.path()).unwrap().open("file").unwrap();
-        let overlay = Overlay::new(Backend::new(file, ())).unwrap();
+        let overlay = Overlay::new(Backend::new(file, Arc::new(()))).unwrap();
         let mut copy = original.clone();
         for step in steps {
             match step {

@@ -160,6 +160,20 @@ fn a_reader_at_the_end_survives_the_deletion_of_its_segment() {
 }
 
 #[test]
+fn a_reader_goes_on_behind_two_segments_that_went_at_once() {
+    let (_, mut log) = log_of(3);
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    for _ in 0..3 {
+        assert!(reader.next(&mut frame).expect("readable"));
+    }
+    log.delete_before(7).expect("deletes");
+    // It stands between the first segment and the second, both gone, and what it looks for is in the third.
+    reader.seek(7).expect("there");
+    assert_eq!(read_all(&mut reader)[0].number, 7);
+}
+
+#[test]
 fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
     let (storage, mut log) = log_of(1);
     let large = body(7, 50_000);
