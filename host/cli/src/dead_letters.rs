@@ -1,9 +1,12 @@
 //! `tally dead-letters`: events that an aggregator failed on alone. They are in the log, they count for everybody else, and
 //! this aggregator goes on without them.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use serde_json::Value;
+use tally_daemon::dead_letters;
 
 use crate::client::{Target, encode, with_parameters};
 use crate::outcome::print;
@@ -22,7 +25,7 @@ pub enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         rows: Option<u32>,
         #[command(flatten)]
-        target: Target,
+        from: From,
         /// What the answer looks like
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
@@ -33,28 +36,53 @@ pub enum Command {
         /// As the list has it, NAME:SEQUENCE
         id: String,
         #[command(flatten)]
-        target: Target,
+        from: From,
         /// What the answer looks like
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
 }
 
+/// Whom to ask.
+#[derive(Debug, clap::Args)]
+pub struct From {
+    #[command(flatten)]
+    target: Target,
+    /// The data directory of a daemon that does not run, instead of asking one that does
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    data_dir: Option<PathBuf>,
+}
+
 /// Asks and prints.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     print(&match command {
-        Command::List { aggregator, rows, target, output } => {
-            let rows = rows.map(|rows| ("rows".to_string(), rows.to_string()));
-            let aggregator = aggregator.map(|name| ("aggregator".to_string(), name));
-            let parameters: Vec<_> = rows.into_iter().chain(aggregator).collect();
-            let value = target.get(&with_parameters("/v1/dead-letters".to_string(), &parameters))?;
+        Command::List { aggregator, rows, from, output } => {
+            let value = match &from.data_dir {
+                Some(folder) => dead_letters::list(
+                    &dead_letters::at_rest(folder)?,
+                    rows.unwrap_or(20) as usize,
+                    aggregator.as_deref(),
+                ),
+                None => {
+                    let rows = rows.map(|rows| ("rows".to_string(), rows.to_string()));
+                    let aggregator = aggregator.map(|name| ("aggregator".to_string(), name));
+                    let parameters: Vec<_> = rows.into_iter().chain(aggregator).collect();
+                    from.target.get(&with_parameters("/v1/dead-letters".to_string(), &parameters))?
+                }
+            };
             match output {
                 Output::Json => answer(&value, Output::Json, Paint::stdout()),
                 Output::Table => listed(&value, Paint::stdout()),
             }
         }
-        Command::Show { id, target, output } => {
-            let value = target.get(&format!("/v1/dead-letters/{}", encode(&id)))?;
+        Command::Show { id, from, output } => {
+            let value = match &from.data_dir {
+                Some(folder) => {
+                    let found = dead_letters::at_rest(folder)?.into_iter().find(|letter| letter.id == id);
+                    serde_json::to_value(found.with_context(|| format!("there is no dead letter {id:?} there"))?)?
+                }
+                None => from.target.get(&format!("/v1/dead-letters/{}", encode(&id)))?,
+            };
             match output {
                 Output::Json => answer(&value, Output::Json, Paint::stdout()),
                 Output::Table => shown(&value, Paint::stdout()),

@@ -3,12 +3,14 @@
 //! `limits.dead_letters` and in bytes by [`KEPT_BYTES`] each.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tally_aggregate::{Attached, Entries, Entry, Note, Skip};
 use tally_state::{DeadLetter, Store};
-use tally_storage::Storage;
+use tally_storage::{RealStorage, Storage};
 use tally_wal::{Frame, Reader};
 
 use crate::context::Context;
@@ -54,6 +56,26 @@ pub fn newest(store: &Store) -> anyhow::Result<Vec<Letter>> {
         serde_json::from_slice(&kept.letter).with_context(what)
     };
     store.dead_letters()?.into_iter().rev().map(read).collect()
+}
+
+/// The letters of a data directory whose daemon does not run, newest event first.
+pub fn at_rest(data_dir: &Path) -> anyhow::Result<Vec<Letter>> {
+    let data = RealStorage::read_only(data_dir).context("opening the data directory")?;
+    newest(&Store::open_read_only(&data)?)
+}
+
+/// A list of them without what is long, at most so many, of one aggregator or of all.
+pub fn list(letters: &[Letter], rows: usize, aggregator: Option<&str>) -> Value {
+    let wanted = letters.iter().filter(|letter| aggregator.is_none_or(|name| name == letter.aggregator));
+    let short = |letter: &Letter| {
+        let mut value = json!(letter);
+        for long in ["backtrace", "event", "length", "truncated"] {
+            value.as_object_mut().map(|value| value.remove(long));
+        }
+        value
+    };
+    let list: Vec<Value> = wanted.take(rows).map(short).collect();
+    json!({ "dead_letters": list, "kept": letters.len() })
 }
 
 /// Keeps those of an aggregator's `skips` that are logged behind `from` and not kept yet: it has just been spared them, or

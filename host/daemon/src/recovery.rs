@@ -159,20 +159,17 @@ fn start_of<S: Storage>(
     let behind = |detached: &&Detached| meta.as_ref().is_none_or(|meta| meta.cut < detached.at);
     let detached = control.detached.get(&name).filter(behind).map(|detached| &detached.attached);
     let current = control.plan.aggregators.get(&name).or(detached);
-    // Paused so long ago that the log has let go of where it stopped: it has saved its pause long since.
-    if current.is_none() && meta.as_ref().is_some_and(|meta| meta.frame < reader.first_frame()) {
-        return Ok(None);
-    }
-    let position = match (&meta, current) {
-        (Some(meta), _) => meta.position(),
+    // Detached, and nothing waits for it: the log need not have what it has not seen.
+    let Some(current) = current else { return Ok(None) };
+    let position = match &meta {
+        Some(meta) => meta.position(),
         // Attached, but the daemon ended before anything was saved of it: it begins at its attachment.
-        (None, Some(attached)) => find_cut(reader, attached.applies_after, control.frame)?,
-        (None, None) => return Ok(None),
+        None => find_cut(reader, current.applies_after, control.frame)?,
     };
     let then = control_at(reader, Some(position), control.frame)?;
     let attached = match current {
         // Attached anew and still catching up: what was attached then covers everything up to there.
-        Some(attached) if attached.attached_at > position.cut => {
+        attached if attached.attached_at > position.cut => {
             let attachment = find_cut(reader, attached.attached_at, control.frame)?;
             control_at(reader, Some(attachment), control.frame)?.plan.aggregators.get(&name).cloned()
         }

@@ -225,9 +225,11 @@ impl<S: Storage> Scratch<S> {
             Some(_) if quarantined.contains_key(name) => ("it is in quarantine".to_owned(), 0),
             Some(attached) => ("it was attached anew, and no anchor was made since".to_owned(), attached.attached_at),
         };
+        // Attached as something new, and not to go on with what was there.
+        let is_new = |stretch: &Stretch| stretch.attached.applies_after == stretch.attached.attached_at;
         let begins = match &meta.pinned {
             Some(pinned) if pinned.meta.cut < left_out_since || left_out_since == 0 => pinned.meta.frame,
-            None if left_out_since == 0 || self.history.attachments(name)?.is_empty() => 0,
+            None if !self.history.attachments(name)?.first().is_some_and(is_new) => 0,
             _ => return Ok(None),
         };
         let is_there = !self.history.truncated || begins >= self.reader.first_frame();
@@ -282,16 +284,16 @@ impl<S: Storage> Scratch<S> {
         }
         let stored = self.stored_total(name, &got.attached, &saved.runs);
         let equal = stored.and_then(|stored| Ok(stored == rebuilt.save()?));
-        match (equal, self.history.control.quarantined.get(name)) {
-            (Ok(equal), _) => {
+        match equal {
+            Ok(equal) => {
                 ensure!(equal, "the saved runs merge to another total than the log gives at cut {}", meta.cut);
                 Ok(got.chain.to_string())
             }
-            // Its deltas are as the log gives them. That it cannot make a total of them is why it is in quarantine.
-            (Err(error), Some(_)) if error.chain().any(|cause| cause.is::<CallError>()) => {
+            // Its deltas are as the log gives them. That it cannot make a total of them is why it is in quarantine, or will be.
+            Err(error) if error.chain().any(|cause| cause.is::<CallError>()) => {
                 Ok(format!("{}, its total is out of reach: {error:#}", got.chain))
             }
-            (Err(error), _) => Err(error),
+            Err(error) => Err(error),
         }
     }
 

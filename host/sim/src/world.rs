@@ -309,17 +309,26 @@ impl World {
         self.ended_operations = self.disk.operations();
         if self.disk.is_without_power() || self.random.once_in(2) {
             self.disk = self.disk.crash(self.random.bits());
-            if self.config.log.durability != Durability::Fsync {
-                self.report.counts.one("power losses that may take what was acknowledged");
-                self.producers.iter_mut().for_each(Producer::forget);
-            }
+            self.may_forget();
             // The machine begins anew: its monotonic clock does, too.
             self.time.elapsed.store(0, Relaxed);
         } else {
+            // A sync that fails may leave nothing of what it was for.
+            if self.disk.reached().since(&self.reached).failed_syncs > 0 {
+                self.may_forget();
+            }
             self.disk.restart();
         }
         self.free_disk();
         self.reached = self.disk.reached();
+    }
+
+    /// Where not every frame is synced, what was acknowledged may be gone now.
+    fn may_forget(&mut self) {
+        if self.config.log.durability != Durability::Fsync {
+            self.report.counts.one("losses that may take what was acknowledged");
+            self.producers.iter_mut().for_each(Producer::forget);
+        }
     }
 
     fn step(&mut self, machines: &mut Machines) -> anyhow::Result<()> {
@@ -475,7 +484,9 @@ fn check_anchor(machines: &Machines) -> anyhow::Result<()> {
     let control = recovery::control_at(&mut context.reader(), None, context.tail.last())?;
     let Some(asked) = &control.asked_anchor else { return Ok(()) };
     let facts = context.progress.facts();
-    for name in asked.expected.iter().filter(|name| control.expected().contains(name)) {
+    let there = control.expected();
+    let was_there = |name: &&String| there.contains(name) && control.plan.aggregators[*name].attached_at < asked.cut;
+    for name in asked.expected.iter().filter(was_there) {
         let pinned = facts.pinned.get(name).map(|(cut, ..)| *cut);
         ensure!(
             pinned == Some(asked.cut),

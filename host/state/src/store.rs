@@ -71,10 +71,11 @@ impl Store {
         }
         // A process that ended right after giving the file its name left the name to the mercy of the next power loss.
         data.sync_dir().map_err(StateError::io("sync the directory", self::path(data, "")))?;
-        let (data, lock) = (data.clone(), Arc::new(lock));
         // The lock is held: what is looked at here is what is opened then.
-        let overlay = Overlay::new(Backend::new(file, lock.clone())).map_err(StateError::io("look at", &path))?;
+        let looked_at = data.open(FILE_NAME).map_err(StateError::io("open", &path))?;
+        let overlay = Overlay::new(Backend::new(looked_at, Arc::new(()))).map_err(StateError::io("look at", &path))?;
         Store::opened(&path, true, once(overlay))?.check_before_use()?;
+        let (data, lock) = (data.clone(), Arc::new(lock));
         let open = move || {
             let file = data.open(FILE_NAME).map_err(redb::Error::Io)?;
             Ok(builder().create_with_backend(Backend::new(file, lock.clone()))?)
@@ -110,7 +111,7 @@ impl Store {
 
     fn opened(path: &Path, read_only: bool, open: Box<Open>) -> Result<Store, StateError> {
         let (database, format) = guarded(path, "open", || {
-            let database = open()?;
+            let database = Quiet::new(open()?);
             let format = format_of(&database)?;
             let format = format.ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
             Ok((database, format))
@@ -118,7 +119,7 @@ impl Store {
         if format != FORMAT {
             return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        let (database, committing) = (RwLock::new(Some(Quiet::new(database))), Mutex::default());
+        let (database, committing) = (RwLock::new(Some(database)), Mutex::default());
         Ok(Store { database, committing, open, path: path.into(), read_only })
     }
 
@@ -244,7 +245,7 @@ impl Store {
         })
     }
 
-    /// Compares every page in use with its checksum. What redb mends by the way it mends in the file, unless an overlay is between.
+    /// Compares every page in use with its checksum. What redb would mend by the way it mends in the file, unless an overlay is between.
     fn check_pages(&mut self) -> Result<(), StateError> {
         let Some(database) = self.database.get_mut().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
         guarded(&self.path, "check the pages", || match database.check_integrity()? {

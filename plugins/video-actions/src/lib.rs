@@ -225,7 +225,11 @@ impl Aggregator for VideoActions {
                 .gauge("score", counts.iter().map(|c| c.score(&self.weights)));
         }
         if question.wants("actions") {
-            report.table("actions", 0).key("action", ACTIONS).counter("count", totals);
+            let page = question.page(0..ACTIONS.len(), usize::cmp);
+            report
+                .table("actions", page.left_out)
+                .key("action", page.rows.iter().map(|action| ACTIONS[*action]))
+                .counter("count", page.rows.iter().map(|action| totals[*action]));
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ fn counts_per_post_and_in_all() {
     assert_eq!(posts[1], ["2", "1", "0", "0", "1", "1", "1", "2"]);
     assert_eq!(harness.table("posts", 1, 1).0, [posts[1].clone()]);
     assert_eq!(
-        harness.table("actions", 0, 2),
+        harness.table("actions", 0, 0),
         (
             vec![
                 vec!["view".into(), "2".into()],
@@ -48,6 +48,9 @@ fn counts_per_post_and_in_all() {
             0
         )
     );
+    // More rows than were asked for would break the contract.
+    let (actions, left_out) = harness.table("actions", 1, 2);
+    assert_eq!((actions, left_out), (vec![vec!["play".into(), "1".into()], vec!["pause".into(), "0".into()]], 3));
 }
 
 #[test]

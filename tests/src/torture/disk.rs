@@ -70,6 +70,11 @@ pub fn run(rounds: u64, seed: u64, report: &Report) {
             site.check(&life);
         }
         report.count("events counted", site.end(life));
+        report.must_have_reached(&[
+            "times the daemon said that the disk is full",
+            "questions answered on a full disk",
+            "kills on a full disk",
+        ]);
     });
 }
 

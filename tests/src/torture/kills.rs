@@ -76,14 +76,14 @@ fn one_site(seed: u64, number: u64, kills: u64, report: &Report) {
         let mut life = site.start();
         while killed < kills {
             killed += round(&mut site, &mut life, &mut random, report);
-            if killed % PER_PROOF == 0 {
+            if killed.is_multiple_of(PER_PROOF) {
                 site.check(&life);
                 life.stop();
                 site.verify();
                 report.count("proofs from the log", 1);
                 life = site.start();
             }
-            if killed % 10 == 0 {
+            if killed.is_multiple_of(10) {
                 eprintln!("site {number}: {killed} kills, {} events", site.books.accepted());
             }
         }
@@ -110,7 +110,7 @@ fn one_site(seed: u64, number: u64, kills: u64, report: &Report) {
             });
             report.count("events counted", events.unwrap_or(0));
         }
-        None => eprintln!("{what}: its files stay in {}\n{}", site.work.keep().display(), "see `log` there"),
+        None => eprintln!("{what}: its files stay in {}; see `log` there", site.work.keep().display()),
     }
     report.count("lines answered as duplicates", lanes.iter().map(|lane| lane.duplicates.load(SeqCst)).sum());
     report.count("lines acknowledged", lanes.iter().map(|lane| lane.acked()).sum());

@@ -211,9 +211,8 @@ impl Producer<'_> {
     }
 
     fn unless_stopped(&self) -> io::Result<()> {
-        match self.orders.stop.load(SeqCst) {
-            true => return Err(io::ErrorKind::Interrupted.into()),
-            false => {}
+        if self.orders.stop.load(SeqCst) {
+            return Err(io::ErrorKind::Interrupted.into());
         }
         let finish_by = *self.orders.finish_by.lock().expect("nobody panics with it");
         let (lane, is_late) = (self.lane, finish_by.is_some_and(|by| now() > by));

@@ -13,14 +13,14 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// One of `0..below`.
     pub fn below(&mut self, below: u64) -> u64 {
-        self.next() % below
+        self.number() % below
     }
 
     /// True once in `n` times.

@@ -65,7 +65,7 @@ impl Site {
             "[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[limits]\nline_bytes = \"4KiB\"\n\
              rejected_bytes = \"256KiB\"\n[queue]\nmax_bytes = \"1MiB\"\n\
              [log]\nsegment_bytes = \"640KiB\"\nretain_bytes = \"{retain}\"\ndurability = \"{durability}\"\n\
-             [flush]\nevents = 1500\ninterval = \"{flush_interval}\"\n[analytics]\nmax_batches = 40\ntable_rows = 5\n\
+             [flush]\nevents = 1500\ninterval = \"{flush_interval}\"\n[analytics]\nmax_batches = 40\ntable_rows = 10\n\
              [query]\nmax_staleness = \"0ms\"\n[shutdown]\ngrace = \"30s\"\n"
         ));
         let read = |path: &Path| std::fs::read(path).expect("a component");
@@ -92,7 +92,7 @@ impl Site {
 
     /// A new one that need not compile the plugins anew.
     pub fn fresh_copy(&self) -> Self {
-        let copy = Self::new(self.shape, self.seeds.clone().next());
+        let copy = Self::new(self.shape, self.seeds.clone().number());
         copy_folder(&self.data().join("cache"), &copy.data().join("cache"));
         copy
     }
@@ -135,12 +135,12 @@ impl Site {
 
     /// Lets all producers send.
     pub fn load(&mut self, life: &Life) -> Load {
-        Load::start(&self.lanes, &life.doors(), self.seeds.next(), false)
+        Load::start(&self.lanes, &life.doors(), self.seeds.number(), false)
     }
 
     /// Lets those producers send that know by themselves where to go on.
     pub fn load_unchecked(&mut self, life: &Life) -> Load {
-        Load::start(&self.lanes, &life.doors(), self.seeds.next(), true)
+        Load::start(&self.lanes, &life.doors(), self.seeds.number(), true)
     }
 
     /// Compares everything that the daemon answers, and its analytics files, with the books. Nobody may be sending.

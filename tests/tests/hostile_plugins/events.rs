@@ -1,6 +1,7 @@
 //! Events that hurt: each is skipped for the plugin that fails on it alone, kept as a dead letter, and counted.
 
 use serde_json::Value;
+use tally_tests::{succeed, tally};
 
 use crate::traffic::{LIMITS, World};
 
@@ -57,7 +58,15 @@ fn an_event_that_a_plugin_fails_on_alone_is_skipped_and_dead_lettered() {
     world.send(100, None);
     assert_eq!(world.caught_up("obeys")["skipped"], 4);
     assert_eq!(world.listed("obeys")["strikes"], 4);
-    world.end();
+    let work = world.end();
+    let at_rest = |arguments: &[&str]| -> Value {
+        let mut read = tally();
+        read.arg("dead-letters").args(arguments).arg("--data-dir").arg(work.path("data")).args(["--output", "json"]);
+        serde_json::from_str(&succeed(&mut read)).expect("JSON")
+    };
+    assert_eq!(at_rest(&["list"])["dead_letters"], Value::from(listed.clone()));
+    let id = listed[0]["id"].as_str().expect("an id");
+    assert_eq!(at_rest(&["show", id])["reason"], listed[0]["reason"]);
 }
 
 #[test]

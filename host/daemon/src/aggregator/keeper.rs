@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tally_aggregate::{Attached, Barrier};
+use tally_aggregate::{AskedAnchor, Attached, Barrier};
 use tally_event::table::{Question, Table};
 use tally_plugin::{CallError, PluginError};
 use tally_storage::Storage;
@@ -75,7 +75,9 @@ impl<S: Storage> Keeper<S> {
         let mut total = restore(&self.context, &name, &attached, meta)?;
         // The last life may have ended between saving the cut of an anchor and pinning the total.
         let asked = self.context.recovered.asked_anchor.as_ref();
-        let asked = asked.filter(|asked| asked.expected.contains(&self.name)).map(|asked| asked.cut);
+        let was_there =
+            |asked: &&AskedAnchor| asked.expected.contains(&self.name) && self.start.attached.attached_at < asked.cut;
+        let asked = asked.filter(was_there).map(|asked| asked.cut);
         let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
         if asked == Some(total.meta().cut) && pinned != asked {
             total.pin()?;

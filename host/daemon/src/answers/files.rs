@@ -7,7 +7,7 @@ use tally_query::{Batch, QueryError};
 use tally_storage::RealStorage;
 
 use crate::context::Context;
-use crate::dead_letters::{self, Letter};
+use crate::dead_letters;
 
 /// How a record begins; its number follows.
 const KEY: &[u8] = b"{\"batch_id\":";
@@ -60,17 +60,7 @@ pub(super) async fn dead_letters(
     aggregator: Option<String>,
 ) -> Result<Value, QueryError> {
     let letters = blocking(move || dead_letters::newest(&context.store)).await?;
-    let kept = letters.len();
-    let wanted = letters.into_iter().filter(|letter| aggregator.as_ref().is_none_or(|name| *name == letter.aggregator));
-    let short = |letter: Letter| {
-        let mut value = json!(letter);
-        for long in ["backtrace", "event", "length", "truncated"] {
-            value.as_object_mut().map(|value| value.remove(long));
-        }
-        value
-    };
-    let list: Vec<Value> = wanted.take(rows as usize).map(short).collect();
-    Ok(json!({ "dead_letters": list, "kept": kept }))
+    Ok(dead_letters::list(&letters, rows as usize, aggregator.as_deref()))
 }
 
 /// One dead letter, with the event.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tally_aggregate::{Anchor, AskedAnchor, Note};
+use tally_aggregate::{Anchor, AskedAnchor, Control, Note};
 use tally_storage::Storage;
 
 use super::Sequencer;
@@ -57,7 +57,9 @@ impl<S: Storage> Sequencer<S> {
                         totals.insert(name.clone(), (*chain, hash.clone()));
                     }
                     _ if facts.quarantined.contains_key(name) => {}
-                    _ if !self.control.plan.aggregators.contains_key(name) => {}
+                    // Attached anew since: then it was not there, and does not pin.
+                    _ if self.attached_at(name).is_none_or(|at| at > asked.cut) => {}
+                    // Who was detached since still gets there.
                     _ => return,
                 }
             }
@@ -77,6 +79,13 @@ impl<S: Storage> Sequencer<S> {
         let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
         self.note(&note);
         self.frame.let_go = Some(needed_from.min(expendable));
+    }
+
+    /// Where an aggregator was attached that is, or that was detached since the last anchor.
+    fn attached_at(&self, name: &str) -> Option<u64> {
+        let Control { plan, detached, .. } = &self.control;
+        let attached = plan.aggregators.get(name).or_else(|| detached.get(name).map(|detached| &detached.attached));
+        attached.map(|attached| attached.attached_at)
     }
 
     /// Lets the segments go that end before this frame.

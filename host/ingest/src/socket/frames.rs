@@ -16,7 +16,7 @@ const READ_BYTES: usize = 64 * 1024;
 const BODY_BYTES: usize = 256 * 1024;
 
 /// See the module.
-pub(super) struct Frames {
+pub struct Frames {
     limits: EncodingLimits,
     buffer: Vec<u8>,
     /// `buffer[..taken]` is done with.
@@ -34,6 +34,7 @@ struct LongFrame {
 }
 
 impl Frames {
+    /// At the beginning of a stream.
     pub fn new(line_bytes: usize, depth: u32) -> Self {
         let limits = EncodingLimits { line_bytes, depth };
         Self { limits, buffer: Vec::new(), taken: 0, long: None, refused: VecDeque::new() }

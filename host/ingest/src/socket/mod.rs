@@ -1,7 +1,8 @@
 //! Stream sockets, Unix or TCP: accepting connections, within limits, until told to stop. Must not know: what lines say.
 
 mod connection;
-mod frames;
+#[doc(hidden)]
+pub mod frames;
 mod input;
 
 use std::io;
@@ -188,7 +189,8 @@ impl<C: Send + 'static> Door<C> {
 
 fn note_end(counters: &Counters, ended: Result<(), JoinError>) {
     counters.connections.fetch_sub(1, Relaxed);
-    if let Err(error) = ended {
+    // A daemon that stops for another reason takes its connections along.
+    if let Err(error) = ended.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error) }) {
         counters.ended(EndReason::Panicked);
         tracing::error!(%error, "the task of a connection failed; this is a bug");
     }

@@ -123,3 +123,21 @@ fn a_damaged_file_is_refused_or_can_be_written_to() {
     }
     assert!(refused > 100 && saved > 100, "{refused} {saved}");
 }
+
+#[test]
+fn a_damaged_store_is_closed_without_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, good) = example(dir.path());
+    let mut opened = 0;
+    for at in (0..good.len()).step_by(1024).filter(|&at| good[at..].iter().take(512).any(|&byte| byte != 0)) {
+        let mut bytes = good.clone();
+        let end = (at + 100).min(bytes.len());
+        bytes[at..end].fill(b',');
+        fs::write(dir.path().join(FILE_NAME), &bytes).unwrap();
+        for writable in [false, true] {
+            let store = if writable { open(dir.path()) } else { open_read_only(dir.path()) };
+            opened += usize::from(store.is_ok());
+        }
+    }
+    assert!(opened > 50, "{opened}");
+}
