@@ -26,9 +26,12 @@
 //! # Commits
 //!
 //! Every commit is one transaction that is durable when the call returns: two-phase, with the allocator's state saved
-//! in it. That costs a second fsync per cut, and buys an opening after `kill -9` that needs no walk through the whole
-//! file, and that reports damage instead of silently falling back to the transaction before. After a failed write or
-//! sync every later commit fails; the process must end, and the next one continues from the last durable commit.
+//! in it. That costs a second fsync per cut, and buys a file that needs no repair after `kill -9`, and that reports damage instead of
+//! silently falling back to the transaction before. After a failed write or sync every later commit fails; the process must end, and the
+//! next one continues from the last durable commit.
+//!
+//! [`Store::open`] first compares every page in use with its checksum, without changing the file: redb follows a damaged table of free
+//! pages over what is still needed, or panics. A start reads the runs anyway, so the file is read twice then, once from the disk.
 //!
 //! # Limits
 //!
