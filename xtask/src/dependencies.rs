@@ -12,7 +12,7 @@ use crate::packages::{self, Package};
 use crate::project::{Project, say};
 
 /// Licences that allow an Apache-2.0 work to be built from it and distributed.
-const ALLOWED: [&str; 13] = [
+const ALLOWED: [&str; 14] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -23,6 +23,8 @@ const ALLOWED: [&str; 13] = [
     "ISC",
     "MIT",
     "MIT-0",
+    // libFuzzer's, BSD in other words.
+    "NCSA",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
@@ -41,7 +43,7 @@ const BANNED: [(&str, &str); 4] = [
 
 /// Checks the workspace and every package that is a workspace of its own.
 pub fn run(project: &Project) -> Result<()> {
-    let mut manifests: Vec<PathBuf> = vec![project.root.join("Cargo.toml")];
+    let mut manifests: Vec<PathBuf> = vec![project.root.join("Cargo.toml"), project.root.join("fuzz/Cargo.toml")];
     for folder in ["examples/plugins", "tests/fixtures"] {
         let packages = standalone_packages(project, &project.root.join(folder))?;
         manifests.extend(packages.into_iter().map(|package| package.manifest));

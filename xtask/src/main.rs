@@ -10,8 +10,10 @@ mod clients;
 mod components;
 mod demo;
 mod dependencies;
+mod fuzz;
 mod hostile;
 mod lint;
+mod mutants;
 mod packages;
 mod planted;
 mod project;
@@ -47,6 +49,10 @@ enum Command {
     Clients,
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
+    /// Feed what reads bytes of others with bytes that a fuzzer makes up; prints "N targets, violations: M" last.
+    Fuzz(fuzz::Args),
+    /// Change the code in a thousand small ways, one at a time, and list the changes that no test notices.
+    Mutants(mutants::Args),
     /// Simulate whole lives of the daemon with every fault: seeds, crash points, broken disks, rot. `sim --help` says more.
     Sim(sim::Args),
     /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
@@ -81,6 +87,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
         Command::Soak(args) => soak::run(&project, &args),
+        Command::Fuzz(args) => fuzz::run_targets(&project, &args),
+        Command::Mutants(args) => mutants::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
         Command::Torture(args) => torture::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),

@@ -49,12 +49,13 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Every text file that git would commit. Binary files are left out; so are lock files, which nobody writes.
+/// Every text file that git would commit. Binary files are left out; so are lock files and inputs of fuzzers, which nobody writes.
 fn files(project: &Project) -> Result<Vec<Source>> {
     let mut git = std::process::Command::new("git");
     git.current_dir(&project.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let mut files = Vec::new();
-    for path in output(&mut git)?.split('\0').filter(|path| !path.is_empty() && !path.ends_with("Cargo.lock")) {
+    let written = |path: &&str| !path.is_empty() && !path.ends_with("Cargo.lock") && !path.starts_with("fuzz/corpus/");
+    for path in output(&mut git)?.split('\0').filter(written) {
         // A file that git knows and that is gone, or is not text, has nothing to check.
         if let Ok(text) = fs::read_to_string(project.root.join(path)) {
             files.push(Source { path: path.to_owned(), text });

@@ -289,7 +289,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Skip;
+    use crate::entry::{Flush, Skip};
 
     fn attached(attached_at: u64) -> Attached {
         Attached {
@@ -395,6 +395,89 @@ mod tests {
         control.note(&Note::Anchored(Anchor { cut: 3, frame: 8, last_sequence: 20, totals }));
         assert_eq!(skipped(&control, "a"), (2, vec![25]));
         assert_eq!(skipped(&control, "late"), (2, vec![5, 25]), "it has not saved the anchor's cut");
+    }
+
+    #[test]
+    fn events_give_sequences_and_the_latest_arrival_and_the_first_begins_the_window() {
+        let mut control = Control::default();
+        control.events(10, 5);
+        assert_eq!((control.flushed_at, control.arrival, control.last_sequence), (10, 10, 5));
+        control.events(7, 2);
+        control.events(30, 1);
+        assert_eq!((control.flushed_at, control.arrival, control.last_sequence), (10, 30, 8));
+    }
+
+    #[test]
+    fn a_barrier_is_the_last_cut_and_its_flush_the_last_flush() {
+        let mut control = Control::default();
+        control.events(10, 5);
+        let cut = Barrier { at: 20, last_sequence: 5, plan: None, ..activation(4, &[]) };
+        control.barrier(9, &cut);
+        assert_eq!((control.cut, control.cut_at, control.cut_sequence, control.arrival), (4, 20, 5, 20));
+        assert_eq!((control.batch_id, control.flushed_at, &control.asked_anchor), (0, 10, &None));
+        let total = Counts { received: 5, accepted: 5, ..Counts::default() };
+        let flush = Flush {
+            batch_id: 3,
+            from: 10,
+            to: 30,
+            first_sequence: 1,
+            last_sequence: 5,
+            window: total.clone(),
+            total: total.clone(),
+            expected: vec![],
+            quarantined: BTreeMap::new(),
+            table_rows: 1,
+        };
+        control.barrier(11, &Barrier { cut: 5, at: 15, flush: Some(flush), anchor: true, ..cut });
+        assert_eq!((control.batch_id, control.flushed_at, control.flushed_sequence), (3, 30, 5));
+        assert_eq!((control.flushed_counts, control.arrival, control.cut_at), (total, 20, 15));
+        let asked = AskedAnchor { cut: 5, frame: 11, last_sequence: 5, expected: vec![] };
+        assert_eq!(control.asked_anchor, Some(asked));
+    }
+
+    #[test]
+    fn who_leaves_the_plan_is_remembered_until_it_returns_or_an_anchor_covers_its_leaving() {
+        let leaving = || {
+            let mut control = Control::default();
+            control.barrier(9, &activation(1, &[("a", 1), ("b", 1), ("c", 1)]));
+            control.note(&Note::Quarantined { name: "a".into(), after_cut: 1, reason: "trap".into() });
+            control.barrier(9, &activation(2, &[("b", 1), ("c", 1)]));
+            control.barrier(9, &activation(3, &[("c", 1)]));
+            control
+        };
+        let shown = |control: &Control| -> Vec<(String, u64, bool)> {
+            let detached = control.detached.iter();
+            detached.map(|(name, one)| (name.clone(), one.at, one.quarantine.is_some())).collect()
+        };
+        let mut control = leaving();
+        assert_eq!(shown(&control), [("a".into(), 2, true), ("b".into(), 3, false)]);
+        control.note(&Note::Quarantined { name: "b".into(), after_cut: 2, reason: "late".into() });
+        assert_eq!(shown(&control), [("a".into(), 2, true), ("b".into(), 3, true)]);
+        assert!(control.quarantined.is_empty(), "it is no longer in the plan");
+        control.barrier(9, &activation(4, &[("a", 4), ("c", 1)]));
+        assert_eq!(shown(&control), [("b".into(), 3, true)]);
+
+        for (cut, left) in [(1, 2), (2, 1), (3, 0)] {
+            let mut control = leaving();
+            control.note(&Note::Anchored(Anchor { cut, frame: 8, last_sequence: 0, totals: BTreeMap::new() }));
+            assert_eq!(control.detached.len(), left, "anchored at cut {cut}");
+        }
+    }
+
+    #[test]
+    fn skips_of_who_is_gone_go_with_the_anchor_and_strikes_of_who_stays_do_not() {
+        let mut control = Control::default();
+        control.barrier(9, &activation(1, &[("gone", 1), ("stays", 1)]));
+        for name in ["gone", "stays"] {
+            control.note(&skip(name, 1, 5, 1));
+        }
+        control.barrier(9, &activation(2, &[("stays", 1)]));
+        assert_eq!(skipped(&control, "gone"), (1, vec![5]), "it may still be about to apply them");
+        let chain = Chain::start("stays", "d", "{}", 1);
+        let totals = BTreeMap::from([("stays".to_owned(), (chain, String::new()))]);
+        control.note(&Note::Anchored(Anchor { cut: 3, frame: 8, last_sequence: 20, totals }));
+        assert_eq!(control.skips.keys().collect::<Vec<_>>(), ["stays"]);
+        assert_eq!(skipped(&control, "stays"), (1, vec![]));
     }
 
     #[test]

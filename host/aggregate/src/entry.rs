@@ -408,6 +408,27 @@ mod tests {
         assert!(ids(bytes).eq([3, u128::MAX]));
     }
 
+    #[test]
+    fn entries_are_read_on_from_where_another_stopped() {
+        let mut builder = BodyBuilder::default();
+        builder.counts(&Counts::default());
+        builder.clear();
+        let control = Control { cut: 7, ..Control::default() };
+        builder.opening(&control);
+        builder.events(1, 0, 0, [].into_iter());
+        builder.barrier(&barrier());
+        let mut entries = Entries::new(builder.bytes());
+        assert_eq!(entries.offset(), 0);
+        assert!(matches!(entries.next(), Some(Ok(Entry::Opening(read))) if *read == control));
+        let second = entries.offset();
+        assert!(matches!(entries.next(), Some(Ok(Entry::Events { count: 0, lines: b"", .. }))));
+        assert_eq!(entries.offset() - second, 5 + 14, "no line, no newline");
+        let mut rest = Entries::at(builder.bytes(), entries.offset());
+        assert!(matches!(rest.next(), Some(Ok(Entry::Barrier(read))) if *read == barrier()));
+        assert!(rest.next().is_none());
+        assert_eq!(rest.offset(), builder.bytes().len());
+    }
+
     proptest! {
         #[test]
         fn garbage_is_an_error_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -79,4 +79,19 @@ mod tests {
         policy.add(0, 300);
         assert_eq!(policy.deadline(), None);
     }
+
+    #[test]
+    fn new_limits_hold_for_the_open_batch_too() {
+        let mut policy = FlushPolicy::new(10, 500);
+        policy.add(4, 100);
+        assert_eq!((policy.open_events(), policy.room(), policy.deadline()), (4, 6, Some(600)));
+        policy.set(7, 300);
+        assert_eq!((policy.open_events(), policy.room(), policy.deadline()), (4, 3, Some(400)));
+        policy.set(3, 300);
+        assert_eq!((policy.room(), policy.due(100)), (0, Some("events")));
+        policy.flushed();
+        assert_eq!((policy.open_events(), policy.room(), policy.due(400)), (0, 3, None));
+        policy.set(0, 300);
+        assert_eq!(policy.room(), 1, "a batch takes an event at least");
+    }
 }

@@ -120,6 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn ids_that_arrive_soon_after_each_other_stand_in_one_group() {
+        let mut window = IdWindow::new(10, 100 * SECOND);
+        let begin = 7 * SECOND;
+        for (later, id) in
+            [(0, 1), (GROUP_MICROS - 1, 2), (GROUP_MICROS, 3), (2 * GROUP_MICROS - 1, 4), (2 * GROUP_MICROS, 5)]
+        {
+            window.remember(begin + later, [id]);
+        }
+        let groups: Vec<(i64, Vec<u128>)> = window.groups().map(|(at, ids)| (at - begin, ids.collect())).collect();
+        assert_eq!(groups, [(0, vec![1, 2]), (GROUP_MICROS, vec![3, 4]), (2 * GROUP_MICROS, vec![5])]);
+    }
+
+    #[test]
     fn switched_off_it_takes_everything_for_new() {
         let mut window = IdWindow::new(0, SECOND);
         assert!(window.offer(1) && window.offer(1));

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the answer is no or it failed, 2 asked wrongly (flags or configuration).
 
 mod address;
+mod allocator;
 mod batch;
 mod client;
 mod config;
@@ -72,6 +73,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::bound();
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Send(args) => send::run(args),

@@ -160,6 +160,13 @@ impl Framer {
         &mut self.buffer
     }
 
+    /// Gives up the buffer if nothing is in it.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
     /// True when the buffer has no room left: time to [`take`](Self::take).
     pub fn is_full(&self) -> bool {
         self.buffer.len() == self.buffer.capacity()

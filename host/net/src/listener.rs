@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::socket::{Peer, Socket};
 use crate::tls::Tls;
@@ -142,15 +143,16 @@ impl Accepting {
 
     /// The connection once it can be used; its TLS handshake may take as long as `patience`.
     pub async fn ready(self, patience: Duration) -> io::Result<Socket> {
-        match (self.tls, self.socket) {
-            // Boxed, so that connections without TLS are not as large as those with it.
-            (Some(tls), Socket::Tcp(socket)) => {
-                match tokio::time::timeout(patience, Box::pin(tls.accept(socket))).await {
-                    Ok(socket) => Ok(Socket::Tls(Box::new(socket?))),
-                    Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
-                }
+        let Some(tls) = self.tls else { return Ok(self.socket) };
+        let by = Instant::now() + patience;
+        timeout_at(by, self.socket.readable()).await.map_err(|_| took_too_long())??;
+        match self.socket {
+            // Boxed and begun late: until a client says something its connection is small, and without TLS it stays as small.
+            Socket::Tcp(socket) => {
+                let socket = timeout_at(by, Box::pin(tls.accept(socket))).await.map_err(|_| took_too_long())??;
+                Ok(Socket::Tls(Box::new(socket)))
             }
-            (_, socket) => Ok(socket),
+            socket => Ok(socket),
         }
     }
 
@@ -170,6 +172,10 @@ impl Accepting {
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
+}
+
+fn took_too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
 }
 
 /// Connections that are being told why they are not served. Beyond a number of them a connection is just closed.

@@ -1,12 +1,15 @@
 //! A connection of whatever kind, and who is on its other side. Must not know: what is spoken over it.
 
 use std::fmt;
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio_rustls::server::TlsStream;
 
@@ -70,11 +73,17 @@ impl fmt::Display for Peer {
 
 impl Socket {
     /// Waits until there is something to read, or an end. With TLS at once: its handshake may have read more than its own.
+    ///
+    /// An error is told only here: who reads after it finds an end.
     pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_readable(cx)).await
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Unix(socket) => socket.readable().await,
-            Self::Tcp(socket) => socket.readable().await,
-            Self::Tls(_) => Ok(()),
+            Self::Unix(socket) => poll_unix(socket, cx),
+            Self::Tcp(socket) => poll_tcp(socket, cx),
+            Self::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -96,6 +105,36 @@ impl Socket {
         }
     }
 }
+
+impl ReadHalf {
+    /// Ready once there may be something to read, or an end; with TLS at once. Unlike a read that is not ready it needs no buffer.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(socket) => socket.as_ref().poll_read_ready(cx),
+            Self::Tcp(socket) => socket.as_ref().poll_read_ready(cx),
+            Self::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// The runtime takes a socket that was just accepted for readable until a read finds nothing: only looking tells.
+macro_rules! polls_by_looking {
+    ($name:ident, $socket:ty) => {
+        fn $name(socket: &$socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            loop {
+                ready!(socket.poll_read_ready(cx))?;
+                let look = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+                match socket.try_io(Interest::READABLE, look) {
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                    looked => return Poll::Ready(looked.map(|_| ())),
+                }
+            }
+        }
+    };
+}
+
+polls_by_looking!(poll_unix, UnixStream);
+polls_by_looking!(poll_tcp, TcpStream);
 
 macro_rules! reads {
     ($name:ident) => {
@@ -145,3 +184,36 @@ reads!(Socket);
 reads!(ReadHalf);
 writes!(Socket);
 writes!(WriteHalf);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::Listener;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// Accepts what connects, and finds it silent until it says something, which is then still there to read.
+    async fn is_readable_once_spoken<C: AsyncWrite + Unpin>(listener: Listener, client: impl Future<Output = C>) {
+        let (accepted, mut client) = tokio::join!(listener.accept(), client);
+        let mut socket = accepted.expect("accepted").ready(Duration::from_secs(60)).await.expect("no TLS");
+        let silent = tokio::time::timeout(Duration::from_millis(50), socket.readable()).await;
+        assert!(silent.is_err(), "nothing was said, and there is something to read: {silent:?}");
+        client.write_all(b"x").await.expect("written");
+        socket.readable().await.expect("readable");
+        assert_eq!(socket.read_u8().await.expect("read"), b'x');
+        drop(client);
+        socket.readable().await.expect("an end is something to read");
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_not_readable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s");
+        let unix = Listener::unix(&path, 0o600).await.expect("bound");
+        is_readable_once_spoken(unix, async { UnixStream::connect(&path).await.expect("connected") }).await;
+        let tcp = Listener::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).expect("bound");
+        let address = tcp.address().to_owned();
+        is_readable_once_spoken(tcp, async { TcpStream::connect(address).await.expect("connected") }).await;
+    }
+}

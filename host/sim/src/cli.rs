@@ -95,7 +95,7 @@ impl Cli {
             (self.seeds, self.points) = (Some(0..100_000), Some(0..2500));
             (self.faults, self.flips) = (Some(0..500), Some(1));
         } else if names_none {
-            (self.seeds, self.points, self.faults, self.flips) = (Some(0..1000), Some(0..2), Some(0..1), Some(97));
+            (self.seeds, self.points, self.faults, self.flips) = (Some(0..1000), Some(0..2), Some(0..1), Some(193));
         }
         self
     }
@@ -130,7 +130,7 @@ impl Cli {
         }
         if let Some(stride) = self.flips {
             let outcome = flips::flips(kit, stride, self.operation, threads);
-            say("flips", &outcome, if all && stride <= 100 { flips::NEEDED } else { &[] });
+            say("flips", &outcome, if all && stride <= 200 { flips::NEEDED } else { &[] });
         }
         if missed > 0 {
             println!("never reached: {missed}");

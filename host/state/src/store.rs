@@ -51,7 +51,8 @@ impl Store {
 
     /// Opens the store of this data directory, creating it when it is not there.
     ///
-    /// Holds a lock on the file until dropped.
+    /// Holds a lock on the file until dropped. Every page in use is compared with its checksum first, which reads the file once; a damaged
+    /// one is refused and left as it is.
     pub fn open<S: Storage>(data: &S) -> Result<Store, StateError> {
         let path = path(data, FILE_NAME);
         let file = match data.open(FILE_NAME) {
@@ -70,6 +71,10 @@ impl Store {
         }
         // A process that ended right after giving the file its name left the name to the mercy of the next power loss.
         data.sync_dir().map_err(StateError::io("sync the directory", self::path(data, "")))?;
+        // The lock is held: what is looked at here is what is opened then.
+        let looked_at = data.open(FILE_NAME).map_err(StateError::io("open", &path))?;
+        let overlay = Overlay::new(Backend::new(looked_at, Arc::new(()))).map_err(StateError::io("look at", &path))?;
+        Store::opened(&path, true, once(overlay))?.check_before_use()?;
         let (data, lock) = (data.clone(), Arc::new(lock));
         let open = move || {
             let file = data.open(FILE_NAME).map_err(redb::Error::Io)?;
@@ -106,7 +111,7 @@ impl Store {
 
     fn opened(path: &Path, read_only: bool, open: Box<Open>) -> Result<Store, StateError> {
         let (database, format) = guarded(path, "open", || {
-            let database = open()?;
+            let database = Quiet::new(open()?);
             let format = format_of(&database)?;
             let format = format.ok_or_else(|| Failed::Damaged("it does not say which format it has".into()))?;
             Ok((database, format))
@@ -114,7 +119,7 @@ impl Store {
         if format != FORMAT {
             return Err(StateError::UnknownFormat { path: path.into(), found: format, known: FORMAT });
         }
-        let (database, committing) = (RwLock::new(Some(Quiet::new(database))), Mutex::default());
+        let (database, committing) = (RwLock::new(Some(database)), Mutex::default());
         Ok(Store { database, committing, open, path: path.into(), read_only })
     }
 
@@ -227,6 +232,21 @@ impl Store {
     /// Names the aggregator and the cuts of the first damage it finds in saved state.
     pub fn check(&mut self) -> Result<(), StateError> {
         self.check_values()?;
+        self.check_pages()
+    }
+
+    /// redb takes pages at their word, its own tables of free pages too: a commit after damage to those panics half way, and a panic while
+    /// redb unwinds from another ends the process.
+    fn check_before_use(mut self) -> Result<(), StateError> {
+        self.check_pages().or_else(|pages| {
+            // Better a name than a page.
+            self.check_values()?;
+            Err(pages)
+        })
+    }
+
+    /// Compares every page in use with its checksum. What redb would mend by the way it mends in the file, unless an overlay is between.
+    fn check_pages(&mut self) -> Result<(), StateError> {
         let Some(database) = self.database.get_mut().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
         guarded(&self.path, "check the pages", || match database.check_integrity()? {
             true => Ok(()),

@@ -250,7 +250,8 @@ impl Expected {
     /// What comes after that frame in its segment.
     pub(crate) fn after(header: &FrameHeader, crc: u32) -> Expected {
         Expected {
-            number: header.number + 1,
+            // Only a forged frame comes near the end of the numbers.
+            number: header.number.saturating_add(1),
             sequence: header.first_sequence.saturating_add(u64::from(header.count)),
             previous: Some(crc),
             opening: false,
@@ -264,4 +265,48 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: SegmentHeader =
+        SegmentHeader { version: VERSION, id: 3, salt: 9, first_frame: 7, first_sequence: 5 };
+
+    fn header(unsynced: u64, opening: bool) -> FrameHeader {
+        FrameHeader {
+            body_len: 0,
+            number: u64::MAX,
+            first_sequence: 9,
+            count: 3,
+            opening,
+            unsynced,
+            previous: 4,
+            crc: 0,
+        }
+    }
+
+    #[test]
+    fn what_a_header_says_of_unsynced_frames_is_read_as_it_was_written() {
+        for unsynced in [0, 1, 5, MAX_UNSYNCED] {
+            for opening in [false, true] {
+                let written = header(unsynced, opening);
+                let mut bytes = Vec::new();
+                encode_frame(&mut bytes, &SEGMENT, 4096, &written, &[b"body"]);
+                let read = decode_header(&bytes, &SEGMENT, 4096).expect("as written");
+                assert_eq!((read.unsynced, read.opening, read.body_len), (unsynced, opening, 4));
+                assert_eq!(read.durable_before(), u64::MAX - 1 - unsynced);
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_without_a_body_and_not_without_its_last_byte() {
+        let mut bytes = Vec::new();
+        encode_frame(&mut bytes, &SEGMENT, 4096, &header(0, false), &[]);
+        assert!(decode_header(&bytes[..HEADER], &SEGMENT, 4096).is_ok());
+        assert_eq!(decode_header(&bytes[..HEADER - 1], &SEGMENT, 4096), Err(BadFrame::Truncated));
+        assert_eq!(decode_header(&bytes[1..], &SEGMENT, 4096), Err(BadFrame::NoHeader));
+    }
 }

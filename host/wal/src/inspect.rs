@@ -44,6 +44,8 @@ pub struct SegmentState {
     pub tail: Option<TornTail>,
     /// What is wrong with it.
     pub damage: Option<Corruption>,
+    /// Whether there is such a file: one whose neighbours are there may be missing.
+    pub(crate) exists: bool,
     /// The frame number and the sequence behind all that its frames name, those of which only the header can be read included.
     pub(crate) next_named: (u64, u64),
 }
@@ -58,16 +60,17 @@ impl Inspection {
 impl SegmentState {
     /// Number of the last valid frame, if there is one.
     pub fn last_frame(&self) -> Option<u64> {
-        (self.frames > 0).then(|| self.first_frame + self.frames - 1)
+        (self.frames > 0).then(|| self.first_frame + (self.frames - 1))
     }
 
     /// Sequence of the last event in the valid frames, if there is one.
     pub fn last_sequence(&self) -> Option<u64> {
-        (self.events > 0).then(|| self.first_sequence + self.events - 1)
+        (self.events > 0).then(|| self.first_sequence + (self.events - 1))
     }
 
-    /// One of which nothing but its name and length is known.
-    fn unread(file: String, version: u32, bytes: u64, sealed: bool, damage: Corruption) -> SegmentState {
+    /// One of which nothing but its name and length is known; without a length it is missing.
+    fn unread(file: String, version: u32, length: Option<u64>, sealed: bool, damage: Corruption) -> SegmentState {
+        let bytes = length.unwrap_or(0);
         SegmentState {
             file,
             version,
@@ -80,6 +83,7 @@ impl SegmentState {
             sealed,
             tail: None,
             damage: Some(damage),
+            exists: length.is_some(),
             next_named: (0, 0),
         }
     }
@@ -108,7 +112,7 @@ fn look<S: Storage>(storage: &S) -> Result<Inspection, OpenError> {
     for (at, one) in listed.iter().enumerate() {
         if let Some(gap) = segments::gap_before(storage, before.as_ref(), &listed, at) {
             let name = segments::segment_name(listed[at - 1].id + 1);
-            found.push(SegmentState::unread(name, 0, 0, true, gap));
+            found.push(SegmentState::unread(name, 0, None, true, gap));
             expected = None;
         }
         let sealed = at + 1 < listed.len();
@@ -122,7 +126,7 @@ fn look<S: Storage>(storage: &S) -> Result<Inspection, OpenError> {
             }
             Err(error) => {
                 let (version, damage) = bad_header(one, before.as_ref(), error)?;
-                (SegmentState::unread(one.name.clone(), version, one.bytes, sealed, damage), None)
+                (SegmentState::unread(one.name.clone(), version, Some(one.bytes), sealed, damage), None)
             }
         };
         expected = after;
@@ -191,6 +195,7 @@ fn read<S: Storage>(
         sealed,
         tail,
         damage,
+        exists: true,
         next_named: scan::next_named(&walk, &bytes, header),
     };
     Ok((state, after))

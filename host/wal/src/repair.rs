@@ -158,7 +158,7 @@ fn extent(segments: &[SegmentState]) -> (u64, u64, u64) {
 
 /// Their files, but for those that are missing.
 fn files(segments: &[SegmentState]) -> Vec<String> {
-    segments.iter().filter(|segment| segment.bytes > 0).map(|segment| segment.file.clone()).collect()
+    segments.iter().filter(|segment| segment.exists).map(|segment| segment.file.clone()).collect()
 }
 
 fn free_quarantine<S: Storage>(storage: &S) -> Result<String, OpenError> {

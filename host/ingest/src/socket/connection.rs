@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::input::Input;
+use super::input::{Input, read_failed};
 use super::{SocketLimits, stopped};
 use crate::counters::{Counters, EndReason, add};
 use crate::framer::FirstLine;
@@ -135,7 +135,7 @@ impl<C: Send> Connection<C> {
                 Box::pin(dismiss(end, input(from), to)).await
             }
             (Ok(None), Some((_, end))) => end,
-            // An error is met again by who reads.
+            (Ok(Some(Err(error))), _) => read_failed(&error),
             (Ok(_), _) => {
                 let (from, to) = socket.into_split();
                 Box::pin(self.converse(input(from), to, handshake_by)).await

@@ -16,7 +16,7 @@ const READ_BYTES: usize = 64 * 1024;
 const BODY_BYTES: usize = 256 * 1024;
 
 /// See the module.
-pub(super) struct Frames {
+pub struct Frames {
     limits: EncodingLimits,
     buffer: Vec<u8>,
     /// `buffer[..taken]` is done with.
@@ -34,6 +34,7 @@ struct LongFrame {
 }
 
 impl Frames {
+    /// At the beginning of a stream.
     pub fn new(line_bytes: usize, depth: u32) -> Self {
         let limits = EncodingLimits { line_bytes, depth };
         Self { limits, buffer: Vec::new(), taken: 0, long: None, refused: VecDeque::new() }
@@ -49,6 +50,13 @@ impl Frames {
             self.buffer.reserve(READ_BYTES);
         }
         &mut self.buffer
+    }
+
+    /// Gives up the buffer if nothing is in it.
+    pub fn release(&mut self) {
+        if self.taken == self.buffer.len() {
+            (self.buffer, self.taken) = (Vec::new(), 0);
+        }
     }
 
     /// True when the buffer has no room left: time to [`take`](Self::take).

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tally_net::ReadHalf;
 use tokio::io::AsyncReadExt;
@@ -81,10 +81,7 @@ impl Input {
 
     /// True when the beginning of an event is held whose end has not come.
     pub fn has_unfinished(&self) -> bool {
-        match &self.cutter {
-            Cutter::Lines(framer) => framer.has_unfinished_line(),
-            Cutter::Frames(frames) => frames.has_unfinished(),
-        }
+        self.cutter.has_unfinished()
     }
 
     /// Waits for bytes and reads what is there, up to one buffer. May be cancelled: nothing read is lost.
@@ -98,7 +95,7 @@ impl Input {
                 Err(_) => return Err(End::idle(idle)),
             },
         };
-        read.map_err(read_failed)
+        read.map_err(|error| read_failed(&error))
     }
 
     /// Reads and forgets until the client has finished sending.
@@ -110,6 +107,10 @@ impl Input {
 
     /// Ready when there was something: bytes or the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A connection that has nothing under way keeps no buffer while it waits.
+        if !self.cutter.has_unfinished() {
+            ready!(self.from.poll_read_ready(cx))?;
+        }
         let mut read = 0;
         loop {
             // A read that is not ready has taken nothing and can be dropped.
@@ -124,7 +125,10 @@ impl Input {
                 Poll::Ready(Err(_)) if read > 0 => break,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if read > 0 => break,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.cutter.release();
+                    return Poll::Pending;
+                }
             }
             if self.cutter.is_full() {
                 break;
@@ -144,6 +148,20 @@ impl Cutter {
         }
     }
 
+    fn has_unfinished(&self) -> bool {
+        match self {
+            Self::Lines(framer) => framer.has_unfinished_line(),
+            Self::Frames(frames) => frames.has_unfinished(),
+        }
+    }
+
+    fn release(&mut self) {
+        match self {
+            Self::Lines(framer) => framer.release(),
+            Self::Frames(frames) => frames.release(),
+        }
+    }
+
     fn is_full(&self) -> bool {
         match self {
             Self::Lines(framer) => framer.is_full(),
@@ -158,7 +176,8 @@ impl Cutter {
     }
 }
 
-fn read_failed(error: io::Error) -> End {
+/// Why a connection ends that cannot be read from.
+pub(super) fn read_failed(error: &io::Error) -> End {
     match error.kind() {
         ErrorKind::ConnectionReset => End::quiet(EndReason::Reset),
         // What TLS calls it when the other side goes without a goodbye.

@@ -1,7 +1,8 @@
 //! Stream sockets, Unix or TCP: accepting connections, within limits, until told to stop. Must not know: what lines say.
 
 mod connection;
-mod frames;
+#[doc(hidden)]
+pub mod frames;
 mod input;
 
 use std::io;

@@ -191,3 +191,15 @@ fn a_line_over_the_limit_is_not_kept() {
     assert_eq!(prefix.len(), PREFIX_BYTES);
     assert!(length > 100 * 1024 * 1024, "{length}");
 }
+
+#[test]
+fn a_buffer_is_given_up_only_when_nothing_is_in_it() {
+    let mut framer = Framer::new(FramerLimits::default());
+    framer.space();
+    framer.release();
+    assert!(framer.is_full(), "an empty buffer is still held");
+    framer.space().extend_from_slice(b"{\"a\"");
+    framer.release();
+    framer.space().extend_from_slice(b":1}\n");
+    assert_eq!(framer.take().map(|framed| framed.body), Some(Body::Lines(b"{\"a\":1}\n".to_vec())));
+}

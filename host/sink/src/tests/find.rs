@@ -66,7 +66,7 @@ fn a_line_that_is_no_record_is_said() {
     std::fs::write(dir.path().join("analytics_00002.log"), "{\"id\":6,}\nsomething else\n").unwrap();
     let error = find_record(&real(dir.path()), committed, 7, key).unwrap_err().to_string();
     assert!(
-        error.ends_with("analytics_00002.log, line 2, from byte 9 on: not a record: it does not begin with its key"),
+        error.ends_with("analytics_00002.log, line 2, from byte 10 on: not a record: it does not begin with its key"),
         "{error}"
     );
 }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use tally_testkit::MemStorage;
+
 use crate::{FILE_NAME, RunInfo, Store};
 
 use super::model::Model;
-use super::{cut, message, open, open_read_only};
+use super::{commit, cut, message, open, open_read_only};
 
 /// A store with something of everything, and its file's bytes.
 fn example(dir: &Path) -> (Model, Vec<u8>) {
@@ -91,4 +93,51 @@ fn no_flipped_bit_is_taken_for_an_answer() {
         }
     }
     assert!(refused > 50 && harmless > 50, "{refused} refused, {harmless} harmless");
+}
+
+/// A damaged table of free pages would make redb panic while it saves, and again while it unwinds: that ends a process.
+#[test]
+fn a_damaged_file_is_refused_or_can_be_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, good) = example(dir.path());
+    let disk = MemStorage::new();
+    let (mut refused, mut saved) = (0, 0);
+    for at in (0..good.len()).filter(|at| good[at & !63..].iter().take(64).any(|&byte| byte != 0)).step_by(8) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x40;
+        disk.overwrite(FILE_NAME, bytes.clone());
+        match Store::open(&disk) {
+            Ok(store) => {
+                let run = RunInfo::new(7, 7, 0, b"delta");
+                store
+                    .commit(&commit("posts", b"meta", &[(run, b"delta")], &[], None))
+                    .expect("a file that opens is whole");
+                saved += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains(FILE_NAME), "{error}");
+                assert!(disk.contents(FILE_NAME).as_ref() == Some(&bytes), "a refused file is left as it is");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 100 && saved > 100, "{refused} {saved}");
+}
+
+#[test]
+fn a_damaged_store_is_closed_without_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, good) = example(dir.path());
+    let mut opened = 0;
+    for at in (0..good.len()).step_by(1024).filter(|&at| good[at..].iter().take(512).any(|&byte| byte != 0)) {
+        let mut bytes = good.clone();
+        let end = (at + 100).min(bytes.len());
+        bytes[at..end].fill(b',');
+        fs::write(dir.path().join(FILE_NAME), &bytes).unwrap();
+        for writable in [false, true] {
+            let store = if writable { open(dir.path()) } else { open_read_only(dir.path()) };
+            opened += usize::from(store.is_ok());
+        }
+    }
+    assert!(opened > 50, "{opened}");
 }

@@ -1,7 +1,7 @@
 //! What a log does when nothing goes wrong.
 
 use tally_testkit::MemStorage;
-use tally_wal::{AppendError, Frame, Log, OpenError, ReadError};
+use tally_wal::{AppendError, Frame, Log, OpenError, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
 
@@ -77,6 +77,59 @@ fn seeking_reaches_every_frame() {
         }
     }
     assert!(matches!(reader.seek(11), Err(ReadError::Beyond { frame: 11, next: 10 })));
+}
+
+#[test]
+fn a_reader_knows_where_the_log_begins_and_ends() {
+    let (_, mut log) = log_of(0);
+    let reader = log.reader();
+    assert_eq!((reader.first_frame(), reader.next_frame()), (1, 1));
+    for _ in 0..3 {
+        log.roll(b"opening").expect("rolls");
+        log.append(1, b"event").expect("appends");
+    }
+    assert_eq!((reader.first_frame(), reader.next_frame()), (1, 7));
+    log.delete_before(5).expect("deletes");
+    assert_eq!((reader.first_frame(), reader.next_frame()), (5, 7));
+}
+
+#[test]
+fn reading_asks_the_storage_no_more_than_it_must() {
+    let (storage, mut log) = log_of(3);
+    for _ in 0..20 {
+        log.append(1, b"small").expect("appends");
+    }
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    let mut asked = |reader: &mut Reader<MemStorage>, target: u64| {
+        let before = storage.operations();
+        reader.seek(target).expect("in the log");
+        assert!(reader.next(&mut frame).expect("readable"));
+        storage.operations() - before
+    };
+    let entered = asked(&mut reader, 1);
+    assert_eq!(asked(&mut reader, 2), 0, "small frames are read many at a time, by who stands there already");
+    assert_eq!(asked(&mut reader, 9), entered, "the segment between is not read");
+    assert_eq!(asked(&mut reader, 20), 0, "within a segment a reader walks");
+    assert_eq!(asked(&mut reader, 10), entered, "going back starts the segment over");
+}
+
+#[test]
+fn every_segment_has_a_salt_of_its_own() {
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("new");
+    for _ in 0..3 {
+        log.roll(b"the same").expect("rolls");
+    }
+    let mut salts: Vec<_> = storage
+        .names()
+        .iter()
+        .filter(|name| name.ends_with(".seg"))
+        .map(|name| storage.contents(name).expect("a segment")[24..32].to_vec())
+        .collect();
+    salts.sort();
+    salts.dedup();
+    assert_eq!(salts.len(), 3);
 }
 
 #[test]
@@ -188,6 +241,36 @@ fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
 }
 
 #[test]
+fn a_segment_is_filled_to_its_last_byte() {
+    let (_, mut log) = log_of(0);
+    log.roll(b"").expect("rolls");
+    log.append(1, b"").expect("appends");
+    // A header block of 4096 bytes, two frames of 48, and 44 around the body.
+    let rest = 8192 - 4096 - 2 * 48 - 44;
+    assert!(log.needs_roll(rest + 1));
+    assert!(matches!(log.append(1, &body(1, rest + 1)), Err(AppendError::NeedsRoll)));
+    assert!(!log.needs_roll(rest));
+    log.append(1, &body(1, rest)).expect("fits");
+    assert_eq!(log.segments()[0].bytes, 8192);
+    assert!(log.needs_roll(0));
+}
+
+#[test]
+fn whatever_comes_next_fits_behind_an_opening_also_after_a_restart() {
+    let (storage, mut log) = log_of(1);
+    assert!(log.needs_roll(20_000));
+    log.roll(b"").expect("rolls");
+    assert!(!log.needs_roll(20_000));
+    drop(log);
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+    assert!(!log.needs_roll(20_000));
+    log.append(1, b"small").expect("appends");
+    drop(log);
+    let (log, _) = Log::open(storage, options(0)).expect("opens");
+    assert!(log.needs_roll(20_000));
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_and_harms_nothing() {
     let (_, mut log) = log_of(1);
     let limit = options(0).max_frame_bytes;
@@ -196,6 +279,19 @@ fn a_body_over_the_limit_is_refused_and_harms_nothing() {
     assert!(matches!(log.roll(&over), Err(AppendError::TooLarge { .. })));
     log.roll(b"").expect("rolls");
     log.append(1, &over[1..]).expect("exactly the limit");
+}
+
+#[test]
+fn a_log_without_a_torn_tail_leaves_none() {
+    for segments in [0, 1, 3] {
+        let (storage, log) = log_of(segments);
+        drop(log);
+        let reader = Reader::open_read_only(storage.clone()).expect("whole");
+        assert_eq!(reader.torn_tail(), None);
+        let (_log, recovered) = Log::open(storage.clone(), options(0)).expect("whole");
+        assert_eq!((recovered.torn_bytes, recovered.torn_file), (0, None));
+        assert!(storage.names().iter().all(|name| !name.starts_with("torn_")));
+    }
 }
 
 #[test]

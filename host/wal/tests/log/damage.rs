@@ -1,7 +1,7 @@
 //! Damage to bytes at rest: refused with a message that says where, or harmless.
 
 use expect_test::{Expect, expect};
-use tally_testkit::MemStorage;
+use tally_testkit::{Kind, MemStorage, Random};
 use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
@@ -141,6 +141,32 @@ fn messages_say_where_and_what_to_do() {
 }
 
 #[test]
+fn a_segment_that_is_cut_short_or_overwritten_is_refused() {
+    let (storage, _) = small_log();
+    let name = "wal_0000000002.seg";
+    let bytes = storage.contents(name).expect("a segment");
+    for length in [0, 7, 8, 48, 4095] {
+        let cut = storage.duplicate();
+        cut.overwrite(name, bytes[..length].to_vec());
+        check_refused(
+            &cut,
+            expect![
+                "the log is corrupt: wal_0000000002.seg at byte 0, its header, somewhere in sequences 1 to 10: the file is too short for a segment. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+            ],
+        );
+    }
+    let mut zeroed = bytes;
+    zeroed[4200..4240].fill(0);
+    storage.overwrite(name, zeroed);
+    check_refused(
+        &storage,
+        expect![
+            "the log is corrupt: wal_0000000002.seg at byte 4200, frame 6, sequences 6 to 8: there is no frame where one was. Nothing was changed; put the file back from a copy, or move the log's directory away to give up what is in it"
+        ],
+    );
+}
+
+#[test]
 fn a_missing_or_foreign_segment_is_refused() {
     let (storage, _) = small_log();
     let one = storage.contents("wal_0000000001.seg").expect("a segment");
@@ -249,10 +275,108 @@ fn unknown_versions_and_options_out_of_range_are_refused() {
         Options { segment_bytes: 8000, ..options(0) },
         Options { segment_bytes: 10_001, ..options(0) },
         Options { max_frame_bytes: 0, ..options(0) },
+        Options { max_frame_bytes: (1 << 31) + 1, ..options(0) },
     ] {
         assert!(matches!(Log::open(MemStorage::new(), bad), Err(OpenError::Option { .. })));
+    }
+    for good in [8192, 10_000] {
+        let widest = Options { segment_bytes: good, max_frame_bytes: 1 << 31, ..options(0) };
+        Log::open(MemStorage::new(), widest).expect("at the limits");
     }
     let (storage, _) = small_log();
     let newer = flipped(&storage, "wal_0000000003.seg", 9, 1);
     assert!(matches!(Log::open(newer, options(0)), Err(OpenError::UnknownVersion { version: 258, known: 2, .. })));
+}
+
+/// A write that a power loss interrupts: every byte prefix of the last frame, then any of its sectors without the others, the rest zeros,
+/// garbage or torn. What was before it is there, and it is there only as a whole.
+#[test]
+fn the_last_frame_is_there_as_a_whole_or_not_at_all() {
+    const SECTOR: usize = 512;
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(storage.clone(), Options { salt: Some(5), ..options(0) }).expect("new");
+    log.roll(&body(1, 60)).expect("rolls");
+    log.append(3, &body(2, 90)).expect("appends");
+    let name = "wal_0000000001.seg";
+    let before = storage.contents(name).expect("a segment");
+    log.append(2, &body(3, 1500)).expect("appends");
+    let frames = read_all(&mut log.reader());
+    drop(log);
+    let whole = storage.contents(name).expect("a segment");
+    let start = (0..whole.len()).find(|&at| before.get(at) != Some(&whole[at])).expect("a frame was written");
+    let end = whole.iter().rposition(|&byte| byte != 0).expect("not empty") + 1;
+    let check = |bytes: Vec<u8>, what: &str| {
+        let is_whole = bytes[start..end] == whole[start..end];
+        let copy = storage.duplicate();
+        copy.overwrite(name, bytes);
+        let (mut log, _) = Log::open(copy, options(0)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let expected = if is_whole { &frames[..] } else { &frames[..frames.len() - 1] };
+        assert_eq!(read_all(&mut log.reader()), expected, "{what}");
+        log.append(1, b"goes on").unwrap_or_else(|error| panic!("{what}: {error}"));
+        is_whole
+    };
+    for length in 0..=end - start {
+        let mut bytes = whole.clone();
+        bytes[start + length..end].fill(0);
+        assert_eq!(check(bytes, &format!("the first {length} bytes")), length == end - start);
+    }
+    let (first, last) = (start / SECTOR, (end - 1) / SECTOR);
+    let mut wholes = 0;
+    for seed in 0..4000 {
+        let mut random = Random::new(seed);
+        let mut bytes = whole.clone();
+        for sector in first..=last {
+            let range = (sector * SECTOR).max(start)..((sector + 1) * SECTOR).min(end);
+            let kept = random.below(range.len() as u64 + 1) as usize;
+            match random.below(6) {
+                0 => bytes[range].fill(0),
+                1 => bytes[range].iter_mut().for_each(|byte| *byte = random.number() as u8),
+                2 => bytes[range][kept..].fill(0),
+                _ => {}
+            }
+        }
+        wholes += u64::from(check(bytes, &format!("seed {seed}")));
+    }
+    assert!((10..3000).contains(&wholes), "{wholes}");
+}
+
+#[test]
+fn who_only_reads_looks_five_times_before_it_calls_a_log_damaged() {
+    let (storage, _) = small_log();
+    let damaged = flipped(&storage, "wal_0000000003.seg", 4096 + 50, 1);
+    Log::open(damaged.clone(), options(0)).err().expect("damaged");
+    // Its lock, and one look.
+    let once = damaged.operations() - 1;
+    Reader::open_read_only(damaged.clone()).err().expect("damaged");
+    assert_eq!(damaged.operations() - 1 - once, 5 * once);
+}
+
+#[test]
+fn a_new_spare_has_a_name_that_none_had_before() {
+    let (storage, _) = small_log();
+    storage.overwrite("spare_0000000007.tmp", b"worthless".to_vec());
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+    storage.trace(true);
+    log.roll(b"opening").expect("rolls");
+    let trace = storage.take_trace();
+    let created: Vec<_> = trace.iter().filter(|operation| operation.kind == Kind::Create).collect();
+    assert_eq!((created.len(), &created[0].name[..]), (1, "spare_0000000008.tmp"));
+}
+
+#[test]
+fn what_is_torn_is_found_before_many_zeros_too() {
+    let storage = MemStorage::new();
+    let long = Options { segment_bytes: 64 << 10, ..options(0) };
+    let (mut log, _) = Log::open(storage.clone(), long.clone()).expect("new");
+    log.roll(b"").expect("rolls");
+    log.append(1, b"whole").expect("appends");
+    log.append(1, b"torn").expect("appends");
+    drop(log);
+    let name = "wal_0000000001.seg";
+    // Behind the block, an opening of 48 bytes and a frame of 56: the last one's body.
+    let torn = flipped(&storage, name, 4200 + 40, 1);
+    let (_log, recovered) = Log::open(torn, long.clone()).expect("a torn tail is cut");
+    assert_eq!((recovered.torn_bytes, recovered.torn_events), (48, 1));
+    let corrupt = flipped(&storage, name, 4144 + 40, 1);
+    assert!(matches!(Log::open(corrupt, long), Err(OpenError::Corrupt(_))));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use tally_testkit::{Fault, MemStorage, Reached};
+use tally_testkit::{Fault, Kind, MemStorage, Reached};
 use tally_wal::{AppendError, Durability, Frame, Log, Options, Reader};
 
 use crate::script::{DURABILITIES, body, options, read_all};
@@ -327,4 +327,35 @@ fn crashes_make_holes_and_the_holes_are_cut() {
     assert!(holes > 20 && kept > 100, "{holes} holes, {kept} frames kept");
     assert!(reached.lost_sectors > 100 && reached.torn_sectors > 100, "{reached:?}");
     assert!(reached.zeroed_sectors > 60 && reached.garbage_sectors > 60, "{reached:?}");
+}
+
+/// What opening the log writes and syncs, in order: `write` with where and how much, or `sync`, and the file.
+fn opening_does(storage: &MemStorage) -> Vec<String> {
+    storage.trace(true);
+    Log::open(storage.clone(), options(0)).expect("opens");
+    let shown = storage.take_trace().into_iter().filter_map(|operation| match operation.kind {
+        Kind::Write => Some(format!("write {}+{} {}", operation.offset, operation.bytes, operation.name)),
+        Kind::SyncAll | Kind::SyncData => Some(format!("sync {}", operation.name)),
+        _ => None,
+    });
+    shown.collect()
+}
+
+#[test]
+fn opening_writes_again_what_may_not_be_durable_and_syncs_everything() {
+    let storage = MemStorage::new();
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("new");
+    log.roll(b"").expect("rolls");
+    log.append(1, b"first").expect("appends");
+    log.append(1, b"second").expect("appends");
+    drop(log);
+    // With every frame synced that is the last one: behind the block, an opening of 48 bytes and a frame of 56.
+    assert_eq!(opening_does(&storage), ["write 4200+56 wal_0000000001.seg", "sync wal_0000000001.seg"]);
+
+    let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+    log.roll(b"").expect("rolls");
+    drop(log);
+    // An opening goes with its block.
+    let expected = ["write 0+4144 wal_0000000002.seg", "sync wal_0000000002.seg", "sync wal_0000000001.seg"];
+    assert_eq!(opening_does(&storage), expected);
 }

@@ -143,6 +143,23 @@ fn damage_is_named_and_what_follows_is_listed_all_the_same() {
 }
 
 #[test]
+fn behind_a_sealed_segment_nothing_is_a_tail_even_if_the_next_header_cannot_be_read() {
+    let storage = small_log();
+    flip(&storage, "wal_0000000002.seg", 4390);
+    flip(&storage, "wal_0000000003.seg", 100);
+    check(
+        &storage,
+        expect![[r#"
+        wal_0000000001 v2 frames 1-4 events 1-5 bytes 4464/8192
+        wal_0000000002 v2 frames 5-7 events 6-8 bytes 4384/8192
+          wal_0000000002.seg at 4384, frame 8, sequences 9-None: the checksum of the frame's header differs
+        wal_0000000003 v0 frames 0-0 events 0-0 bytes 0/8192 open
+          wal_0000000003.seg at 0, frame 0, sequences 6-None: the checksum of the segment's header differs
+    "#]],
+    );
+}
+
+#[test]
 fn what_a_start_would_cut_is_no_damage() {
     let storage = small_log();
     flip(&storage, "wal_0000000003.seg", 4390);
@@ -221,4 +238,18 @@ fn it_works_beside_a_writer() {
     });
     let found = inspect(&RealStorage::read_only(dir.path()).expect("a directory")).expect("nobody writes any more");
     assert_eq!(found.segments.last().and_then(tally_wal::SegmentState::last_sequence), Some(4000));
+}
+
+#[test]
+fn damage_counts_when_it_is_there_at_a_second_look_and_a_whole_log_is_looked_at_once() {
+    let looks = |storage: &MemStorage| {
+        let before = storage.operations();
+        let inspection = inspect(storage).expect("readable");
+        (inspection.damage().is_some(), storage.operations() - before)
+    };
+    let storage = small_log();
+    let (damaged, once) = looks(&storage);
+    assert!(!damaged && once > 0);
+    flip(&storage, "wal_0000000002.seg", 4200 + 50);
+    assert_eq!(looks(&storage), (true, 2 * once));
 }

@@ -65,6 +65,30 @@ fn check(storage: &MemStorage, keep: Keep, expected: Expect) {
 }
 
 #[test]
+fn a_file_of_no_bytes_is_put_aside_like_any_other() {
+    let storage = small_log();
+    storage.overwrite(THIRD, Vec::new());
+    check(
+        &storage,
+        Keep::Before,
+        expect![[r#"
+        kept frames 1-8 up to sequence 10, gave up 0 frames, 0 events
+        cut nothing, moved wal_0000000003.seg to quarantine-1
+    "#]],
+    );
+    let storage = small_log();
+    storage.overwrite(FIRST, Vec::new());
+    check(
+        &storage,
+        Keep::After,
+        expect![[r#"
+        kept frames 5-12 up to sequence 15, gave up 4 frames, 5 events
+        cut nothing, moved wal_0000000001.seg to quarantine-1
+    "#]],
+    );
+}
+
+#[test]
 fn a_log_is_cut_at_its_first_damage() {
     // In the middle of a segment in the middle; a later one is damaged too.
     let storage = small_log();
