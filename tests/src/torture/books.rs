@@ -65,6 +65,8 @@ pub struct Lane {
     pub sent: AtomicU64,
     /// How many of the acknowledged were said to be duplicates.
     pub duplicates: AtomicU64,
+    /// Where another producer with event ids was when the oldest line without an acknowledgement was first sent.
+    pub other_then: AtomicU64,
 }
 
 /// What a line is.
@@ -77,14 +79,21 @@ enum Made {
 impl Clone for Lane {
     fn clone(&self) -> Self {
         let copy = |number: &AtomicU64| AtomicU64::new(number.load(SeqCst));
-        let Self { kind, number, acked, sent, duplicates } = self;
-        Self { kind: *kind, number: *number, acked: copy(acked), sent: copy(sent), duplicates: copy(duplicates) }
+        let Self { kind, number, acked, sent, duplicates, other_then } = self;
+        Self {
+            kind: *kind,
+            number: *number,
+            acked: copy(acked),
+            sent: copy(sent),
+            duplicates: copy(duplicates),
+            other_then: copy(other_then),
+        }
     }
 }
 
 impl Lane {
     fn new(kind: Kind, number: u64) -> Self {
-        Self { kind, number, acked: 0.into(), sent: 0.into(), duplicates: 0.into() }
+        Self { kind, number, acked: 0.into(), sent: 0.into(), duplicates: 0.into(), other_then: 0.into() }
     }
 
     /// The name of its stream.

@@ -213,7 +213,9 @@ fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) 
     let name = kind.name();
     let mut random = Random::new(mix(seed ^ turn << 20) ^ mix(name.len() as u64 * 31 + kind.calls));
     let when = if turn == 0 { 1 + kind.calls / 3 } else { 1 + random.below(kind.calls) };
-    let fresh = turn % 3 == 1;
+    // A plugin that could not be stored does not run until somebody looks at the plugins directory again: nothing to count there.
+    let may_lack_plugins = kind.target == Any && kind.effect != Kill;
+    let fresh = turn % 3 == 1 && !may_lack_plugins;
     let what = format!("{name}, call {when} of a thread, {}", if fresh { "new directory" } else { "old directory" });
     let mut site = if fresh { template.fresh_copy() } else { template.copy() };
     eprintln!("{what}");
@@ -230,6 +232,7 @@ fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) 
             Outcome::Ended(code) => assert_eq!(*code, 1, "it ends with a code for errors: {}", site.tail_of_log()),
             Outcome::Killed => {}
         }
+        let was_ready = life.was_ready();
         drop(life);
         let log = site.work.log();
         assert!(!log.contains("panicked"), "it panics: {}", site.tail_of_log());
@@ -252,6 +255,8 @@ fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) 
         }
         match kind.must {
             Some(Must::End) => assert!(matches!(outcome, Outcome::Ended(_)), "it goes on: {}", site.tail_of_log()),
+            // A start for which there is no room is no start.
+            Some(Must::GoOn) if !was_ready => {}
             Some(Must::GoOn) => assert!(matches!(outcome, Outcome::Serves), "{outcome:?}: {}", site.tail_of_log()),
             None => {}
         }

@@ -62,6 +62,11 @@ impl Life {
         }
     }
 
+    /// Whether it has become ready.
+    pub fn was_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Where a door is.
     pub fn door(&self, name: &str) -> &str {
         let door = self.ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));

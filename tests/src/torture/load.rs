@@ -19,8 +19,11 @@ use super::life::PATIENCE;
 use super::random::Random;
 use crate::now;
 
-/// Lines that may be on their way. Fewer than event ids are remembered.
+/// Lines that may be on their way.
 const WINDOW: u64 = 1200;
+/// Lines with event ids that one producer may send while another does not know what became of its own: more would make the daemon
+/// forget those ids (it remembers 10,240 in segments of this size), and count what is sent again.
+const AHEAD: u64 = 4000;
 const LONGEST_BLOCK: u64 = 60;
 /// How long a read waits where nothing else is to be done, and where something is.
 const IDLE: Duration = Duration::from_millis(10);
@@ -62,7 +65,9 @@ impl Load {
         let start = |number: usize| {
             let (lanes, orders, doors) = (lanes.clone(), orders.clone(), doors.clone());
             let random = Random::new(seed ^ (number as u64) << 56);
-            std::thread::spawn(move || Producer { lane: &lanes[number], orders: &orders, doors, random }.run())
+            std::thread::spawn(move || {
+                Producer { lane: &lanes[number], lanes: &lanes, orders: &orders, doors, random }.run()
+            })
         };
         let threads = (0..lanes.len()).filter(wanted).map(start).collect();
         Self { orders, threads }
@@ -92,6 +97,7 @@ impl Load {
 
 struct Producer<'a> {
     lane: &'a Lane,
+    lanes: &'a [Lane],
     orders: &'a Orders,
     doors: Doors,
     random: Random,
@@ -147,7 +153,7 @@ impl Producer<'_> {
                 stream.shutdown(Shutdown::Both)?;
                 return Ok(true);
             }
-            let full = next - acked >= WINDOW;
+            let full = next - acked >= WINDOW || self.must_wait();
             if !finishing && !full {
                 let lines = 1 + self.random.below(LONGEST_BLOCK);
                 let mut text = String::new();
@@ -166,6 +172,13 @@ impl Producer<'_> {
             }
         }
         unreachable!("turns do not end");
+    }
+
+    /// The producer by HTTP waits for an answer, and this one is far ahead of where it was when that began.
+    fn must_wait(&self) -> bool {
+        let waits =
+            |other: &Lane| other.sent() > other.acked() && self.lane.sent() > other.other_then.load(SeqCst) + AHEAD;
+        self.lane.kind == Kind::IdsUnix && self.lanes.iter().any(|other| other.kind == Kind::IdsHttp && waits(other))
     }
 
     fn answered(&self, answer: &Value, begin: u64, before: u64) -> io::Result<u64> {
@@ -232,6 +245,10 @@ impl Producer<'_> {
             let lines = 1 + self.random.below(4 * LONGEST_BLOCK);
             let mut body = String::new();
             (begin..begin + lines).for_each(|line| lane.write(line, &mut body));
+            if lane.sent() <= begin {
+                let other = self.lanes.iter().find(|other| other.kind == Kind::IdsUnix);
+                lane.other_then.store(other.map_or(0, Lane::sent), SeqCst);
+            }
             lane.sent.fetch_max(begin + lines, SeqCst);
             let wait = if self.random.once_in(4) { "applied" } else { "durable" };
             let head = format!(
