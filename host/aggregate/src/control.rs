@@ -398,6 +398,24 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_plan_keeps_strikes_without_events_and_forgets_whom_nothing_is_held_against() {
+        let mut control = Control::default();
+        control.barrier(9, &activation(1, &[("struck", 1), ("swapped", 1)]));
+        for name in ["struck", "swapped"] {
+            control.note(&skip(name, 1, 5, 1));
+        }
+        let chain = Chain::start("x", "d", "{}", 1);
+        let totals = ["struck", "swapped"].map(|name| (name.to_owned(), (chain, String::new())));
+        control.note(&Note::Anchored(Anchor { cut: 3, frame: 8, last_sequence: 20, totals: totals.into() }));
+        assert_eq!((skipped(&control, "struck"), skipped(&control, "swapped")), ((1, vec![]), (1, vec![])));
+        let mut swap = activation(4, &[("struck", 1), ("swapped", 1)]);
+        swap.plan.as_mut().unwrap().aggregators.get_mut("swapped").unwrap().digest = "another".into();
+        control.barrier(9, &swap);
+        assert_eq!(control.skips.keys().collect::<Vec<_>>(), ["struck"]);
+        assert_eq!(skipped(&control, "struck"), (1, vec![]));
+    }
+
+    #[test]
     fn events_give_sequences_and_the_latest_arrival_and_the_first_begins_the_window() {
         let mut control = Control::default();
         control.events(10, 5);

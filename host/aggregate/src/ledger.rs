@@ -185,4 +185,117 @@ mod tests {
         counts.reject("invalid_json");
         assert!(counts.balances());
     }
+
+    /// Nothing is zero, and every number another.
+    fn counts() -> Counts {
+        let mut counts = Counts { received: 40, accepted: 10, duplicate: 7, ..Counts::default() };
+        for reason in ["invalid_json", "too_deep", "invalid_json"] {
+            counts.reject(reason);
+        }
+        counts.drop_unread("disk_full", 20);
+        counts.drop_unread("disk_full", 5);
+        counts.drop_unread("idle", 0);
+        counts
+    }
+
+    #[test]
+    fn what_is_dropped_unread_counts_as_received() {
+        let counts = counts();
+        assert_eq!((counts.received, counts.dropped.get("disk_full")), (65, Some(&25)));
+        assert_eq!(counts.dropped.len(), 1, "nothing is no reason");
+        assert_eq!(counts.rejected, Reasons::from([("invalid_json".into(), 2), ("too_deep".into(), 1)]));
+    }
+
+    #[test]
+    fn every_term_of_the_counts_weighs() {
+        let whole = Counts { received: 10 + 3 + 7 + 25, ..counts() };
+        assert!(whole.balances());
+        let changes: &[fn(&mut Counts)] = &[
+            |counts| counts.received += 1,
+            |counts| counts.accepted += 1,
+            |counts| counts.duplicate += 1,
+            |counts| counts.reject("too_deep"),
+            |counts| *counts.dropped.entry("disk_full".into()).or_default() += 1,
+        ];
+        for change in changes {
+            let mut changed = whole.clone();
+            change(&mut changed);
+            assert!(!changed.balances(), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_holds_what_was_counted_in_it() {
+        let before = counts();
+        let mut now = before.clone();
+        now.received += 9;
+        now.accepted += 4;
+        now.duplicate += 3;
+        now.reject("too_deep");
+        now.drop_unread("queue_full", 1);
+        let expected = Counts {
+            received: 10,
+            accepted: 4,
+            duplicate: 3,
+            rejected: Reasons::from([("too_deep".into(), 1)]),
+            dropped: Reasons::from([("queue_full".into(), 1)]),
+        };
+        assert_eq!(now.since(&before), expected);
+    }
+
+    /// Nothing is zero, and every number another.
+    fn ledger(refused: u64) -> AggregatorLedger {
+        AggregatorLedger {
+            accepted: 2 + refused + 3 + 5 + 7 + 11 + 13,
+            applied: 2,
+            refused: Reasons::from([("missing:/n".into(), refused)]),
+            late_not_applied: 3,
+            skipped: 5,
+            not_subscribed: 7,
+            pending: 11,
+            expired: 13,
+        }
+    }
+
+    #[test]
+    fn every_term_of_an_aggregators_ledger_weighs() {
+        let whole = ledger(17);
+        assert!(whole.balances());
+        let changes: &[fn(&mut AggregatorLedger)] = &[
+            |ledger| ledger.accepted += 1,
+            |ledger| ledger.applied += 1,
+            |ledger| ledger.refuse("missing:/n", 1),
+            |ledger| ledger.refuse("trap", 1),
+            |ledger| ledger.late_not_applied += 1,
+            |ledger| ledger.skipped += 1,
+            |ledger| ledger.not_subscribed += 1,
+            |ledger| ledger.pending += 1,
+            |ledger| ledger.expired += 1,
+        ];
+        for change in changes {
+            let mut changed = whole.clone();
+            change(&mut changed);
+            assert!(!changed.balances(), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn ledgers_add_up_and_windows_take_apart_but_for_what_is_pending_now() {
+        let (one, other) = (ledger(17), ledger(19));
+        let mut both = one.clone();
+        both.add(&other);
+        let expected = AggregatorLedger {
+            accepted: one.accepted + other.accepted,
+            applied: 4,
+            refused: Reasons::from([("missing:/n".into(), 36)]),
+            late_not_applied: 6,
+            skipped: 10,
+            not_subscribed: 14,
+            pending: 22,
+            expired: 26,
+        };
+        assert_eq!(both, expected);
+        assert_eq!(both.since(&one), AggregatorLedger { pending: 22, ..other });
+        assert_eq!(one.since(&one), AggregatorLedger { pending: 11, ..AggregatorLedger::default() });
+    }
 }
