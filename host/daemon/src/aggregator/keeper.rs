@@ -115,6 +115,10 @@ impl<S: Storage> Keeper<S> {
                 }
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Call(error)) => {
+                    // A cut may be saved whose anchor failed: a record may wait for its part.
+                    if let Some(total) = &self.total {
+                        self.publish(total);
+                    }
                     self.quarantine(self.saved_cut(), &error.to_string());
                     self.total = None;
                     self.has_failed = true;
