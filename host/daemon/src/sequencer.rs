@@ -1,6 +1,6 @@
 //! The sequencer: the one who decides and writes. It gives sequence numbers and arrival times, takes cuts, logs everything as
 //! frames of one group commit each, and only then acknowledges and publishes. One frame is in flight. A state machine that
-//! never waits; [`run`] gives it a thread. Must not know: sockets, plugins, who follows the log.
+//! never waits; [`run()`] gives it a thread. Must not know: sockets, plugins, who follows the log.
 
 mod commit;
 mod kept;

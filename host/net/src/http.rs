@@ -55,7 +55,7 @@ pub struct Limits {
 pub struct Server {
     /// Where clients come in.
     pub listener: Listener,
-    /// What answers. The [`Peer`](crate::Peer) is among a request's extensions.
+    /// What answers. The [`Peer`] is among a request's extensions.
     pub router: axum::Router,
     /// Bounds; a change holds from the next connection or request on.
     pub limits: watch::Receiver<Limits>,
