@@ -66,7 +66,8 @@ pub struct Beginning<S: Storage> {
 /// Opens what is in the data directory, or makes it.
 pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
     let Beginning { config, clock, data, engine, compiled, spare_segments, salt, fatal } = beginning;
-    let folder = data.folder(LOG_FOLDER).context("opening the log's folder")?;
+    let folder =
+        data.folder(LOG_FOLDER).with_context(|| format!("opening the log's folder {}", data.describe(LOG_FOLDER)))?;
     let log = open_log(&config, folder, (spare_segments, salt))?;
     let last_frame = log.next_frame() - 1;
     let control = recovery::control_at(&mut log.reader(), None, last_frame)?;

@@ -51,7 +51,8 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // What is on disk.
     let _lock = lock(&config.data_dir)?;
-    let data = RealStorage::new(&config.data_dir).context("opening the data directory")?;
+    let data = RealStorage::new(&config.data_dir)
+        .with_context(|| format!("opening the data directory {}", config.data_dir.display()))?;
     let engine = Engine::new(plugin_limits(&config), Some(config.data_dir.join("cache")))?;
     let beginning =
         Beginning { config, clock, data, engine, compiled: Compiled::default(), spare_segments: 1, salt: None, fatal };
