@@ -191,8 +191,8 @@ fn log_lines_are_cut_and_counted() {
     let mut probe = instance(r#"{"log_in": "apply"}"#);
     let log = logged(|| call(&mut probe, "apply").unwrap());
     let (lines, last): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.contains("line line"));
-    // A hundred in a second; on a machine that takes longer, some more.
-    assert!((100..1000).contains(&lines.len()), "{}", lines.len());
+    // A hundred in a second, of which it had used one when it was configured, unless that is a second ago.
+    assert!((99..=100).contains(&lines.len()), "{}", lines.len());
     assert!(lines.iter().all(|line| line.len() < 4200), "{}", lines[0].len());
     let said = r#" WARN the plugin logged more lines than it may in a second plugin="probe" call="apply" dropped="#;
     let dropped = last.iter().map(|line| line.strip_prefix(said).expect(line).parse::<usize>().expect("a number"));
