@@ -250,7 +250,8 @@ pub fn run<S: Storage>(context: &Arc<Context<S>>) -> anyhow::Result<()> {
     }
 }
 
-fn is_full(error: &anyhow::Error) -> bool {
+/// Whether it is for want of room on the disk.
+pub fn is_full(error: &anyhow::Error) -> bool {
     error.downcast_ref::<SinkError>().is_some_and(SinkError::is_full)
         || matches!(error.downcast_ref::<StateError>(), Some(StateError::Full { .. }))
 }

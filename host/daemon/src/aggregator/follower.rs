@@ -2,6 +2,7 @@
 //! follows from a failing call is [`super::failures`]' to say; an event is skipped only once that is durable in the log. A state
 //! machine that never waits, [`super::thread`] gives it a thread. Must not know: totals, files.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use super::apply::{Apply, Delta, Failed};
 use super::failures::{Failures, Next};
 use super::meta::Meta;
 use super::meter::Meter;
+use crate::DISK_FULL_PAUSE;
 use crate::context::{Context, Token};
 use crate::dead_letters;
 use crate::feed::{Feed, Position, Step};
 use crate::progress::Facts;
+use crate::records::is_full;
 
 /// Where an aggregator starts in the log.
 #[derive(Clone, Debug)]
@@ -94,6 +97,8 @@ pub struct Follower<S: Storage> {
     failures: Failures,
     /// A skip that was asked for and is not known to be durable yet.
     asked: Option<Skip>,
+    /// Skipped events whose dead letters may not be kept yet; nothing is applied before they are.
+    letters: BTreeSet<u64>,
     detached: bool,
 }
 
@@ -123,11 +128,11 @@ impl<S: Storage> Follower<S> {
             true => Failures::new(skips.events.into_keys().filter(|at| *at > start.meta.last_sequence), skips.strikes),
             false => Failures::default(),
         };
-        dead_letters::complete(&context, &name, &last.attached, &failures.care().skips, last.position)?;
+        let letters = failures.care().skips.clone();
         let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows, failures.care().clone())?;
         let meter = context.progress.meter(&name);
         meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
-        Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, detached: false })
+        Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, letters, detached: false })
     }
 
     /// Waits until there may be something to do.
@@ -137,6 +142,10 @@ impl<S: Storage> Follower<S> {
                 let tail = &self.context.tail;
                 let logged = |facts: &Facts| (is_logged(facts, skip) || tail.is_closed()).then_some(());
                 self.context.progress.wait(Duration::from_millis(500), logged);
+            }
+            None if !self.letters.is_empty() => {
+                let tail = &self.context.tail;
+                self.context.progress.wait(DISK_FULL_PAUSE, |_| tail.is_closed().then_some(()));
             }
             None => self.feed.wait(),
         }
@@ -148,7 +157,10 @@ impl<S: Storage> Follower<S> {
             return Ok(Moved::Ended);
         }
         if let Some(skip) = self.asked.take() {
-            return self.skip(skip);
+            return Ok(self.skip(skip));
+        }
+        if !self.letters.is_empty() && !self.keep_letters()? {
+            return Ok(if self.context.tail.is_closed() { Moved::Ended } else { Moved::Waiting });
         }
         match self.follow() {
             Ok(moved) => Ok(moved),
@@ -185,15 +197,30 @@ impl<S: Storage> Follower<S> {
     }
 
     /// Goes on without the event once that is durable. Where the log ends first, the next start finds the event again.
-    fn skip(&mut self, skip: Skip) -> anyhow::Result<Moved> {
+    fn skip(&mut self, skip: Skip) -> Moved {
         let ended = self.context.tail.is_closed();
         if !is_logged(&self.context.progress.facts(), &skip) {
             self.asked = Some(skip);
-            return Ok(if ended { Moved::Ended } else { Moved::Waiting });
+            return if ended { Moved::Ended } else { Moved::Waiting };
         }
-        let known = [skip.sequence].into();
-        dead_letters::complete(&self.context, &self.name, &self.last.attached, &known, self.last.position)?;
-        Ok(self.again())
+        self.letters.insert(skip.sequence);
+        self.again()
+    }
+
+    /// Keeps the dead letters that are due. False while there is no room for them on the disk.
+    fn keep_letters(&mut self) -> anyhow::Result<bool> {
+        let Self { context, name, last, letters, .. } = self;
+        let who = format!("the dead letters of {name}");
+        match dead_letters::complete(context, name, &last.attached, letters, last.position) {
+            Ok(()) => context.progress.room(&who, None),
+            Err(error) if is_full(&error) => {
+                context.progress.room(&who, Some(&error));
+                return Ok(false);
+            }
+            Err(error) => return Err(error.context(format!("keeping {who}"))),
+        }
+        letters.clear();
+        Ok(true)
     }
 
     fn again(&mut self) -> Moved {

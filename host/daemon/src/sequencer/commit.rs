@@ -86,7 +86,7 @@ impl<S: Storage> Sequencer<S> {
         let bytes = self.body.bytes().len() * 2 + 256;
         self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
         // Behind the frame: whoever waits for a skip looks it up in the log.
-        if self.progress.facts().skips != self.control.skips {
+        if self.before.skips != self.control.skips {
             self.progress.update(|facts| facts.skips.clone_from(&self.control.skips));
         }
         for (cut, done) in frame.replies {
