@@ -44,8 +44,8 @@ const BUGS: &[Bug] = &[
     bug(
         "acknowledge before the frame is written and synced",
         COMMIT,
-        "        let appended = self.log.append(self.frame.events",
-        "        for (chunks, last) in &self.frame.jobs { self.acknowledge(chunks, *last); }\n        let appended = self.log.append(self.frame.events",
+        "        let Some(appended) = self.append()? else { return Ok(Settled::DiskFull) };\n        // What is saved",
+        "        for (chunks, last) in &self.frame.jobs { self.acknowledge(chunks, *last); }\n        let Some(appended) = self.append()? else { return Ok(Settled::DiskFull) };\n        // What is saved",
     ),
     bug(
         "write frames without syncing them",

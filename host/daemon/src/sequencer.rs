@@ -131,6 +131,8 @@ struct OpenFrame {
     dirty: bool,
     /// The body is complete: all that is left is to write it.
     complete: bool,
+    /// There was no room for it at the last try.
+    lacked_room: bool,
 }
 
 impl<S: Storage> Sequencer<S> {

@@ -120,10 +120,10 @@ pub enum AppendError {
         /// The earlier failure.
         cause: String,
     },
-    /// No room for a new segment. Nothing was written, the log is as it was, and the call may be repeated.
-    #[error("no room for the new segment {file}; free space on the log's disk")]
+    /// No room for a new segment, or for a frame that is longer than one. Nothing was written, the log is as it was, and the call may be repeated.
+    #[error("no room for segment {file}; free space on the log's disk")]
     DiskFull {
-        /// The segment that was to be.
+        /// The segment that was to be, or to be longer.
         file: String,
         /// What the storage said.
         source: io::Error,

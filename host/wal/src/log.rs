@@ -261,13 +261,21 @@ impl<S: Storage> Log<S> {
         self.buffer.clear();
         let frame = self.next.header(count, false, unsynced);
         let crc = format::encode_frame(&mut self.buffer, &active.header, active.end, &frame, body);
+        // A frame that is longer than a segment: where there is no room for it nothing is written, and it can be tried again.
+        let end = active.end + self.buffer.len() as u64;
+        if end > active.bytes {
+            if let Err(source) = active.file.allocate(end) {
+                let name = active.name.clone();
+                return Err(self.not_opened("make room in", &name, source));
+            }
+            active.bytes = end;
+        }
         let durably = self.options.durability == Durability::Fsync;
         if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably) {
             let name = active.name.clone();
             return Err(self.fail(doing, &name, source));
         }
         active.end += self.buffer.len() as u64;
-        active.bytes = active.bytes.max(active.end);
         active.only_opening = false;
         let (end, bytes) = (active.end, active.bytes);
         let appended = self.next.advance(count, crc);

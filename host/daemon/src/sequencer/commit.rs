@@ -7,7 +7,7 @@ use tally_aggregate::BodyBuilder;
 use tally_ingest::{Chunk, Decision, RejectedLine};
 use tally_sink::Rejected;
 use tally_storage::Storage;
-use tally_wal::AppendError;
+use tally_wal::{AppendError, Appended};
 
 use super::{Published, Sequencer, Settled};
 use crate::config::Durability;
@@ -47,6 +47,23 @@ impl<S: Storage> Sequencer<S> {
         Ok(Settled::Done)
     }
 
+    /// Writes the frame; none where there is no room for it, which only one that is longer than a segment can meet.
+    fn append(&mut self) -> anyhow::Result<Option<Appended>> {
+        match self.log.append(self.frame.events, self.body.bytes()) {
+            Err(error @ AppendError::DiskFull { .. }) => {
+                self.progress.room(LOG, Some(&error));
+                self.frame.lacked_room = true;
+                Ok(None)
+            }
+            appended => {
+                if std::mem::take(&mut self.frame.lacked_room) {
+                    self.progress.room(LOG, None);
+                }
+                appended.map(Some).map_err(stopped)
+            }
+        }
+    }
+
     pub(super) fn commit(&mut self) -> anyhow::Result<Settled> {
         if !self.frame.complete {
             self.complete_body();
@@ -54,7 +71,7 @@ impl<S: Storage> Sequencer<S> {
         if self.make_room()? == Settled::DiskFull {
             return Ok(Settled::DiskFull);
         }
-        let appended = self.log.append(self.frame.events, self.body.bytes()).map_err(stopped)?;
+        let Some(appended) = self.append()? else { return Ok(Settled::DiskFull) };
         // What is saved behind a barrier or without an event must never be ahead of what is durable, nor a record that leaves
         // somebody out.
         let must_last = self.frame.skipped || !self.frame.quarantined.is_empty();
@@ -185,7 +202,7 @@ impl<S: Storage> Sequencer<S> {
         if self.make_room()? == Settled::DiskFull {
             return Ok(Settled::DiskFull);
         }
-        let appended = self.log.append(0, &[]).map_err(stopped)?;
+        let Some(appended) = self.append()? else { return Ok(Settled::DiskFull) };
         self.control.frame = appended.frame;
         self.closed_behind = true;
         self.publish_facts();

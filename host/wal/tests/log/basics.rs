@@ -227,6 +227,22 @@ fn a_reader_goes_on_behind_two_segments_that_went_at_once() {
 }
 
 #[test]
+fn a_frame_larger_than_a_segment_waits_for_room() {
+    let (storage, mut log) = log_of(1);
+    let large = body(7, 50_000);
+    log.roll(b"opening").expect("rolls");
+    let used = storage.names().iter().filter_map(|name| storage.contents(name)).map(|bytes| bytes.len() as u64).sum();
+    storage.set_capacity(Some(used));
+    for _ in 0..2 {
+        let error = log.append(9, &large).expect_err("there is no room");
+        assert!(matches!(error, tally_wal::AppendError::DiskFull { .. }), "{error}");
+    }
+    storage.set_capacity(None);
+    log.append(9, &large).expect("appends once there is");
+    assert_eq!(read_all(&mut log.reader())[4].body, large);
+}
+
+#[test]
 fn a_frame_larger_than_a_segment_gets_one_of_its_own() {
     let (storage, mut log) = log_of(1);
     let large = body(7, 50_000);
