@@ -323,7 +323,7 @@ pub fn now() -> Instant {
 
 /// Waits until `ready`.
 pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
-    let until = now() + Duration::from_secs(30);
+    let until = now() + Duration::from_secs(120);
     while !ready() {
         assert!(now() < until, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));

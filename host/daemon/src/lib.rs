@@ -37,7 +37,7 @@ pub use verify::{VerifyOptions, VerifyReport, verify};
 pub const DECODER_VERSION: u32 = 1;
 
 /// Between two tries on a full disk.
-const DISK_FULL_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const DISK_FULL_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// The folder of the log within the data directory.
 pub const LOG_FOLDER: &str = "wal";

@@ -18,6 +18,11 @@ impl Reorder {
     }
 
     /// The next job in order, if it has come.
+    pub fn peek(&self) -> Option<&Work> {
+        self.waiting.get(&(self.taken + 1))
+    }
+
+    /// Takes the next job in order out, if it has come.
     pub fn pop(&mut self) -> Option<Work> {
         let work = self.waiting.remove(&(self.taken + 1))?;
         self.taken += 1;

@@ -33,10 +33,14 @@ pub use run::run;
 
 /// A frame takes no further job once its body has this many bytes.
 const FRAME_BYTES: usize = 4 << 20;
+/// About what a frame says beside its events.
+const DECISIONS: usize = 16 << 10;
 /// One job takes at most about so many flushes.
 const MOST_BARRIERS: u32 = 4096;
 /// After so long without a frame an empty one is written: it proves the last one whole.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often an anchor is asked for while the log has no room.
+const ANCHOR_FOR_ROOM: Duration = Duration::from_secs(2);
 /// How often it is looked whether every total of an anchor is saved.
 const ANCHOR_POLL: Duration = Duration::from_millis(100);
 
@@ -111,6 +115,10 @@ pub struct Sequencer<S: Storage> {
     flushes: BTreeMap<String, u64>,
     last_frame_at: Duration,
     closed_behind: bool,
+    /// The log had no room at the last try.
+    lacks_room: bool,
+    /// When it may ask for an anchor again because of that.
+    anchor_for_room_at: Duration,
 }
 
 /// The frame being filled.
@@ -131,8 +139,6 @@ struct OpenFrame {
     dirty: bool,
     /// The body is complete: all that is left is to write it.
     complete: bool,
-    /// There was no room for it at the last try.
-    lacked_room: bool,
 }
 
 impl<S: Storage> Sequencer<S> {
@@ -175,6 +181,8 @@ impl<S: Storage> Sequencer<S> {
             flushes: BTreeMap::new(),
             last_frame_at: context.clock.elapsed(),
             closed_behind: true,
+            lacks_room: false,
+            anchor_for_room_at: Duration::ZERO,
         }
     }
 
@@ -183,6 +191,14 @@ impl<S: Storage> Sequencer<S> {
         self.open_frame();
         self.body.note(note);
         self.control.note(note);
+    }
+
+    /// Makes sure that the log has room for this work. What lets segments of the log go is decided in small frames between the large ones,
+    /// so none is begun that might have to wait: those behind it would wait too.
+    pub fn reserve(&mut self, work: &Work) -> anyhow::Result<Settled> {
+        let Work::Events(decoded) = work else { return Ok(Settled::Done) };
+        let bytes: usize = decoded.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+        self.reserve_bytes(self.body.bytes().len() + bytes + bytes / 2 + DECISIONS)
     }
 
     /// Takes work into the frame being filled.
@@ -208,6 +224,7 @@ impl<S: Storage> Sequencer<S> {
                 return Ok(Settled::DiskFull);
             }
             self.anchor_when_ready();
+            self.anchor_for_room();
         }
         if self.frame.dirty && self.commit()? == Settled::DiskFull {
             return Ok(Settled::DiskFull);
@@ -367,7 +384,9 @@ impl<S: Storage> Sequencer<S> {
             quarantined: control.quarantined.iter().map(|(name, q)| (name.clone(), q.reason.clone())).collect(),
             table_rows: self.table_rows,
         });
-        let anchor = flush.is_some() && self.wants_anchor();
+        // Anchors stand where no window is open.
+        let is_flushed = flush.is_some() || (self.lacks_room && control.last_sequence == control.flushed_sequence);
+        let anchor = is_flushed && self.wants_anchor();
         let barrier = Barrier {
             cut: control.cut + 1,
             reason: reason.to_owned(),

@@ -197,9 +197,12 @@ impl Machines {
         for job in self.parsed.drain(..) {
             order.take(job);
         }
+        let mut reserved = Settled::Done;
         if !self.disk_full {
             for _ in 0..=random.below(3) {
-                if self.sequencer.is_full() {
+                let Some(work) = order.peek().filter(|_| !self.sequencer.is_full()) else { break };
+                reserved = self.sequencer.reserve(work)?;
+                if reserved == Settled::DiskFull {
                     break;
                 }
                 let Some(work) = order.pop() else { break };
@@ -209,6 +212,7 @@ impl Machines {
         }
         let before = self.context.tail.last();
         self.settle()?;
+        self.disk_full |= reserved == Settled::DiskFull;
         let over = self.parsers_ended && self.taken.is_empty() && !self.disk_full && !moved;
         if over && self.sequencer.finish()? == Settled::Done {
             self.order = None;

@@ -141,6 +141,11 @@ impl Storage for RealStorage {
         fs::metadata(self.path(name))?.modified()
     }
 
+    fn free_space(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&*self.dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn lock(&self, name: &str) -> io::Result<Option<File>> {
         self.check_writable()?;
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path(name))?;

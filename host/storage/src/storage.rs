@@ -36,6 +36,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn lock(&self, name: &str) -> io::Result<Option<Self::Lock>>;
     /// Takes a shared lock on the file `name`, which must exist, or returns `None` if somebody holds the exclusive one. Changes nothing.
     fn lock_shared(&self, name: &str) -> io::Result<Option<Self::Lock>>;
+    /// How many bytes can still be written here, by anybody.
+    fn free_space(&self) -> io::Result<u64>;
     /// What to call this file in a message, and the directory itself if `name` is empty: its path, if it has one.
     fn describe(&self, name: &str) -> String {
         name.to_owned()

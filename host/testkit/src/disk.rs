@@ -215,6 +215,11 @@ impl Disk {
         }
     }
 
+    /// How many bytes still fit.
+    pub(crate) fn free(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.space()))
+    }
+
     /// The space that all files take that have a name.
     fn space(&self) -> u64 {
         self.names.seen.values().map(|&inode| self.inodes[inode].seen.space()).sum()

@@ -306,6 +306,10 @@ impl Storage for MemStorage {
         Ok(SystemTime::UNIX_EPOCH + Duration::from_micros(disk.inodes[inode].modified))
     }
 
+    fn free_space(&self) -> io::Result<u64> {
+        Ok(self.disk().free())
+    }
+
     fn lock(&self, name: &str) -> io::Result<Option<MemLock>> {
         let name = self.full(name);
         self.disk().begin_plain(Kind::Lock, &name, 0, 0)?;

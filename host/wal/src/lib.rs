@@ -101,6 +101,7 @@
 //!
 //! A body is at most [`Options::max_frame_bytes`] (and 2 GiB); a segment is [`Options::segment_bytes`] long unless a single frame needs more.
 //! Opening a log reads the last segment into memory. Spare files take at most `2 * spare_segments * segment_bytes`.
+//! Spare files and [`Log::reserve`] leave the last [`Options::segment_bytes`] of the disk free: they are for whatever lets segments go.
 
 mod error;
 mod format;

@@ -157,6 +157,22 @@ impl<S: Storage> Log<S> {
         }
     }
 
+    /// Makes sure of the room for a body of this length, with the segment that it may have to open, before there is such a body. Leaves
+    /// as much of the disk to others as a segment takes, which [`Log::roll`] and [`Log::append`] do not: where this is called before what
+    /// can wait, there is room for what cannot. [`AppendError::DiskFull`] if there is none; then nothing has changed.
+    pub fn reserve(&mut self, body_len: usize) -> Result<(), AppendError> {
+        self.check(0)?;
+        let frame = frame_len(body_len) as u64;
+        if self.active.as_ref().is_some_and(|active| active.end + frame <= active.bytes && !self.needs_roll(body_len)) {
+            return Ok(());
+        }
+        let beyond_a_segment = frame.saturating_sub(self.options.segment_bytes - BLOCK as u64);
+        self.spares.reserve(beyond_a_segment).map_err(|source| {
+            let name = segment_name(self.next.segment);
+            self.not_opened("create", &name, source)
+        })
+    }
+
     /// Seals the segment and opens the next one, whose first frame is `opening`, of no events. Used for the very first frame too.
     ///
     /// The sealed segment is durable before anything of the next one exists, and so is the opening when this returns. The new

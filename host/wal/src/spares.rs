@@ -82,9 +82,14 @@ impl<S: Storage> Spares<S> {
         if self.inner.wanted > 0 {
             tracing::debug!("no log segment was prepared ahead; syncs may take longer for a while");
         }
+        self.make()
+    }
+
+    /// A new file with its space reserved.
+    fn make(&self) -> io::Result<Spare<S::File>> {
+        let bytes = self.inner.bytes;
         let name = self.inner.new_name();
         let file = self.inner.storage.create(&name)?;
-        let bytes = self.inner.bytes;
         match file.allocate(bytes) {
             Ok(()) => Ok(Spare { name, file, bytes }),
             Err(error) => {
@@ -92,6 +97,19 @@ impl<S: Storage> Spares<S> {
                 Err(error)
             }
         }
+    }
+
+    /// Makes sure that a spare is ready, and of room for `more` bytes.
+    pub(crate) fn reserve(&self, more: u64) -> io::Result<()> {
+        let is_ready = !self.inner.ready().is_empty();
+        if !is_ready || more > 0 {
+            self.inner.leave_room(if is_ready { more } else { more + self.inner.bytes })?;
+        }
+        if !is_ready {
+            let spare = self.make()?;
+            self.inner.ready().push_back(spare);
+        }
+        Ok(())
     }
 
     /// Asks for another spare, in the place of one that was taken.
@@ -187,15 +205,28 @@ impl<S: Storage> Inner<S> {
         }
     }
 
+    /// Refuses to take these bytes if that leaves less room than a segment has. What lets segments go (saved state, analytics
+    /// records, the frames that say so) needs some itself: a log that took the last of the disk would wait for ever.
+    fn leave_room(&self, bytes: u64) -> io::Result<()> {
+        let (free, least) = (self.storage.free_space()?, bytes.saturating_add(self.bytes));
+        if free >= least {
+            return Ok(());
+        }
+        let lacking = format!("{free} bytes are free, and {} of them must stay free for saved state and records", self.bytes);
+        Err(io::Error::new(io::ErrorKind::StorageFull, lacking))
+    }
+
     /// Fills the file (a retired one or a new one) with zeros and syncs it; `None` when told to stop.
     fn fill(&self, name: &str) -> io::Result<Option<Spare<S::File>>> {
         let file = match self.storage.create(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.storage.open(name)?,
             other => other?,
         };
-        // A segment that held one oversized frame is longer.
-        if file.len()? > self.bytes {
-            file.set_len(self.bytes)?;
+        match file.len()? {
+            // A segment that held one oversized frame is longer.
+            length if length > self.bytes => file.set_len(self.bytes)?,
+            length if length < self.bytes => self.leave_room(self.bytes - length)?,
+            _ => {}
         }
         let zeros = vec![0; CHUNK.min(self.bytes as usize)];
         let mut offset = 0;

@@ -124,6 +124,9 @@ impl Total {
             }
             meta.flushed_cut = barrier.cut;
             meta.flushed_ledger = meta.ledger.clone();
+        } else if barrier.anchor && self.window.is_none() {
+            // No event came since the flush: what is pinned here is what it was there.
+            meta.flushed_cut = barrier.cut;
         }
         if barrier.plan.is_some() && barrier.cut == meta.attached.attached_at && meta.flushed_cut < barrier.cut {
             // Caught up: from here on it takes part in records, and its window begins here.
@@ -212,7 +215,7 @@ impl Total {
     }
 
     /// Replaces all runs by the saved total, so that the log before this cut is no longer needed for it. Only right after
-    /// a flush.
+    /// a flush, or with no event since.
     pub fn pin(&mut self) -> Result<(), Failure> {
         assert_eq!(self.meta.flushed_cut, self.meta.cut, "an anchor stands at a flush");
         let bytes = self.instance.save(&self.total)?;

@@ -31,14 +31,8 @@ impl<S: Storage> Sequencer<S> {
         for (arrival, ids) in self.duplicates.window().groups() {
             opening.ids(arrival, ids);
         }
-        let rolled = match self.log.roll(opening.bytes()) {
-            Err(error @ AppendError::DiskFull { .. }) => {
-                self.progress.room(LOG, Some(&error));
-                return Ok(Settled::DiskFull);
-            }
-            rolled => rolled.map_err(stopped)?,
-        };
-        self.progress.room(LOG, None);
+        let rolled = self.log.roll(opening.bytes());
+        let Some(rolled) = self.with_room(rolled)? else { return Ok(Settled::DiskFull) };
         // What this frame decided about its own place has moved behind the opening.
         if let Some(asked) = self.control.asked_anchor.as_mut().filter(|asked| asked.frame == rolled.frame) {
             asked.frame += 1;
@@ -49,17 +43,30 @@ impl<S: Storage> Sequencer<S> {
 
     /// Writes the frame; none where there is no room for it, which only one that is longer than a segment can meet.
     fn append(&mut self) -> anyhow::Result<Option<Appended>> {
-        match self.log.append(self.frame.events, self.body.bytes()) {
+        let appended = self.log.append(self.frame.events, self.body.bytes());
+        self.with_room(appended)
+    }
+
+    /// Makes sure that the log has room for a frame of so many bytes.
+    pub(super) fn reserve_bytes(&mut self, bytes: usize) -> anyhow::Result<Settled> {
+        let reserved = self.log.reserve(bytes);
+        Ok(if self.with_room(reserved)?.is_some() { Settled::Done } else { Settled::DiskFull })
+    }
+
+    /// What the log gave; none where it has no room, which others are told.
+    fn with_room<T>(&mut self, tried: Result<T, AppendError>) -> anyhow::Result<Option<T>> {
+        match tried {
             Err(error @ AppendError::DiskFull { .. }) => {
                 self.progress.room(LOG, Some(&error));
-                self.frame.lacked_room = true;
+                self.lacks_room = true;
                 Ok(None)
             }
-            appended => {
-                if std::mem::take(&mut self.frame.lacked_room) {
+            tried => {
+                let done = tried.map_err(stopped)?;
+                if std::mem::take(&mut self.lacks_room) {
                     self.progress.room(LOG, None);
                 }
-                appended.map(Some).map_err(stopped)
+                Ok(Some(done))
             }
         }
     }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tally_aggregate::{Anchor, AskedAnchor, Control, Note};
 use tally_storage::Storage;
 
-use super::Sequencer;
+use super::{ANCHOR_FOR_ROOM, Sequencer};
 
 /// How much of the log is kept beyond what is needed.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,15 @@ impl<S: Storage> Sequencer<S> {
         let note = Note::Anchored(Anchor { cut, frame, last_sequence, totals });
         self.note(&note);
         self.frame.let_go = Some(needed_from.min(expendable));
+    }
+
+    /// Asks for an anchor without a flush that is due: no more events come while the log has no room, and only an anchor makes some.
+    pub(super) fn anchor_for_room(&mut self) {
+        if self.lacks_room && self.clock.elapsed() >= self.anchor_for_room_at && self.wants_anchor() {
+            self.anchor_for_room_at = self.clock.elapsed() + ANCHOR_FOR_ROOM;
+            self.open_frame();
+            self.barrier("disk_full", true, None);
+        }
     }
 
     /// Where an aggregator was attached that is, or that was detached since the last anchor.

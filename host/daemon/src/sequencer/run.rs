@@ -14,21 +14,32 @@ pub fn run<S: Storage>(mut sequencer: Sequencer<S>, jobs: &Receiver<Job>) -> any
     let mut order = Reorder::default();
     loop {
         patiently(|| sequencer.settle())?;
-        let Some(work) = order.pop() else {
+        if order.peek().is_none() {
             match jobs.recv_timeout(sequencer.quiet_for()) {
                 Ok(job) => order.take(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             continue;
-        };
-        sequencer.add(work);
+        }
+        let mut begun = false;
         while !sequencer.is_full() {
             while let Ok(job) = jobs.try_recv() {
                 order.take(job);
             }
+            match order.peek().map(|work| sequencer.reserve(work)).transpose()? {
+                None => break,
+                Some(Settled::Done) => {}
+                // What has begun is written first.
+                Some(Settled::DiskFull) if begun => break,
+                Some(Settled::DiskFull) => {
+                    std::thread::sleep(DISK_FULL_PAUSE);
+                    break;
+                }
+            }
             let Some(work) = order.pop() else { break };
             sequencer.add(work);
+            begun = true;
         }
     }
     patiently(|| sequencer.finish())

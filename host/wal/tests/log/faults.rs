@@ -1,6 +1,7 @@
 //! Failing operations: each one, in each way, followed by a restart with what the kernel shows, or by a power loss.
 
 use proptest::prelude::*;
+use tally_storage::Storage;
 use tally_testkit::{Fault, MemStorage, Reached};
 use tally_wal::{AppendError, Durability, Log, Options};
 
@@ -90,6 +91,35 @@ fn a_full_disk_stops_nothing_but_the_roll() {
     let bodies: Vec<_> = read_all(&mut log.reader()).into_iter().map(|frame| frame.body).collect();
     assert_eq!(bodies[2..], [&b"the open segment takes more"[..], b"second", b"after"]);
     assert!(storage.names().iter().all(|name| !name.starts_with("spare")), "{:?}", storage.names());
+}
+
+#[test]
+fn the_last_of_the_disk_is_for_who_lets_segments_go() {
+    let segment = options(0).segment_bytes;
+    for (spare_bytes, fits) in [(segment * 2 - 4096, false), (segment * 2, true)] {
+        let storage = MemStorage::new();
+        let (mut log, _) = Log::open(storage.clone(), options(0)).expect("opens");
+        log.roll(b"first").expect("rolls");
+        storage.set_capacity(Some(0));
+        let used = {
+            let mut used = 0;
+            while storage.free_space().expect("known") == 0 {
+                used += 4096;
+                storage.set_capacity(Some(used));
+            }
+            used - 4096
+        };
+        storage.set_capacity(Some(used + spare_bytes));
+        log.reserve(100).expect("this segment has room");
+        let next = log.reserve(segment as usize - 4096);
+        match next {
+            Ok(()) => assert!(fits, "it took what others need"),
+            Err(error) => assert!(!fits && matches!(error, AppendError::DiskFull { .. }), "{error}"),
+        }
+        let others = if fits { segment } else { segment * 2 - 4096 };
+        assert_eq!(storage.free_space().expect("known"), others);
+        log.roll(b"second").expect("what cannot wait has that room");
+    }
 }
 
 #[test]
