@@ -8,11 +8,12 @@
 
 use crate::state::{LoadError, Reader, State, put_count};
 use crate::text::{PerText, Text};
+use std::cell::RefCell;
 
 /// A set of texts, known by their hashes.
 #[derive(Clone, Debug, Default)]
 pub struct Distinct {
-    set: HashSet64,
+    set: RefCell<Gathered>,
     /// What this batch has put in already.
     seen: PerText<()>,
 }
@@ -23,30 +24,24 @@ impl Distinct {
     pub fn insert(&mut self, text: Text<'_>) {
         if self.seen.get(text).is_none() {
             self.seen.set(text, ());
-            self.set.insert(text.hash());
+            self.set.get_mut().insert(text.hash());
         }
     }
 
     /// How many different texts are in.
     pub fn len(&self) -> u64 {
-        self.set.len as u64
+        self.set.borrow_mut().settled().len as u64
     }
 
     /// Whether nothing was put in.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    fn sorted(&self) -> Vec<u64> {
-        let mut hashes: Vec<u64> = self.set.iter().collect();
-        hashes.sort_unstable();
-        hashes
-    }
 }
 
 impl State for Distinct {
     fn save(&self, out: &mut Vec<u8>) {
-        let hashes = self.sorted();
+        let hashes = self.set.borrow_mut().settled().sorted();
         put_count(out, hashes.len());
         out.reserve(hashes.len() * 8);
         for hash in hashes {
@@ -56,7 +51,8 @@ impl State for Distinct {
 
     fn load(&mut self, saved: &mut Reader<'_>) -> Result<(), LoadError> {
         let count = saved.count(8)?;
-        self.set.reserve(count);
+        let set = self.set.get_mut().settled();
+        set.reserve(count);
         let mut last = None;
         for _ in 0..count {
             let hash = saved.u64()?;
@@ -64,23 +60,57 @@ impl State for Distinct {
                 return Err(LoadError::new("a set of hashes is not in order"));
             }
             last = Some(hash);
-            self.set.insert(hash);
+            set.insert(hash);
         }
         Ok(())
     }
 
     fn merge(&mut self, later: &Self) {
-        for hash in later.set.iter() {
-            self.set.insert(hash);
-        }
+        self.set.get_mut().settled().merge(later.set.borrow_mut().settled());
     }
 }
 
-/// A set of hashes by open addressing: their own lowest bits say where to look, so that a look-up touches one cache line.
+/// How many hashes are gathered before they are looked up.
+const GATHERED: usize = 64;
+
+/// A set whose look-ups are done many at a time: where it is larger than the caches each of them waits for memory, and waiting for
+/// many at once takes hardly longer than for one.
+#[derive(Clone, Debug, Default)]
+struct Gathered {
+    set: HashSet64,
+    /// Not in the set yet.
+    waiting: Vec<u64>,
+}
+
+impl Gathered {
+    #[inline]
+    fn insert(&mut self, hash: u64) {
+        self.waiting.push(hash);
+        if self.waiting.len() == GATHERED {
+            self.settled();
+        }
+    }
+
+    /// The set with everything in it.
+    fn settled(&mut self) -> &mut HashSet64 {
+        self.set.reserve(self.set.len + self.waiting.len());
+        // Looks that depend on nothing, so that they all wait together.
+        std::hint::black_box(self.waiting.iter().fold(0, |all, &hash| all ^ self.set.look(hash)));
+        for hash in self.waiting.drain(..) {
+            self.set.insert(hash);
+        }
+        &mut self.set
+    }
+}
+
+/// A set of hashes by open addressing: their own highest bits say where to look, so that a look-up touches one cache line, and the
+/// hashes lie in it nearly in their order.
 #[derive(Clone, Debug, Default)]
 struct HashSet64 {
     /// A power of two of slots (or none); 0 is an empty one.
     slots: Vec<u64>,
+    /// Bits of a hash that do not count for its place.
+    shift: u32,
     /// Whether 0 itself is in.
     zero: bool,
     len: usize,
@@ -89,6 +119,7 @@ struct HashSet64 {
 const SMALLEST: usize = 64;
 
 impl HashSet64 {
+    /// Puts a hash in, for which there is room.
     #[inline]
     fn insert(&mut self, hash: u64) {
         if hash == 0 {
@@ -96,21 +127,37 @@ impl HashSet64 {
             self.zero = true;
             return;
         }
-        if self.len * 2 >= self.slots.len() {
-            self.grow_to(self.slots.len() * 2);
+        if self.slots.is_empty() {
+            self.grow_to(SMALLEST);
         }
         let slot = self.slot_of(hash);
         if self.slots[slot] == 0 {
+            if (self.len + 1) * 2 > self.slots.len() {
+                self.grow_to(self.slots.len() * 2);
+                return self.insert(hash);
+            }
             self.slots[slot] = hash;
             self.len += 1;
         }
+    }
+
+    /// Where to begin to look for the hash.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (hash >> self.shift) as usize
+    }
+
+    /// What is where the hash would be.
+    #[inline]
+    fn look(&self, hash: u64) -> u64 {
+        self.slots.get(self.home(hash)).copied().unwrap_or_default()
     }
 
     /// Where the hash is or would be. There is always an empty slot.
     #[inline]
     fn slot_of(&self, hash: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
+        let mut slot = self.home(hash);
         while self.slots[slot] != 0 && self.slots[slot] != hash {
             slot = (slot + 1) & mask;
         }
@@ -118,14 +165,26 @@ impl HashSet64 {
     }
 
     fn reserve(&mut self, len: usize) {
-        if len * 2 >= self.slots.len() {
-            self.grow_to((len * 2 + 1).next_power_of_two());
+        if len * 2 > self.slots.len() {
+            self.grow_to((len * 2).next_power_of_two());
         }
+    }
+
+    /// They come in their order: if the set grew on the way, all of them would crowd in the beginning of one that is still too small.
+    fn merge(&mut self, later: &HashSet64) {
+        let new = later.iter().filter(|&hash| !self.contains(hash)).count();
+        self.reserve(self.len + new);
+        later.iter().for_each(|hash| self.insert(hash));
+    }
+
+    fn contains(&self, hash: u64) -> bool {
+        if hash == 0 { self.zero } else { !self.slots.is_empty() && self.slots[self.slot_of(hash)] == hash }
     }
 
     #[cold]
     fn grow_to(&mut self, slots: usize) {
         let old = std::mem::replace(&mut self.slots, vec![0; slots.max(SMALLEST)]);
+        self.shift = 64 - self.slots.len().trailing_zeros();
         for hash in old.into_iter().filter(|&hash| hash != 0) {
             let slot = self.slot_of(hash);
             self.slots[slot] = hash;
@@ -134,7 +193,30 @@ impl HashSet64 {
 
     fn iter(&self) -> impl Iterator<Item = u64> {
         let zero = self.zero.then_some(0);
-        self.slots.iter().copied().filter(|&hash| hash != 0).chain(zero)
+        zero.into_iter().chain(self.slots.iter().copied().filter(|&hash| hash != 0))
+    }
+
+    /// All hashes, ascending.
+    fn sorted(&self) -> Vec<u64> {
+        let mut hashes = Vec::with_capacity(self.len);
+        hashes.extend(self.zero.then_some(0));
+        // Those that found the end taken lie at the beginning.
+        let first_run = self.slots.iter().position(|&hash| hash == 0).unwrap_or_default();
+        let is_wrapped = |slot: usize, hash: u64| slot < first_run && self.home(hash) > slot;
+        let taken = || self.slots.iter().copied().enumerate().filter(|(_, hash)| *hash != 0);
+        hashes.extend(taken().filter(|&(slot, hash)| !is_wrapped(slot, hash)).map(|(_, hash)| hash));
+        hashes.extend(taken().take(first_run).filter(|&(slot, hash)| is_wrapped(slot, hash)).map(|(_, hash)| hash));
+        // Each is at most a run of slots away from its place.
+        for end in 1..hashes.len() {
+            let hash = hashes[end];
+            let mut at = end;
+            while at > 0 && hashes[at - 1] > hash {
+                hashes[at] = hashes[at - 1];
+                at -= 1;
+            }
+            hashes[at] = hash;
+        }
+        hashes
     }
 }
 
@@ -146,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_set_is_a_set(hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, (0..9u64).prop_map(|n| n << 61)], 0..400)) {
+        fn the_set_is_a_set(hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, (0..9u64).prop_map(|n| n << 61), (0..90u64).prop_map(|n| u64::MAX - n)], 0..400)) {
             let mut set = HashSet64::default();
             let mut expected = BTreeSet::new();
             for hash in hashes {
@@ -156,7 +238,42 @@ mod tests {
             }
             let found: BTreeSet<u64> = set.iter().collect();
             prop_assert_eq!(set.iter().count(), expected.len());
+            prop_assert_eq!(set.sorted(), found.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn what_is_gathered_is_in_whenever_somebody_looks(
+            hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, (0..9u64).prop_map(|n| u64::MAX - n)], 0..400),
+            looks in prop::collection::vec(0..400usize, 0..5)
+        ) {
+            let mut gathered = Gathered::default();
+            let mut expected = BTreeSet::new();
+            for (number, hash) in hashes.into_iter().enumerate() {
+                gathered.insert(hash);
+                expected.insert(hash);
+                if looks.contains(&number) {
+                    prop_assert_eq!(gathered.settled().len, expected.len());
+                }
+            }
+            prop_assert_eq!(gathered.settled().sorted(), expected.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn a_merge_is_the_union(
+            one in prop::collection::vec(prop_oneof![any::<u64>(), 0..99u64], 0..400),
+            other in prop::collection::vec(prop_oneof![any::<u64>(), 0..99u64], 0..400)
+        ) {
+            let set = |hashes: &[u64]| {
+                let mut set = HashSet64::default();
+                hashes.iter().for_each(|&hash| set.insert(hash));
+                set
+            };
+            let mut merged = set(&one);
+            merged.merge(&set(&other));
+            let expected: BTreeSet<u64> = one.iter().chain(&other).copied().collect();
+            prop_assert_eq!(merged.len, expected.len());
+            prop_assert_eq!(merged.sorted(), expected.into_iter().collect::<Vec<_>>());
         }
 
         #[test]
