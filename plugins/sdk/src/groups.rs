@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// [`State::load`], and must not show in what is saved or reported.
 #[derive(Clone, Debug)]
 pub struct Groups<V> {
-    /// Numbers by hash.
-    table: HashTable<u32>,
+    /// Numbers by hash, each beside the upper half of its hash: few look-ups touch another text's key.
+    table: HashTable<(u32, u32)>,
     hashes: Vec<u64>,
     /// The keys, one after another, and where each ends.
     keys: Vec<u8>,
@@ -82,8 +82,8 @@ impl<V> Groups<V> {
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         self.table
-            .find(hash, |&number| self.hashes[number as usize] == hash && self.key_bytes(number as usize) == key)
-            .copied()
+            .find(hash, |&(upper, number)| upper == upper_half(hash) && self.key_bytes(number as usize) == key)
+            .map(|&(_, number)| number)
     }
 
     fn in_key_order(&self) -> Vec<usize> {
@@ -120,13 +120,17 @@ impl<V: Default> Groups<V> {
     fn add(&mut self, hash: u64, key: &[u8]) -> u32 {
         let number = u32::try_from(self.values.len()).expect("fewer than 2^32 groups");
         let hashes = &self.hashes;
-        self.table.insert_unique(hash, number, |&number| hashes[number as usize]);
+        self.table.insert_unique(hash, (upper_half(hash), number), |&(_, number)| hashes[number as usize]);
         self.hashes.push(hash);
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len());
         self.values.push(V::default());
         number
     }
+}
+
+fn upper_half(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 impl<V: State + Default> State for Groups<V> {

@@ -90,8 +90,12 @@ impl Counts {
     }
 
     fn score(&self, weights: &[i64; 6]) -> i64 {
-        let terms = self.all().into_iter().zip(weights);
-        terms.fold(0i64, |score, (count, weight)| score.saturating_add((count.0 as i64).saturating_mul(*weight)))
+        let terms = self.all().into_iter().zip(weights).map(|(count, weight)| match count.0 {
+            // Weights are at most a million; a guest's saturating product is a call of 128-bit arithmetic.
+            0..=0xFF_FFFF_FFFF => count.0 as i64 * weight,
+            large => i64::try_from(large).unwrap_or(i64::MAX).saturating_mul(*weight),
+        });
+        terms.fold(0i64, i64::saturating_add)
     }
 }
 
