@@ -177,21 +177,32 @@ pub struct EntryError {
     pub what: String,
 }
 
-/// Builds a frame's body in one reused buffer.
+/// Builds a frame's body in one reused buffer, behind some room for whoever writes it.
 #[derive(Debug, Default)]
 pub struct BodyBuilder {
     body: Vec<u8>,
+    room: usize,
 }
 
 impl BodyBuilder {
+    /// An empty body behind so many bytes.
+    pub fn behind(room: usize) -> Self {
+        Self { body: vec![0; room], room }
+    }
+
     /// Starts a new body, keeping the memory.
     pub fn clear(&mut self) {
-        self.body.clear();
+        self.body.truncate(self.room);
     }
 
     /// The body so far.
     pub fn bytes(&self) -> &[u8] {
-        &self.body
+        &self.body[self.room..]
+    }
+
+    /// The body with the room before it.
+    pub fn whole(&mut self) -> &mut Vec<u8> {
+        &mut self.body
     }
 
     fn entry(&mut self, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {

@@ -174,7 +174,7 @@ impl<S: Storage> Sequencer<S> {
             retention: Retention { bytes: config.log.retain_bytes, age: config.log.retain_age },
             frame_bytes: FRAME_BYTES.min(quarter),
             table_rows: config.analytics.table_rows,
-            body: BodyBuilder::default(),
+            body: BodyBuilder::behind(tally_wal::HEADER),
             before: Control::default(),
             frame: OpenFrame::default(),
             cut_millis: 0,

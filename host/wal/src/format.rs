@@ -5,7 +5,8 @@ pub(crate) const VERSION: u32 = 2;
 /// Size of a segment's header block: the first frame starts here.
 pub(crate) const BLOCK: usize = 4096;
 /// Size of a frame's header.
-pub(crate) const HEADER: usize = 40;
+/// Bytes of a frame before its body: the room that [`crate::Log::append_enclosed`] needs there.
+pub const HEADER: usize = 40;
 /// The hard limit of a body, whatever the options say.
 pub(crate) const MAX_BODY: usize = 1 << 31;
 
@@ -131,37 +132,47 @@ pub(crate) fn frame_len(body_len: usize) -> usize {
 }
 
 /// Appends the frame to `into`, to be written at `offset` of `segment`, and returns the frame's checksum.
-/// `header.body_len` and `header.crc` are ignored: the parts of the body and the place decide them.
+/// `header.body_len` and `header.crc` are ignored: the body and the place decide them.
 pub(crate) fn encode_frame(
     into: &mut Vec<u8>,
     segment: &SegmentHeader,
     offset: u64,
     header: &FrameHeader,
-    body: &[&[u8]],
+    body: &[u8],
 ) -> u32 {
-    let body_len: usize = body.iter().map(|part| part.len()).sum();
+    let start = into.len();
+    into.reserve(frame_len(body.len()));
+    into.resize(start + HEADER, 0);
+    into.extend_from_slice(body);
+    enclose_frame(into, start, segment, offset, header)
+}
+
+/// Makes a frame of the body that stands in `bytes` behind `start` and the room for a header, as [`encode_frame`] does.
+pub(crate) fn enclose_frame(
+    bytes: &mut Vec<u8>,
+    start: usize,
+    segment: &SegmentHeader,
+    offset: u64,
+    header: &FrameHeader,
+) -> u32 {
+    let body_len = bytes.len() - start - HEADER;
     assert!(body_len <= MAX_BODY && header.unsynced <= MAX_UNSYNCED, "the caller checks the limits");
     assert_eq!(segment.version, VERSION, "segments of older versions are only read");
-    let start = into.len();
-    let total = frame_len(body_len);
-    into.reserve(total);
-    into.extend_from_slice(&FRAME_MAGIC);
-    into.extend_from_slice(&(body_len as u32).to_le_bytes());
-    into.extend_from_slice(&header.number.to_le_bytes());
-    into.extend_from_slice(&header.first_sequence.to_le_bytes());
-    into.extend_from_slice(&header.count.to_le_bytes());
     let flags = (header.unsynced as u32) << 1 | u32::from(header.opening);
-    into.extend_from_slice(&flags.to_le_bytes());
-    into.extend_from_slice(&header.previous.to_le_bytes());
-    let mut crc = crc32c::crc32c_append(segment.seed(offset), &into[start..]);
-    into.extend_from_slice(&crc.to_le_bytes());
-    // In pieces that stay in the first-level cache between the two passes.
-    for piece in body.iter().flat_map(|part| part.chunks(16 << 10)) {
-        crc = crc32c::crc32c_append(crc, piece);
-        into.extend_from_slice(piece);
-    }
-    into.extend_from_slice(&crc.to_le_bytes());
-    into.resize(start + total, 0);
+    let mut head = Vec::with_capacity(HEADER);
+    head.extend_from_slice(&FRAME_MAGIC);
+    head.extend_from_slice(&(body_len as u32).to_le_bytes());
+    head.extend_from_slice(&header.number.to_le_bytes());
+    head.extend_from_slice(&header.first_sequence.to_le_bytes());
+    head.extend_from_slice(&header.count.to_le_bytes());
+    head.extend_from_slice(&flags.to_le_bytes());
+    head.extend_from_slice(&header.previous.to_le_bytes());
+    let crc = crc32c::crc32c_append(segment.seed(offset), &head);
+    head.extend_from_slice(&crc.to_le_bytes());
+    bytes[start..start + HEADER].copy_from_slice(&head);
+    let crc = crc32c::crc32c_append(crc, &bytes[start + HEADER..]);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.resize(start + frame_len(body_len), 0);
     crc
 }
 
@@ -293,7 +304,7 @@ mod tests {
             for opening in [false, true] {
                 let written = header(unsynced, opening);
                 let mut bytes = Vec::new();
-                encode_frame(&mut bytes, &SEGMENT, 4096, &written, &[b"body"]);
+                encode_frame(&mut bytes, &SEGMENT, 4096, &written, b"body");
                 let read = decode_header(&bytes, &SEGMENT, 4096).expect("as written");
                 assert_eq!((read.unsynced, read.opening, read.body_len), (unsynced, opening, 4));
                 assert_eq!(read.durable_before(), u64::MAX - 1 - unsynced);
@@ -304,7 +315,7 @@ mod tests {
     #[test]
     fn a_header_is_read_without_a_body_and_not_without_its_last_byte() {
         let mut bytes = Vec::new();
-        encode_frame(&mut bytes, &SEGMENT, 4096, &header(0, false), &[]);
+        encode_frame(&mut bytes, &SEGMENT, 4096, &header(0, false), b"");
         assert!(decode_header(&bytes[..HEADER], &SEGMENT, 4096).is_ok());
         assert_eq!(decode_header(&bytes[..HEADER - 1], &SEGMENT, 4096), Err(BadFrame::Truncated));
         assert_eq!(decode_header(&bytes[1..], &SEGMENT, 4096), Err(BadFrame::NoHeader));

@@ -116,6 +116,7 @@ mod segments;
 mod spares;
 
 pub use error::{AppendError, Corruption, DeleteError, OpenError, ReadError, RepairError};
+pub use format::HEADER;
 pub use inspect::{Inspection, SegmentState, inspect};
 pub use log::{Appended, Log, SegmentInfo};
 pub use options::{Durability, Options};

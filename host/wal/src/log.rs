@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tally_storage::{Storage, StorageFile};
 
 use crate::error::{AppendError, DeleteError, OpenError};
-use crate::format::{self, BLOCK, FrameHeader, MAX_UNSYNCED, SegmentHeader, VERSION, frame_len};
+use crate::format::{self, BLOCK, FrameHeader, HEADER, MAX_UNSYNCED, SegmentHeader, VERSION, frame_len};
 use crate::options::{Durability, Options};
 use crate::reader::Reader;
 use crate::recover::{self, Recovered};
@@ -191,7 +191,7 @@ impl<S: Storage> Log<S> {
         self.buffer.clear();
         header.encode(&mut self.buffer);
         let frame = self.next.header(0, true, 0);
-        let crc = format::encode_frame(&mut self.buffer, &header, BLOCK as u64, &frame, &[opening]);
+        let crc = format::encode_frame(&mut self.buffer, &header, BLOCK as u64, &frame, opening);
         let spare = self.write_opening(&name)?;
         self.put_in_place(&spare.name, &name)?;
 
@@ -256,12 +256,26 @@ impl<S: Storage> Log<S> {
     ///
     /// After any failure to write or sync the log takes nothing any more: a failed sync is final.
     pub fn append(&mut self, count: u32, body: &[u8]) -> Result<Appended, AppendError> {
-        self.append_parts(count, &[body])
+        let mut bytes = std::mem::take(&mut self.buffer);
+        bytes.clear();
+        bytes.resize(HEADER, 0);
+        bytes.extend_from_slice(body);
+        let appended = self.append_enclosed(count, &mut bytes);
+        self.buffer = bytes;
+        appended
     }
 
-    /// [`Log::append`] for a body in several parts, which need not be joined first.
-    pub fn append_parts(&mut self, count: u32, body: &[&[u8]]) -> Result<Appended, AppendError> {
-        let body_len = body.iter().map(|part| part.len()).sum();
+    /// [`Log::append`] for a body that stands behind [`HEADER`] bytes of room, and is written from where it is; afterwards it stands there
+    /// as before.
+    pub fn append_enclosed(&mut self, count: u32, bytes: &mut Vec<u8>) -> Result<Appended, AppendError> {
+        let whole = bytes.len();
+        let appended = self.enclose_and_write(count, bytes);
+        bytes.truncate(whole);
+        appended
+    }
+
+    fn enclose_and_write(&mut self, count: u32, bytes: &mut Vec<u8>) -> Result<Appended, AppendError> {
+        let body_len = bytes.len() - HEADER;
         self.check(body_len)?;
         if self.needs_roll(body_len) {
             return Err(AppendError::NeedsRoll);
@@ -274,11 +288,10 @@ impl<S: Storage> Log<S> {
         let Some(active) = &mut self.active else {
             return Err(AppendError::NeedsRoll);
         };
-        self.buffer.clear();
         let frame = self.next.header(count, false, unsynced);
-        let crc = format::encode_frame(&mut self.buffer, &active.header, active.end, &frame, body);
+        let crc = format::enclose_frame(bytes, 0, &active.header, active.end, &frame);
         // A frame that is longer than a segment: where there is no room for it nothing is written, and it can be tried again.
-        let end = active.end + self.buffer.len() as u64;
+        let end = active.end + bytes.len() as u64;
         if end > active.bytes {
             if let Err(source) = active.file.allocate(end) {
                 let name = active.name.clone();
@@ -287,11 +300,11 @@ impl<S: Storage> Log<S> {
             active.bytes = end;
         }
         let durably = self.options.durability == Durability::Fsync;
-        if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably) {
+        if let Err((doing, source)) = write(&active.file, bytes, active.end, durably) {
             let name = active.name.clone();
             return Err(self.fail(doing, &name, source));
         }
-        active.end += self.buffer.len() as u64;
+        active.end = end;
         active.only_opening = false;
         let (end, bytes) = (active.end, active.bytes);
         let appended = self.next.advance(count, crc);

@@ -229,7 +229,7 @@ mod tests {
                 crc: 0,
             };
             let offset = bytes.len() as u64;
-            let crc = format::encode_frame(&mut bytes, &SEGMENT, offset, &header, &[body]);
+            let crc = format::encode_frame(&mut bytes, &SEGMENT, offset, &header, body);
             expected = Expected::after(&header, crc);
         }
         (bytes, starts)

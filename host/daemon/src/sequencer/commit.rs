@@ -43,7 +43,7 @@ impl<S: Storage> Sequencer<S> {
 
     /// Writes the frame; none where there is no room for it, which only one that is longer than a segment can meet.
     fn append(&mut self) -> anyhow::Result<Option<Appended>> {
-        let appended = self.log.append(self.frame.events, self.body.bytes());
+        let appended = self.log.append_enclosed(self.frame.events, self.body.whole());
         self.with_room(appended)
     }
 

@@ -111,7 +111,7 @@ fn the_last_of_the_disk_is_for_who_lets_segments_go() {
         };
         storage.set_capacity(Some(used + spare_bytes));
         log.reserve(100).expect("this segment has room");
-        let next = log.reserve(segment as usize - 4096);
+        let next = log.reserve(segment as usize - 4096 - 56);
         match next {
             Ok(()) => assert!(fits, "it took what others need"),
             Err(error) => assert!(!fits && matches!(error, AppendError::DiskFull { .. }), "{error}"),

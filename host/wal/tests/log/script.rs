@@ -127,8 +127,15 @@ impl Promises {
             self.roll(log, 30)?;
         }
         let body = self.attempt(log, count, len, false);
-        let (head, tail) = body.split_at(len / 3);
-        let appended = log.append_parts(count, &[head, tail])?;
+        // Both ways write the same.
+        let appended = if len.is_multiple_of(2) {
+            log.append(count, &body)?
+        } else {
+            let mut bytes = [&[7; tally_wal::HEADER][..], &body].concat();
+            let appended = log.append_enclosed(count, &mut bytes);
+            assert_eq!(bytes[tally_wal::HEADER..], body);
+            appended?
+        };
         self.acknowledge(appended);
         if options.durability == Durability::Fsync {
             self.durable = self.written;
