@@ -69,10 +69,17 @@ impl<S: Storage> Sequencer<S> {
             }
             for (name, detached) in &self.control.detached {
                 let saved = facts.saved.get(name);
-                if !facts.quarantined.contains_key(name) && saved.is_none_or(|meta| meta.cut < detached.at) {
-                    needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
+                if facts.quarantined.contains_key(name) || saved.is_some_and(|meta| meta.cut >= detached.at) {
+                    continue;
                 }
+                // Behind an anchor nobody knows of those who were detached before it, but this one still runs out.
+                if detached.at <= asked.cut {
+                    return;
+                }
+                needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
             }
+            // An anchor without a flush stands behind the last record, where the next start of the record writer goes on.
+            needed_from = needed_from.min(facts.records_from);
         }
         let Some(expendable) = self.expendable_before() else { return };
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;
