@@ -132,8 +132,14 @@ pub fn starts<S: Storage>(
                 control.frame,
                 meta.frame
             );
-            // Also of those that do not run now: a record that is not written yet may hold a part of them.
-            progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));
+            // Also of those that do not run now: a record that is not written yet may hold a part of them, or an anchor wait
+            // for the total that they saved.
+            progress.update(|facts| {
+                if let Some(pinned) = &meta.pinned {
+                    facts.pinned.insert(name.clone(), pinned.known());
+                }
+                facts.saved.insert(name.clone(), meta.clone())
+            });
             names.insert(name, Some(meta));
         }
     }
