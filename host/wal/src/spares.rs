@@ -212,7 +212,8 @@ impl<S: Storage> Inner<S> {
         if free >= least {
             return Ok(());
         }
-        let lacking = format!("{free} bytes are free, and {} of them must stay free for saved state and records", self.bytes);
+        let lacking =
+            format!("{free} bytes are free, and {} of them must stay free for saved state and records", self.bytes);
         Err(io::Error::new(io::ErrorKind::StorageFull, lacking))
     }
 
