@@ -134,12 +134,10 @@ pub fn starts<S: Storage>(
             );
             // Also of those that do not run now: a record that is not written yet may hold a part of them, or an anchor wait
             // for the total that they saved.
-            progress.update(|facts| {
-                if let Some(pinned) = &meta.pinned {
-                    facts.pinned.insert(name.clone(), pinned.known());
-                }
-                facts.saved.insert(name.clone(), meta.clone())
-            });
+            progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));
+            if let Some(pinned) = &meta.pinned {
+                progress.update(|facts| facts.pinned.insert(name.clone(), pinned.known()));
+            }
             names.insert(name, Some(meta));
         }
     }
