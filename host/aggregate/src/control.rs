@@ -237,14 +237,15 @@ impl Control {
                 }
             }
             Note::Anchored(anchor) => {
-                let covered =
-                    |name: &String| anchor.totals.contains_key(name) || !self.plan.aggregators.contains_key(name);
+                // Everything up to the anchor is written: no record waits for those who were detached before.
+                self.detached.retain(|_, detached| detached.at > anchor.cut);
+                // Whoever is not there and does not run out either begins again behind what it saved, if ever.
+                let runs = |name: &String| self.plan.aggregators.contains_key(name) || self.detached.contains_key(name);
+                let covered = |name: &String| anchor.totals.contains_key(name) || !runs(name);
                 for (_, skips) in self.skips.iter_mut().filter(|(name, _)| covered(name)) {
                     skips.events.retain(|_, after_cut| *after_cut >= anchor.cut);
                 }
                 self.skips.retain(|name, skips| !skips.events.is_empty() || self.plan.aggregators.contains_key(name));
-                // Everything up to the anchor is written: no record waits for those who were detached before.
-                self.detached.retain(|_, detached| detached.at > anchor.cut);
                 self.anchor = Some(anchor.clone());
                 self.asked_anchor = None;
             }
@@ -485,16 +486,18 @@ mod tests {
     #[test]
     fn skips_of_who_is_gone_go_with_the_anchor_and_strikes_of_who_stays_do_not() {
         let mut control = Control::default();
-        control.barrier(9, &activation(1, &[("gone", 1), ("stays", 1)]));
-        for name in ["gone", "stays"] {
+        control.barrier(9, &activation(1, &[("gone", 1), ("leaves", 1), ("stays", 1)]));
+        for name in ["gone", "leaves", "stays"] {
             control.note(&skip(name, 1, 5, 1));
         }
-        control.barrier(9, &activation(2, &[("stays", 1)]));
+        control.barrier(9, &activation(2, &[("leaves", 1), ("stays", 1)]));
         assert_eq!(skipped(&control, "gone"), (1, vec![5]), "it may still be about to apply them");
+        control.barrier(9, &activation(4, &[("stays", 1)]));
         let chain = Chain::start("stays", "d", "{}", 1);
         let totals = BTreeMap::from([("stays".to_owned(), (chain, String::new()))]);
         control.note(&Note::Anchored(Anchor { cut: 3, frame: 8, last_sequence: 20, totals }));
-        assert_eq!(control.skips.keys().collect::<Vec<_>>(), ["stays"]);
+        assert_eq!(control.skips.keys().collect::<Vec<_>>(), ["leaves", "stays"]);
+        assert_eq!(skipped(&control, "leaves"), (1, vec![5]), "it runs out up to cut 4");
         assert_eq!(skipped(&control, "stays"), (1, vec![]));
     }
 

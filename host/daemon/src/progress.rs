@@ -36,6 +36,8 @@ pub struct Facts {
     pub records_cut: u64,
     /// Frame of that cut.
     pub records_frame: u64,
+    /// Frame of the last record that is written: from there the next start follows the log.
+    pub records_from: u64,
     /// Flush records written since the start.
     pub records_written: u64,
     /// The newest pinned total of each aggregator: cut, chain and hash.

@@ -138,6 +138,7 @@ impl<S: Storage> RecordWriter<S> {
             RecordFiles::open(context.data.clone(), cursor.files, rotation).context("opening the analytics files")?;
         context.progress.update(|facts| {
             (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
+            facts.records_from = cursor.log.frame;
             facts.records_end = cursor.files;
         });
         let feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
@@ -168,6 +169,7 @@ impl<S: Storage> RecordWriter<S> {
         let lag = u64::try_from(self.context.clock.wall_micros() - barrier.at).unwrap_or(0);
         self.context.progress.update(|facts| {
             facts.records_end = Some(written);
+            facts.records_from = frame;
             facts.flush_lag = Some(Duration::from_micros(lag));
         });
         tracing::info!(

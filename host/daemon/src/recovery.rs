@@ -132,8 +132,12 @@ pub fn starts<S: Storage>(
                 control.frame,
                 meta.frame
             );
-            // Also of those that do not run now: a record that is not written yet may hold a part of them.
+            // Also of those that do not run now: a record that is not written yet may hold a part of them, or an anchor wait
+            // for the total that they saved.
             progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));
+            if let Some(pinned) = &meta.pinned {
+                progress.update(|facts| facts.pinned.insert(name.clone(), pinned.known()));
+            }
             names.insert(name, Some(meta));
         }
     }

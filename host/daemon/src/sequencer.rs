@@ -384,8 +384,9 @@ impl<S: Storage> Sequencer<S> {
             quarantined: control.quarantined.iter().map(|(name, q)| (name.clone(), q.reason.clone())).collect(),
             table_rows: self.table_rows,
         });
-        // Anchors stand where no window is open.
-        let is_flushed = flush.is_some() || (self.lacks_room && control.last_sequence == control.flushed_sequence);
+        // Anchors stand where no window is open, and what is saved at one is of the plugins that also go on from there.
+        let is_flushed =
+            flush.is_some() || (self.lacks_room && plan.is_none() && control.last_sequence == control.flushed_sequence);
         let anchor = is_flushed && self.wants_anchor();
         let barrier = Barrier {
             cut: control.cut + 1,

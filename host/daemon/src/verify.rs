@@ -13,11 +13,11 @@ use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::{CallError, Engine};
 use tally_sink::{Record, read_records_until};
-use tally_state::Store;
+use tally_state::{Commit, RunInfo, Store};
 use tally_storage::{RealStorage, Storage};
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::{Apply, Care, Meta, Pinned, Total, presets};
+use crate::aggregator::{Apply, Care, Failure, Meta, Pinned, Total, presets};
 use crate::feed::{Feed, Position, Step};
 use crate::plugins::{Compiled, Registry};
 use crate::records::{self, Cursor};
@@ -240,7 +240,6 @@ impl<S: Storage> Scratch<S> {
     fn aggregator(&mut self, name: &str, report: &mut VerifyReport) -> anyhow::Result<String> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
         let meta = Meta::from_bytes(name, &saved.meta)?;
-        let mut rebuilt: Option<Total> = None;
         let mut stretches = self.history.attachments(name)?;
         if let (true, Some(pinned)) = (self.history.truncated, &meta.pinned) {
             self.load_pinned(name, pinned, &saved.runs)?;
@@ -262,28 +261,31 @@ impl<S: Storage> Scratch<S> {
         let next = stretches.iter().skip(1).map(|next| next.meta.cut.min(meta.cut)).chain([meta.cut]);
         let untils: Vec<u64> = next.collect();
         for (Stretch { meta: start, attached, presets }, until) in stretches.into_iter().zip(untils) {
-            let configured = self.registry.configured(&attached.digest, &attached.settings)?;
-            let begins = start.cut;
-            let mut total = Total::restore(name, configured, self.rebuilt.clone(), start)?;
-            if total.meta().cut < until || total.meta().cut < meta.cut {
+            let stands = match self.rebuilt.load(name)? {
+                Some(rebuilt) => Meta::from_bytes(name, &rebuilt.meta)?.cut,
+                None => {
+                    self.rebuilt.commit(&Commit { meta: &start.to_bytes(), ..nothing_of(name) })?;
+                    start.cut
+                }
+            };
+            if stands < until {
+                let begins = start.cut;
                 ensure!(
-                    total.meta().cut == begins,
-                    "it was attached anew behind cut {begins}, but the replay stands at cut {}",
-                    total.meta().cut
+                    stands == begins,
+                    "it was attached anew behind cut {begins}, but the replay stands at cut {stands}"
                 );
-                total.set_attached(&attached)?;
-                self.replay(name, &mut total, &attached, presets, until, report)?;
+                self.replay(name, start, attached, presets, until, report)?;
             }
-            rebuilt = Some(total);
         }
-        let mut rebuilt = rebuilt.context("nothing was replayed")?;
-        let got = rebuilt.meta().clone();
+        let rebuilt = self.rebuilt.load(name)?.context("nothing was replayed")?;
+        let got = Meta::from_bytes(name, &rebuilt.meta)?;
         self.compare(&got, &meta)?;
-        if saved.runs.is_empty() && rebuilt.state_bytes() == 0 {
+        if saved.runs.is_empty() && rebuilt.runs.is_empty() {
             return Ok(got.chain.to_string());
         }
-        let stored = self.stored_total(name, &got.attached, &saved.runs);
-        let equal = stored.and_then(|stored| Ok(stored == rebuilt.save()?));
+        let stored = self.merged(&self.saved, name, &meta.attached, &saved.runs);
+        let equal =
+            stored.and_then(|stored| Ok(stored == self.merged(&self.rebuilt, name, &meta.attached, &rebuilt.runs)?));
         match equal {
             Ok(equal) => {
                 ensure!(equal, "the saved runs merge to another total than the log gives at cut {}", meta.cut);
@@ -319,7 +321,7 @@ impl<S: Storage> Scratch<S> {
     }
 
     /// Begins at an anchor, since the log before it is gone: the pinned total is checked against the log's word for it.
-    fn load_pinned(&mut self, name: &str, pinned: &Pinned, runs: &[tally_state::RunInfo]) -> anyhow::Result<()> {
+    fn load_pinned(&mut self, name: &str, pinned: &Pinned, runs: &[RunInfo]) -> anyhow::Result<()> {
         let cut = pinned.meta.cut;
         if let Some(anchor) = self.history.control.anchor.as_ref().filter(|anchor| anchor.cut == cut) {
             let logged = anchor.totals.get(name);
@@ -336,38 +338,46 @@ impl<S: Storage> Scratch<S> {
         }
         let meta = pinned.meta.to_bytes();
         let add: Vec<_> = base.copied().zip(bytes.as_deref()).into_iter().collect();
-        self.rebuilt.commit(&tally_state::Commit { name, meta: &meta, add: &add, remove: &[], pending: None })?;
+        self.rebuilt.commit(&Commit { meta: &meta, add: &add, ..nothing_of(name) })?;
         self.compare_after = self.compare_after.max(cut);
         Ok(())
     }
 
-    /// The total as the saved runs merge to it.
-    fn stored_total(&self, name: &str, attached: &Attached, runs: &[tally_state::RunInfo]) -> anyhow::Result<Vec<u8>> {
+    /// The total as a store's runs merge to it.
+    fn merged(&self, store: &Store, name: &str, attached: &Attached, runs: &[RunInfo]) -> anyhow::Result<Vec<u8>> {
         let configured = self.registry.configured(&attached.digest, &attached.settings)?;
         let mut instance = configured.instantiate()?;
         let total = instance.create()?;
         for run in runs {
-            let bytes = self.saved.run(name, run)?;
+            let bytes = store.run(name, run)?;
             let loaded = instance
                 .load(&attached.state_version, &bytes)
-                .with_context(|| format!("loading the saved run of cuts {}..={}", run.first, run.last))?;
+                .with_context(|| format!("loading the run of cuts {}..={}", run.first, run.last))?;
             instance.merge(&total, &loaded)?;
             instance.discard(loaded)?;
         }
         Ok(instance.save(&total)?)
     }
 
+    fn restore(&self, name: &str, attached: &Attached, start: &Meta) -> anyhow::Result<Total> {
+        let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+        let mut total = Total::restore(name, configured, self.rebuilt.clone(), start.clone())?;
+        total.set_attached(attached)?;
+        Ok(total)
+    }
+
+    /// Applies the log from what is rebuilt up to a cut that the daemon has saved.
     fn replay(
         &self,
         name: &str,
-        total: &mut Total,
-        attached: &Attached,
+        start: Meta,
+        mut attached: Attached,
         presets_then: Vec<Preset>,
         until_cut: u64,
         report: &mut VerifyReport,
     ) -> anyhow::Result<()> {
-        let mut attached = attached.clone();
-        let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+        let mut total = self.restore(name, &attached, &start)?;
+        let configured = total.configured().clone();
         let subscriber = |manifest| Subscriber { name: name.into(), manifest };
         let position = total.meta().position();
         let mut feed =
@@ -378,9 +388,9 @@ impl<S: Storage> Scratch<S> {
         let care = Care { skips, alone: Vec::new() };
         let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows, care.clone())?;
         let mut one_by_one = false;
-        while total.meta().cut < until_cut {
+        loop {
             match feed.step()? {
-                Step::Nothing | Step::End => break,
+                Step::Nothing | Step::End => return Ok(()),
                 Step::Events { batch, subscriber, rows, arrival } => {
                     let Err(failed) = apply.events(&batch, subscriber, rows, arrival) else { continue };
                     ensure!(!one_by_one, failed);
@@ -391,32 +401,48 @@ impl<S: Storage> Scratch<S> {
                     apply = Apply::start(configured, meta.ledger, meta.watermark, 1, care.clone())?;
                 }
                 Step::Barrier { frame, barrier } => {
-                    let delta = apply.cut()?;
-                    total.cut(frame, &barrier, &delta).with_context(|| format!("cut {}", barrier.cut))?;
+                    let delta = apply.cut().with_context(|| format!("cut {}", barrier.cut))?;
+                    let merged = match total.cut(frame, &barrier, &delta) {
+                        // It is saved; what failed is merging runs, which the daemon tries again at the next flush.
+                        Err(Failure::Call(_)) if total.meta().cut == barrier.cut => false,
+                        cut => cut.map(|()| true).with_context(|| format!("cut {}", barrier.cut))?,
+                    };
                     report.cuts += 1;
                     if let Some(flush) = &barrier.flush {
                         self.compare_part(name, flush.batch_id, barrier.cut)?;
                     }
-                    let Some(plan) = &barrier.plan else { continue };
-                    if barrier.cut > attached.attached_at {
-                        match plan.aggregators.get(name) {
-                            Some(next) if next.attached_at == attached.attached_at => {
-                                if *next != attached {
-                                    let configured = self.registry.configured(&next.digest, &next.settings)?;
-                                    apply.swap(configured.clone())?;
-                                    total.swap(configured, next)?;
-                                    attached = next.clone();
-                                }
-                            }
-                            _ => break,
-                        }
+                    // What it did behind its last saved cut may be why it stopped there.
+                    if barrier.cut >= until_cut {
+                        return Ok(());
                     }
-                    let manifest = apply.configured().manifest.clone();
-                    feed.become_subscriber(Some(subscriber(manifest)), presets(plan)?);
+                    let plan = barrier.plan.as_ref().filter(|_| barrier.cut > attached.attached_at);
+                    let next = match plan.map(|plan| plan.aggregators.get(name)) {
+                        Some(Some(next)) if next.attached_at == attached.attached_at => next.clone(),
+                        Some(_) => return Ok(()),
+                        None => attached.clone(),
+                    };
+                    let mut goes_on = merged;
+                    if next != attached {
+                        let configured = self.registry.configured(&next.digest, &next.settings)?;
+                        apply.swap(configured.clone())?;
+                        goes_on = match total.swap(configured, &next) {
+                            Err(Failure::Call(_)) => false,
+                            swapped => swapped.map(|()| merged)?,
+                        };
+                        attached = next;
+                    }
+                    if !goes_on {
+                        // The daemon got beyond it from what is saved: by its retry, or by the next start.
+                        total =
+                            self.restore(name, &attached, &start).with_context(|| format!("cut {}", barrier.cut))?;
+                    }
+                    if let Some(plan) = &barrier.plan {
+                        let manifest = apply.configured().manifest.clone();
+                        feed.become_subscriber(Some(subscriber(manifest)), presets(plan)?);
+                    }
                 }
             }
         }
-        Ok(())
     }
 
     /// A part that still waits for its record is compared here; written ones are compared with the records.
@@ -483,6 +509,10 @@ impl<S: Storage> Scratch<S> {
         }
         Ok(())
     }
+}
+
+fn nothing_of(name: &str) -> Commit<'_> {
+    Commit { name, meta: &[], add: &[], remove: &[], pending: None }
 }
 
 /// An aggregator's part as a record shows it.

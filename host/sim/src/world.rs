@@ -480,15 +480,25 @@ fn look(oracle: &mut Oracle, disk: &MemStorage, producers: &mut [Producer]) -> a
     oracle.check(producers)
 }
 
-/// Whoever has to save its total for an anchor has done so, since everybody came as far as possible: else the log would grow for good.
+/// Whoever an anchor waits for has come to it, since everybody came as far as possible: else the log would grow for good.
 fn check_anchor(machines: &Machines) -> anyhow::Result<()> {
     let context = &machines.context;
     let control = recovery::control_at(&mut context.reader(), None, context.tail.last())?;
     let Some(asked) = &control.asked_anchor else { return Ok(()) };
     let facts = context.progress.facts();
-    let there = control.expected();
-    let was_there = |name: &&String| there.contains(name) && control.plan.aggregators[*name].attached_at < asked.cut;
-    for name in asked.expected.iter().filter(was_there) {
+    let left = control.detached.iter().filter(|(name, _)| !facts.quarantined.contains_key(*name));
+    for (name, detached) in left.clone() {
+        let saved = facts.saved.get(name).map(|meta| meta.cut);
+        ensure!(
+            saved >= Some(detached.at),
+            "the anchor at cut {} waits for {name}, which was detached at cut {} and saved {saved:?}",
+            asked.cut,
+            detached.at
+        );
+    }
+    let there = control.plan.aggregators.iter().filter(|(name, _)| !facts.quarantined.contains_key(*name));
+    let there: BTreeMap<_, _> = there.chain(left.map(|(name, detached)| (name, &detached.attached))).collect();
+    for name in asked.expected.iter().filter(|name| there.get(name).is_some_and(|one| one.attached_at < asked.cut)) {
         let pinned = facts.pinned.get(name).map(|(cut, ..)| *cut);
         ensure!(
             pinned == Some(asked.cut),

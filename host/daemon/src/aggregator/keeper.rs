@@ -45,6 +45,8 @@ pub struct Keeper<S: Storage> {
     /// With what it is restored.
     start: Start,
     has_failed: bool,
+    /// What the last life may have left to do is done.
+    is_made_up: bool,
     /// What it was told and has not done, for want of room on the disk.
     undone: VecDeque<TotalMessage>,
     meter: Arc<Meter>,
@@ -55,36 +57,54 @@ impl<S: Storage> Keeper<S> {
     pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
         let meter = context.progress.meter(&start.name);
         let name = start.name.clone();
-        let mut this = Self { context, name, total: None, start, has_failed: false, undone: VecDeque::new(), meter };
+        let (has_failed, is_made_up) = (false, false);
+        let mut this =
+            Self { context, name, total: None, start, has_failed, is_made_up, undone: VecDeque::new(), meter };
         this.go_on()?;
         Ok(this)
     }
 
     fn open_with_retry(&mut self) -> Result<(), Failure> {
-        match self.open() {
+        match self.open_and_make_up() {
             Err(Failure::Call(error)) => {
                 tracing::warn!(aggregator = self.name, %error, "retrying in a new store");
-                self.open()
+                self.total = None;
+                self.open_and_make_up()
             }
             done => done,
         }
     }
 
+    fn open_and_make_up(&mut self) -> Result<(), Failure> {
+        if self.total.is_none() {
+            self.open()?;
+        }
+        if self.is_made_up { Ok(()) } else { self.make_up() }
+    }
+
     fn open(&mut self) -> Result<(), Failure> {
         let Start { name, attached, meta, .. } = self.start.clone();
-        let mut total = restore(&self.context, &name, &attached, meta)?;
-        // The last life may have ended between saving the cut of an anchor and pinning the total.
+        let total = restore(&self.context, &name, &attached, meta)?;
+        self.report_pinned(&total);
+        self.publish(&total);
+        self.total = Some(total);
+        Ok(())
+    }
+
+    /// The last life may have ended between saving the cut of an anchor and pinning the total.
+    fn make_up(&mut self) -> Result<(), Failure> {
         let asked = self.context.recovered.asked_anchor.as_ref();
         let was_there =
             |asked: &&AskedAnchor| asked.expected.contains(&self.name) && self.start.attached.attached_at < asked.cut;
         let asked = asked.filter(was_there).map(|asked| asked.cut);
-        let pinned = total.meta().pinned.as_ref().map(|pinned| pinned.meta.cut);
-        if asked == Some(total.meta().cut) && pinned != asked {
+        let total = self.total.as_mut().filter(|total| asked == Some(total.meta().cut) && !total.is_pinned_here());
+        if let Some(total) = total {
             total.pin()?;
         }
-        self.report_pinned(&total);
-        self.publish(&total);
-        self.total = Some(total);
+        if let Some(total) = &self.total {
+            self.report_pinned(total);
+        }
+        self.is_made_up = true;
         Ok(())
     }
 
@@ -105,7 +125,7 @@ impl<S: Storage> Keeper<S> {
 
     /// Does what it was told and has not done; tried again from time to time while it waits. An error ends the daemon.
     pub fn go_on(&mut self) -> anyhow::Result<()> {
-        while self.works() && (self.total.is_none() || !self.undone.is_empty()) {
+        while self.has_to_do() {
             match self.try_first() {
                 Ok(()) => {}
                 Err(Failure::Full(error)) => {
@@ -115,8 +135,10 @@ impl<S: Storage> Keeper<S> {
                 }
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Call(error)) => {
-                    // A cut may be saved whose anchor failed: a record may wait for its part.
+                    // A cut may be saved whose anchor failed, or an anchor with which another plugin did not go on: a record
+                    // may wait for the part, and the anchor for the total.
                     if let Some(total) = &self.total {
+                        self.report_pinned(total);
                         self.publish(total);
                     }
                     self.quarantine(self.saved_cut(), &error.to_string());
@@ -131,9 +153,7 @@ impl<S: Storage> Keeper<S> {
 
     /// Restores itself if need be, then does the first of what is to be done.
     fn try_first(&mut self) -> Result<(), Failure> {
-        if self.total.is_none() {
-            self.open_with_retry()?;
-        }
+        self.open_with_retry()?;
         match self.undone.pop_front() {
             Some(TotalMessage::Cut(saved)) => {
                 let done = self.cut_with_retry(&saved);
@@ -167,7 +187,11 @@ impl<S: Storage> Keeper<S> {
 
     /// How much it was told that waits for room on the disk; none when it does not wait.
     pub fn waiting(&self) -> Option<usize> {
-        (self.works() && (self.total.is_none() || !self.undone.is_empty())).then_some(self.undone.len())
+        self.has_to_do().then_some(self.undone.len())
+    }
+
+    fn has_to_do(&self) -> bool {
+        self.works() && (self.total.is_none() || !self.is_made_up || !self.undone.is_empty())
     }
 
     fn saved_cut(&self) -> u64 {
@@ -203,8 +227,7 @@ impl<S: Storage> Keeper<S> {
 
     fn report_pinned(&self, total: &Total) {
         if let Some(pinned) = &total.meta().pinned {
-            let pinned = (pinned.meta.cut, pinned.meta.chain, pinned.hash.clone());
-            self.context.progress.update(|facts| facts.pinned.insert(self.name.clone(), pinned));
+            self.context.progress.update(|facts| facts.pinned.insert(self.name.clone(), pinned.known()));
         }
     }
 
@@ -240,7 +263,7 @@ fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
         total.cut(*frame, barrier, delta)?;
     }
     // While it catches up, anchors are those of others: the log has no word of its total there.
-    if anchor && total.meta().attached.attached_at < cut {
+    if anchor && total.meta().attached.attached_at < cut && !total.is_pinned_here() {
         total.pin()?;
     }
     if let Some((configured, attached)) = swap {

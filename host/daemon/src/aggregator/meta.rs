@@ -45,6 +45,13 @@ pub struct Pinned {
     pub hash: String,
 }
 
+impl Pinned {
+    /// What an anchor says of it: cut, chain and hash.
+    pub fn known(&self) -> (u64, Chain, String) {
+        (self.meta.cut, self.meta.chain, self.hash.clone())
+    }
+}
+
 impl Meta {
     /// The state of an aggregator that has seen nothing, attached at the cut at `position`.
     pub fn start(name: &str, attached: &Attached, position: Position, last_sequence: u64) -> Self {

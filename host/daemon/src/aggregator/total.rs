@@ -228,6 +228,11 @@ impl Total {
         self.replace_runs(0..self.runs.len(), PINNED, &bytes)
     }
 
+    /// Whether the total is pinned as of the last cut.
+    pub fn is_pinned_here(&self) -> bool {
+        self.meta.pinned.as_ref().is_some_and(|pinned| pinned.meta.cut == self.meta.cut)
+    }
+
     /// Goes on with another version of the plugin that reads the same state; only right after a cut.
     pub fn swap(&mut self, configured: Configured, attached: &Attached) -> Result<(), Failure> {
         let total = self.instance.save(&self.total)?;

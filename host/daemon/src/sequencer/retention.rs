@@ -69,10 +69,17 @@ impl<S: Storage> Sequencer<S> {
             }
             for (name, detached) in &self.control.detached {
                 let saved = facts.saved.get(name);
-                if !facts.quarantined.contains_key(name) && saved.is_none_or(|meta| meta.cut < detached.at) {
-                    needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
+                if facts.quarantined.contains_key(name) || saved.is_some_and(|meta| meta.cut >= detached.at) {
+                    continue;
                 }
+                // Behind an anchor nobody knows of those who were detached before it, but this one still runs out.
+                if detached.at <= asked.cut {
+                    return;
+                }
+                needed_from = needed_from.min(saved.map_or(0, |meta| meta.frame));
             }
+            // An anchor without a flush stands behind the last record, where the next start of the record writer goes on.
+            needed_from = needed_from.min(facts.records_from);
         }
         let Some(expendable) = self.expendable_before() else { return };
         let AskedAnchor { cut, frame, last_sequence, .. } = asked;
@@ -83,11 +90,22 @@ impl<S: Storage> Sequencer<S> {
 
     /// Asks for an anchor without a flush that is due: no more events come while the log has no room, and only an anchor makes some.
     pub(super) fn anchor_for_room(&mut self) {
-        if self.lacks_room && self.clock.elapsed() >= self.anchor_for_room_at && self.wants_anchor() {
+        let is_due = self.lacks_room && self.clock.elapsed() >= self.anchor_for_room_at;
+        if is_due && self.wants_anchor() && !self.is_held_back() {
             self.anchor_for_room_at = self.clock.elapsed() + ANCHOR_FOR_ROOM;
             self.open_frame();
             self.barrier("disk_full", true, None);
         }
+    }
+
+    /// Whether somebody in quarantine holds on to all of the log: then anchor upon anchor would take the last of the disk, and free nothing.
+    fn is_held_back(&self) -> bool {
+        let segments = self.log.segments();
+        let Some(second) = segments.get(1) else { return true };
+        let facts = self.progress.facts();
+        let quarantined = self.control.plan.aggregators.keys().filter(|name| facts.quarantined.contains_key(*name));
+        let mut held = quarantined.map(|name| facts.saved.get(name).map_or(0, |meta| meta.frame));
+        held.any(|frame| frame < second.first_frame)
     }
 
     /// Where an aggregator was attached that is, or that was detached since the last anchor.
