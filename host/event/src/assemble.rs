@@ -156,7 +156,9 @@ fn read(
     scratch: &mut Scratch,
 ) -> Outcome {
     match (kind, class) {
-        (Kind::Text, Class::Plain) => column.put_text(row, slot.of(bytes)),
+        (Kind::Text, Class::Plain) => {
+            column.put_text(row, bytes, slot.start as usize, (slot.end - slot.start) as usize);
+        }
         (_, Class::Absent) => return Outcome::Absent,
         (Kind::Integer, Class::Number) => match number::scaled(slot.of(bytes), 0) {
             Ok(value) => column.put_integer(row, value),
@@ -185,8 +187,11 @@ fn read_rarer(
         slot.of(bytes)
     };
     match (kind, class) {
-        (Kind::Text, Class::Escaped) => column.put_text(row, value),
-        (Kind::Json, _) => column.put_text(row, slot.raw(bytes)),
+        (Kind::Text, Class::Escaped) => column.put_text(row, value, 0, value.len()),
+        (Kind::Json, _) => {
+            let raw = slot.raw(bytes);
+            column.put_text(row, raw, 0, raw.len());
+        }
         (Kind::Boolean, Class::True | Class::False) => column.put_boolean(row, class == Class::True),
         (Kind::Float, Class::Number) => match number::float(value) {
             Ok(value) => column.put_float(row, value),

@@ -18,6 +18,7 @@ mod preset_plan;
 pub mod presets;
 mod reject;
 pub mod schema;
+mod short;
 pub mod table;
 pub mod time;
 mod trie;
