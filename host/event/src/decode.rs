@@ -20,6 +20,7 @@ use crate::assemble::Assembly;
 use crate::batch::{Batch, Envelope};
 use crate::envelope::{EnvelopeReader, Wrong};
 use crate::json::{Fault, What, byte, skip_space};
+use crate::marks::Marks;
 use crate::plan::Plan;
 use crate::preset_plan::PresetPlan;
 use crate::walk::Walk;
@@ -61,6 +62,7 @@ pub struct Decoder {
     walks: Vec<Walk>,
     assembly: Assembly,
     envelopes: EnvelopeReader,
+    marks: Marks,
     /// Bytes pushed since the last finish.
     pushed: usize,
 }
@@ -73,6 +75,7 @@ impl Decoder {
             walks: plan.preset_plans.iter().map(walk).collect(),
             assembly: Assembly::new(plan.clone()),
             envelopes: EnvelopeReader::default(),
+            marks: Marks::default(),
             pushed: 0,
             plan,
         }
@@ -94,8 +97,9 @@ impl Decoder {
             walk: &mut self.walks[preset],
             assembly: &mut self.assembly,
             envelopes: &mut self.envelopes,
+            valid: self.marks.scan(bytes),
+            marks: &self.marks,
             bytes,
-            valid: utf8_until(bytes, 0),
             mode,
             pushed: Pushed::default(),
         };
@@ -127,6 +131,7 @@ struct Push<'a> {
     walk: &'a mut Walk,
     assembly: &'a mut Assembly,
     envelopes: &'a mut EnvelopeReader,
+    marks: &'a Marks,
     bytes: &'a [u8],
     /// From the line at hand up to here the bytes are UTF-8.
     valid: usize,
@@ -139,17 +144,14 @@ impl Push<'_> {
     #[inline(always)]
     fn line(&mut self, start: usize) -> usize {
         let bytes = self.bytes;
-        let first = skip_space(bytes, start);
-        if byte(bytes, first) == b'\n' {
-            return self.blank(start, first);
-        }
-        let walked = self.walk.line(&self.compiled.trie, bytes, first);
-        let Ok(end) = walked else {
-            return self.faulty(start, walked);
+        let end = match self.walk.known_line(bytes, self.marks, start) {
+            Some(end) if self.is_sound(start, end) => end,
+            Some(end) => return self.faulty(start, Ok(end)),
+            None => match self.new_line(start) {
+                Ok(end) => end,
+                Err(next) => return next,
+            },
         };
-        if end > self.valid || end - start > self.plan.limits().line_bytes {
-            return self.faulty(start, walked);
-        }
         let (envelope, id) = match self.envelopes.read(self.plan, self.compiled, self.walk, bytes) {
             Ok(read) => read,
             Err(wrong) => return self.bad_envelope(start, end, wrong),
@@ -166,6 +168,28 @@ impl Push<'_> {
         self.pushed.received += 1;
         self.pushed.accepted += 1;
         end + 1
+    }
+
+    /// Walks a line of a shape not met before; its end, or where the next line starts if this one is no event.
+    #[inline(never)]
+    fn new_line(&mut self, start: usize) -> Result<usize, usize> {
+        let first = skip_space(self.bytes, start);
+        if byte(self.bytes, first) == b'\n' {
+            return Err(self.blank(start, first));
+        }
+        match self.walk.line(&self.compiled.trie, self.bytes, first) {
+            Ok(end) if self.is_sound(start, end) => {
+                self.walk.learn(self.bytes, start, end);
+                Ok(end)
+            }
+            walked => Err(self.faulty(start, walked)),
+        }
+    }
+
+    /// Whether a line is UTF-8 and not too long.
+    #[inline(always)]
+    fn is_sound(&self, start: usize, end: usize) -> bool {
+        end <= self.valid && end - start <= self.plan.limits().line_bytes
     }
 
     #[cold]
