@@ -53,6 +53,27 @@ impl Assembly {
         self.batch.accepted()
     }
 
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.rows()
+    }
+
+    /// Gives rows from `row` on their texts, by their places in `bytes`.
+    pub(crate) fn put_texts(
+        &mut self,
+        column: usize,
+        row: usize,
+        bytes: &[u8],
+        texts: impl Iterator<Item = (u32, u32)>,
+    ) {
+        self.columns[column].put_texts(row, bytes, texts);
+    }
+
+    /// Adds events of one type, all with a time or all without, whose columns were put before if anybody wants them.
+    pub(crate) fn accept_run(&mut self, event_type: u32, timed: bool, times: &[i64]) {
+        self.batch.accept_run(event_type, timed, times);
+    }
+
     /// The batch so far; an empty one takes its place.
     pub(crate) fn finish(&mut self) -> Batch {
         let rows = self.batch.rows();

@@ -27,6 +27,18 @@ impl ColumnBuilder {
         self.mark();
     }
 
+    /// Gives rows from `row` on the texts at these places of `bytes`.
+    pub(crate) fn put_texts(&mut self, row: usize, bytes: &[u8], texts: impl Iterator<Item = (u32, u32)>) {
+        self.fill(row);
+        let Self { column: Column { values, present }, dictionary } = self;
+        if let Values::Text(text) = values {
+            dictionary.intern_all(bytes, texts, &mut text.codes);
+        }
+        if !present.is_empty() {
+            present.resize(values.len(), 1);
+        }
+    }
+
     /// Gives row `row` an integer.
     #[inline(always)]
     pub(crate) fn put_integer(&mut self, row: usize, value: i64) {

@@ -23,6 +23,8 @@ use crate::json::{Fault, What, byte, skip_space};
 use crate::marks::Marks;
 use crate::plan::Plan;
 use crate::preset_plan::PresetPlan;
+use crate::run::Run;
+use crate::shapes::Met;
 use crate::walk::Walk;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,6 +65,7 @@ pub struct Decoder {
     assembly: Assembly,
     envelopes: EnvelopeReader,
     marks: Marks,
+    run: Run,
     /// Bytes pushed since the last finish.
     pushed: usize,
 }
@@ -76,6 +79,7 @@ impl Decoder {
             assembly: Assembly::new(plan.clone()),
             envelopes: EnvelopeReader::default(),
             marks: Marks::default(),
+            run: Run::default(),
             pushed: 0,
             plan,
         }
@@ -99,6 +103,7 @@ impl Decoder {
             envelopes: &mut self.envelopes,
             valid: self.marks.scan(bytes),
             marks: &self.marks,
+            run: &mut self.run,
             bytes,
             mode,
             pushed: Pushed::default(),
@@ -107,6 +112,7 @@ impl Decoder {
         while at < bytes.len() {
             at = push.line(at);
         }
+        push.end_run();
         push.pushed
     }
 
@@ -132,6 +138,8 @@ struct Push<'a> {
     assembly: &'a mut Assembly,
     envelopes: &'a mut EnvelopeReader,
     marks: &'a Marks,
+    /// Lines that are not in the batch yet, nor counted; added before anything else is.
+    run: &'a mut Run,
     bytes: &'a [u8],
     /// From the line at hand up to here the bytes are UTF-8.
     valid: usize,
@@ -143,10 +151,28 @@ impl Push<'_> {
     /// Decodes the line that starts at `start`; where the next one starts.
     #[inline(always)]
     fn line(&mut self, start: usize) -> usize {
+        match self.walk.shapes().follow(self.bytes, self.marks, start) {
+            Some(met) if self.is_sound(start, met.newline) && self.run.take(self.walk.shapes(), &met, self.bytes) => {
+                met.newline + 1
+            }
+            met => self.line_alone(start, met),
+        }
+    }
+
+    /// The same, when the line does not go with those before.
+    #[inline(never)]
+    fn line_alone(&mut self, start: usize, met: Option<Met>) -> usize {
+        self.end_run();
         let bytes = self.bytes;
-        let end = match self.walk.known_line(bytes, self.marks, start) {
-            Some(end) if self.is_sound(start, end) => end,
-            Some(end) => return self.faulty(start, Ok(end)),
+        let end = match met {
+            Some(met) if !self.is_sound(start, met.newline) => return self.faulty(start, Ok(met.newline)),
+            Some(met) if self.run.begin(self.walk.shapes(), &met, bytes, self.plan, self.compiled) => {
+                return met.newline + 1;
+            }
+            Some(met) => {
+                self.walk.put_met(&met, bytes);
+                met.newline
+            }
             None => match self.new_line(start) {
                 Ok(end) => end,
                 Err(next) => return next,
@@ -164,10 +190,24 @@ impl Push<'_> {
             let span = start..(end + 1).min(bytes.len());
             self.pushed.ids.push(EventId { hash, line: self.pushed.lines, span });
         }
-        self.pushed.lines += 1;
-        self.pushed.received += 1;
-        self.pushed.accepted += 1;
+        self.accept(1);
         end + 1
+    }
+
+    /// Adds the lines that were taken together.
+    #[inline(always)]
+    fn end_run(&mut self) {
+        let rows = self.run.rows();
+        if rows > 0 {
+            self.run.add_to(self.assembly, self.walk.shapes(), self.bytes);
+            self.accept(rows as u32);
+        }
+    }
+
+    fn accept(&mut self, lines: u32) {
+        self.pushed.lines += lines;
+        self.pushed.received += lines;
+        self.pushed.accepted += lines;
     }
 
     /// Walks a line of a shape not met before; its end, or where the next line starts if this one is no event.

@@ -5,6 +5,7 @@
 
 use crate::columns::Text;
 use crate::short::{self, SHORT};
+use std::hint;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Look-ups that meet so many other values give up and add the value again (an entry may stand twice), so values made to
@@ -42,42 +43,44 @@ impl Dictionary {
     }
 
     /// The entry of the value of `length` bytes at `at` of `bytes`, made if there is none.
-    #[inline(always)]
     pub(crate) fn intern(&mut self, bytes: &[u8], at: usize, length: usize) -> u32 {
-        let hash = xxh3_64(&bytes[at..at + length]);
-        if length <= SHORT
-            && let Some(block) = short::block(bytes, at)
-            && let Some(entry) = self.intern_short(block, length, hash)
-        {
-            return entry;
+        match self.view().intern(bytes, at, length) {
+            Some(entry) => entry,
+            None => self.intern_any(&bytes[at..at + length]),
         }
-        self.intern_any(&bytes[at..at + length], hash)
     }
 
-    /// None when there is no room, or another value at its place.
+    /// The entries of values, by their starts and ends in `bytes`, in order.
     #[inline(always)]
-    fn intern_short(&mut self, block: u128, length: usize, hash: u64) -> Option<u32> {
-        let new = self.entries;
-        let start = self.starts[new];
-        let mask = self.places.len() - 1;
-        let place = self.places.get_mut(hash as usize & mask)?;
-        *self.bytes.get_mut(start as usize..)?.first_chunk_mut()? = block.to_le_bytes();
-        *self.starts.get_mut(new + 1)? = start + length as u32;
-        *self.hashes.get_mut(new)? = hash;
-        let is_free = *place == 0;
-        let entry = if is_free { new as u32 } else { *place - 1 };
-        let &[from, to] = self.starts.get(entry as usize..)?.first_chunk()?;
-        let difference = (short::block(&self.bytes, from as usize)? ^ block) & short::mask(length);
-        if difference != 0 || to - from != length as u32 {
-            return None;
+    pub(crate) fn intern_all(
+        &mut self,
+        bytes: &[u8],
+        mut values: impl Iterator<Item = (u32, u32)>,
+        codes: &mut Vec<u32>,
+    ) {
+        loop {
+            let mut view = self.view();
+            let missed = loop {
+                let Some((start, end)) = values.next() else {
+                    return;
+                };
+                match view.intern(bytes, start as usize, (end - start) as usize) {
+                    Some(code) => codes.push(code),
+                    None => break start as usize..end as usize,
+                }
+            };
+            codes.push(self.intern_any(&bytes[missed]));
         }
-        *place = entry + 1;
-        self.entries = new + usize::from(is_free);
-        Some(entry)
+    }
+
+    fn view(&mut self) -> View<'_> {
+        let Self { places, entries, starts, hashes, bytes } = self;
+        View { places, entries, starts, hashes, bytes }
     }
 
     #[inline(never)]
-    fn intern_any(&mut self, value: &[u8], hash: u64) -> u32 {
+    fn intern_any(&mut self, value: &[u8]) -> u32 {
+        let hash = xxh3_64(value);
         let mask = self.places.len() - 1;
         for step in 0..MAX_PROBES {
             let place = (hash as usize).wrapping_add(step) & mask;
@@ -152,6 +155,45 @@ impl Dictionary {
             self.places.fill(0);
         }
         text
+    }
+}
+
+/// A dictionary while many values are looked up, so that where everything is stays in registers.
+struct View<'a> {
+    places: &'a mut [u32],
+    entries: &'a mut usize,
+    starts: &'a mut [u32],
+    hashes: &'a mut [u64],
+    bytes: &'a mut [u8],
+}
+
+impl View<'_> {
+    /// None when the value is long, when there is no room, or when another value is at its place.
+    #[inline(always)]
+    fn intern(&mut self, bytes: &[u8], at: usize, length: usize) -> Option<u32> {
+        let block = short::block(bytes, at)?;
+        if length > SHORT {
+            return None;
+        }
+        let hash = xxh3_64(&bytes[at..at + length]);
+        let new = *self.entries;
+        let start = *self.starts.get(new)? as usize;
+        let mask = self.places.len().wrapping_sub(1);
+        let place = self.places.get_mut(hash as usize & mask)?;
+        *self.bytes.get_mut(start..start + SHORT)?.first_chunk_mut()? = block.to_le_bytes();
+        *self.starts.get_mut(new + 1)? = start as u32 + length as u32;
+        *self.hashes.get_mut(new)? = hash;
+        let is_free = *place == 0;
+        // No branch: it would be mispredicted for every other rare value.
+        let entry = hint::select_unpredictable(is_free, new, (*place as usize).wrapping_sub(1));
+        let (from, to) = (*self.starts.get(entry)?, *self.starts.get(entry + 1)?);
+        let difference = (short::block(self.bytes, from as usize)? ^ block) & short::mask(length);
+        if difference != 0 || to - from != length as u32 {
+            return None;
+        }
+        *place = entry as u32 + 1;
+        *self.entries = new + usize::from(is_free);
+        Some(entry as u32)
     }
 }
 

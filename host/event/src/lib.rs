@@ -18,6 +18,7 @@ mod pointer;
 mod preset_plan;
 pub mod presets;
 mod reject;
+mod run;
 pub mod schema;
 mod shapes;
 mod short;

@@ -31,26 +31,15 @@ impl Marks {
     }
 
     /// The first mark from `at` on, which is at most the end of the bytes; the end of the bytes is marked.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn next(&self, at: usize) -> usize {
-        match self.bits.get(at / 8..).and_then(|bits| bits.first_chunk()) {
-            Some(bits) => match u64::from_le_bytes(*bits) >> (at % 8) {
-                0 => self.next_further(at / 8 + 8),
-                window => at + window.trailing_zeros() as usize,
-            },
-            None => at,
-        }
+        next(&self.bits, at as u32) as usize
     }
 
-    #[inline(never)]
-    fn next_further(&self, mut at: usize) -> usize {
-        while let Some(bits) = self.bits.get(at..).and_then(|bits| bits.first_chunk()) {
-            match u64::from_le_bytes(*bits) {
-                0 => at += 8,
-                window => return at * 8 + window.trailing_zeros() as usize,
-            }
-        }
-        at * 8
+    /// For [`next`].
+    #[inline(always)]
+    pub(crate) fn bits(&self) -> &[u8] {
+        &self.bits
     }
 
     /// Looks at blocks that are not all ASCII only: a character that lies in two blocks makes both of them such.
@@ -68,6 +57,31 @@ impl Marks {
         }
         bytes.len()
     }
+}
+
+/// The first mark from `at` on, by the bits of [`Marks::bits`].
+#[inline(always)]
+pub(crate) fn next(bits: &[u8], at: u32) -> u32 {
+    let byte = at as usize / 8;
+    match bits.get(byte..byte + 8).and_then(|bits| bits.first_chunk()) {
+        Some(window) => match u64::from_le_bytes(*window) >> (at % 8) {
+            0 => next_further(bits, byte + 8),
+            window => at + window.trailing_zeros(),
+        },
+        None => at,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn next_further(bits: &[u8], mut byte: usize) -> u32 {
+    while let Some(window) = bits.get(byte..).and_then(|bits| bits.first_chunk()) {
+        match u64::from_le_bytes(*window) {
+            0 => byte += 8,
+            window => return byte as u32 * 8 + window.trailing_zeros(),
+        }
+    }
+    byte as u32 * 8
 }
 
 #[cfg(test)]

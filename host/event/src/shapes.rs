@@ -9,7 +9,8 @@
 //! stands in strings is never part of a shape, keys excepted. Knows neither tries nor columns.
 
 use crate::json::{self, byte, skip_space};
-use crate::marks::Marks;
+use crate::marks::{self, Marks};
+use crate::run::Recipe;
 use crate::short::{self, SHORT, padded_block};
 use crate::walk::{Class, Slot};
 
@@ -32,8 +33,7 @@ pub(crate) struct Shapes {
     /// What literals longer than a block have beyond their first.
     blocks: Vec<Block>,
     endings: Vec<Ending>,
-    /// Where the literals of the line at hand start.
-    starts: [u32; MOST_LITERALS],
+    starts: Starts,
     credit: u32,
 }
 
@@ -77,13 +77,22 @@ struct Ending {
     values: Vec<Value>,
     /// Whether any is a word, whose class is known when it is read.
     words: bool,
+    /// How such lines become rows, by their types.
+    recipes: Vec<Recipe>,
 }
 
-/// Where a wanted value is.
+/// A wanted value.
 #[derive(Clone, Copy, Debug)]
-struct Value {
+pub(crate) struct Value {
     slot: u32,
-    class: Class,
+    /// Of a text without escapes for all texts, of `true` for all words.
+    pub(crate) class: Class,
+    pub(crate) span: Span,
+}
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
     start: Place,
     end: Place,
 }
@@ -95,11 +104,56 @@ struct Place {
     offset: u32,
 }
 
-impl Place {
+/// Where the literals of the line at hand start.
+#[derive(Debug)]
+pub(crate) struct Starts([u32; MOST_LITERALS]);
+
+impl Span {
+    /// In the line at hand.
     #[inline(always)]
-    fn of(self, starts: &[u32; MOST_LITERALS]) -> u32 {
-        starts[self.literal as usize % MOST_LITERALS] + self.offset
+    pub(crate) fn of(self, Starts(starts): &Starts) -> (u32, u32) {
+        let at = |place: Place| starts[place.literal as usize % MOST_LITERALS] + place.offset;
+        (at(self.start), at(self.end))
     }
+
+    /// Where it is, if it is known to be a text: behind a whole literal, up to the next.
+    pub(crate) fn text(self) -> TextSpan {
+        TextSpan { literal: self.start.literal, length: self.start.offset }
+    }
+}
+
+/// Where a text is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextSpan {
+    /// The literal before it.
+    literal: u32,
+    /// That one's length.
+    length: u32,
+}
+
+impl TextSpan {
+    /// In the line at hand.
+    #[inline(always)]
+    pub(crate) fn of(self, Starts(starts): &Starts) -> (u32, u32) {
+        let literal = self.literal as usize;
+        (starts[literal % MOST_LITERALS] + self.length, starts[(literal + 1) % MOST_LITERALS])
+    }
+
+    /// The bit of the literal that it follows.
+    pub(crate) fn literal(self) -> u64 {
+        1 << self.literal
+    }
+}
+
+/// A line of a known shape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Met {
+    /// Where it ends.
+    pub(crate) newline: usize,
+    /// The end of its shape, by index.
+    pub(crate) ending: usize,
+    /// By literal, whether the text after it has escapes.
+    pub(crate) escaped: u64,
 }
 
 impl Shapes {
@@ -109,47 +163,80 @@ impl Shapes {
             root: NONE,
             blocks: Vec::new(),
             endings: Vec::new(),
-            starts: [0; MOST_LITERALS],
+            starts: Starts([0; MOST_LITERALS]),
             credit: MOST_CREDIT,
         }
     }
 
-    /// If the line that starts at `start` has a known shape: puts its values into the slots, as of line `line`, and
-    /// returns the index of its newline.
-    #[inline(always)]
-    pub(crate) fn follow(
-        &mut self,
-        bytes: &[u8],
-        marks: &Marks,
-        start: usize,
-        line: u32,
-        slots: &mut [Slot],
-    ) -> Option<usize> {
-        let mut node = self.nodes.get(self.root as usize)?;
-        let mut at = start;
-        let mut escaped = false;
-        for literal in &mut self.starts {
-            *literal = at as u32;
+    /// The line that starts at `start`, if it has a known shape.
+    #[inline(never)]
+    pub(crate) fn follow(&mut self, bytes: &[u8], marks: &Marks, start: usize) -> Option<Met> {
+        let Self { nodes, blocks, starts, .. } = self;
+        let (nodes, blocks, bits) = (nodes.as_slice(), blocks.as_slice(), marks.bits());
+        let mut node = nodes.get(self.root as usize)?;
+        let mut at = start as u32;
+        let mut escaped = 0;
+        let mut bit = 1;
+        for literal in &mut starts.0 {
+            *literal = at;
             at = loop {
-                if let Some(after) = node.pass(&self.blocks, bytes, marks, at, &mut escaped) {
-                    break after;
+                if node.stands_at(blocks, bytes, at) {
+                    let after = at + node.length;
+                    if node.then == Then::Text {
+                        let mark = marks::next(bits, after);
+                        if bytes.get(mark as usize) == Some(&b'"') {
+                            break mark;
+                        }
+                        if let Some(quote) = quote_behind_escapes(bytes, mark) {
+                            escaped |= bit;
+                            break quote;
+                        }
+                    } else if let Some(after) = node.then.pass(bytes, after) {
+                        if node.then == Then::End {
+                            return Some(Met { newline: after as usize - 1, ending: node.next as usize, escaped });
+                        }
+                        break after;
+                    }
                 }
-                node = self.nodes.get(node.otherwise as usize)?;
+                node = nodes.get(node.otherwise as usize)?;
             };
-            if node.then == Then::End {
-                let ending = &self.endings[node.next as usize];
-                for value in &ending.values {
-                    let (start, end) = (value.start.of(&self.starts), value.end.of(&self.starts));
-                    slots[value.slot as usize] = Slot { start, end, line, class: value.class };
-                }
-                if escaped || ending.words {
-                    ending.settle(bytes, slots);
-                }
-                return Some(at - 1);
-            }
-            node = &self.nodes[node.next as usize];
+            bit <<= 1;
+            node = nodes.get(node.next as usize)?;
         }
         None
+    }
+
+    /// Puts the values of the line that was just met into slots, as of line `line`.
+    #[inline(never)]
+    pub(crate) fn put(&self, met: &Met, bytes: &[u8], line: u32, slots: &mut [Slot]) {
+        let ending = &self.endings[met.ending];
+        for value in &ending.values {
+            let (start, end) = value.span.of(&self.starts);
+            slots[value.slot as usize] = Slot { start, end, line, class: value.class };
+        }
+        if met.escaped != 0 || ending.words {
+            ending.settle(bytes, slots);
+        }
+    }
+
+    /// Where the literals of the line that was just met start.
+    #[inline(always)]
+    pub(crate) fn starts(&self) -> &Starts {
+        &self.starts
+    }
+
+    /// What a slot has in lines of a shape.
+    pub(crate) fn value(&self, ending: usize, slot: usize) -> Option<Value> {
+        self.endings[ending].values.iter().find(|value| value.slot as usize == slot).copied()
+    }
+
+    #[inline(always)]
+    pub(crate) fn recipes(&self, ending: usize) -> &[Recipe] {
+        &self.endings[ending].recipes
+    }
+
+    pub(crate) fn add_recipe(&mut self, ending: usize, recipe: Recipe) {
+        self.endings[ending].recipes.push(recipe);
     }
 
     /// Learns the shape of a line that was found to be valid another way, and is followed by a newline; `found` is
@@ -238,43 +325,42 @@ impl Shapes {
 }
 
 impl Node {
-    /// Past the literal and the value after it, if they stand at `at`.
+    /// Whether the literal is what stands at `at`.
     #[inline(always)]
-    fn pass(&self, blocks: &[Block], bytes: &[u8], marks: &Marks, at: usize, escaped: &mut bool) -> Option<usize> {
-        if (padded_block(bytes, at) ^ self.first.bytes) & self.mask != 0 {
-            return None;
-        }
-        if self.length > SHORT as u32 && !self.rest_stands_at(blocks, bytes, at) {
-            return None;
-        }
-        let at = at + self.length as usize;
-        match self.then {
-            Then::Text => {
-                let mark = marks.next(at);
-                if byte(bytes, mark) == b'"' {
-                    return Some(mark);
-                }
-                *escaped = true;
-                json::string_with_escapes(bytes, mark).ok().map(|end| end.quote)
-            }
-            Then::Number => json::number(bytes, at).ok(),
-            Then::Word => json::skip_literal(bytes, at).ok(),
-            Then::End => Some(at),
-        }
+    fn stands_at(&self, blocks: &[Block], bytes: &[u8], at: u32) -> bool {
+        (padded_block(bytes, at as usize) ^ self.first.bytes) & self.mask == 0
+            && (self.length <= SHORT as u32 || self.rest_stands_at(blocks, bytes, at))
     }
 
     #[inline(always)]
-    fn rest_stands_at(&self, blocks: &[Block], bytes: &[u8], at: usize) -> bool {
+    fn rest_stands_at(&self, blocks: &[Block], bytes: &[u8], at: u32) -> bool {
         let (from, to) = self.others;
         let others = blocks.get(from as usize..to as usize).unwrap_or_default();
-        others.iter().all(|other| padded_block(bytes, at + other.at as usize) == other.bytes)
+        others.iter().all(|other| padded_block(bytes, (at + other.at) as usize) == other.bytes)
     }
 
     fn is(&self, blocks: &[Block], text: &[u8]) -> bool {
-        self.length as usize == text.len()
-            && (padded_block(text, 0) ^ self.first.bytes) & self.mask == 0
-            && self.rest_stands_at(blocks, text, 0)
+        self.length as usize == text.len() && self.stands_at(blocks, text, 0)
     }
+}
+
+impl Then {
+    /// Past what follows a literal and is no text, if it stands at `at`.
+    #[inline(always)]
+    fn pass(self, bytes: &[u8], at: u32) -> Option<u32> {
+        let after = match self {
+            Self::Number => json::number(bytes, at as usize).ok()?,
+            Self::Word => json::skip_literal(bytes, at as usize).ok()?,
+            Self::Text | Self::End => return Some(at),
+        };
+        Some(after as u32)
+    }
+}
+
+#[inline(never)]
+fn quote_behind_escapes(bytes: &[u8], at: u32) -> Option<u32> {
+    let end = json::string_with_escapes(bytes, at as usize).ok()?;
+    Some(end.quote as u32)
 }
 
 impl Ending {
@@ -346,8 +432,8 @@ fn ending(literals: &[Literal], found: impl Iterator<Item = (u32, Slot)>) -> End
             Class::False | Class::Absent => Class::True,
             same => same,
         };
-        Value { slot, class, start: start(found.start as usize), end: end(found.end as usize) }
+        Value { slot, class, span: Span { start: start(found.start as usize), end: end(found.end as usize) } }
     });
     let values: Vec<Value> = values.collect();
-    Ending { words: values.iter().any(|value| value.class == Class::True), values }
+    Ending { words: values.iter().any(|value| value.class == Class::True), values, recipes: Vec::new() }
 }

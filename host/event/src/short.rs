@@ -7,7 +7,7 @@ pub(crate) const SHORT: usize = 16;
 /// Sixteen bytes from `at` on, the first one lowest.
 #[inline(always)]
 pub(crate) fn block(bytes: &[u8], at: usize) -> Option<u128> {
-    bytes.get(at..)?.first_chunk().map(|block| u128::from_le_bytes(*block))
+    bytes.get(at..at + SHORT)?.first_chunk().map(|block| u128::from_le_bytes(*block))
 }
 
 /// The same; zeros beyond the end of the bytes.
@@ -20,6 +20,7 @@ pub(crate) fn padded_block(bytes: &[u8], at: usize) -> u128 {
 }
 
 #[cold]
+#[inline(never)]
 fn last_block(bytes: &[u8], at: usize) -> u128 {
     let mut block = [0; SHORT];
     let rest = bytes.get(at..).unwrap_or_default();

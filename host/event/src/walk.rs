@@ -5,8 +5,7 @@
 //! a few words, without looking for its end or looking it up.
 
 use crate::json::{self, Fault, Scan, What, byte, colon, fault, skip_space};
-use crate::marks::Marks;
-use crate::shapes::Shapes;
+use crate::shapes::{Met, Shapes};
 use crate::trie::{NONE, Node, ROOT, Trie};
 
 /// What a slot holds.
@@ -132,11 +131,16 @@ impl Walk {
         (if found.line == self.line { found.class } else { Class::Absent }, found)
     }
 
-    /// If the line that starts at `start` has a shape that earlier lines had: as [`Walk::line`], but faster.
+    /// The shapes of lines walked before.
     #[inline(always)]
-    pub(crate) fn known_line(&mut self, bytes: &[u8], marks: &Marks, start: usize) -> Option<usize> {
+    pub(crate) fn shapes(&mut self) -> &mut Shapes {
+        &mut self.shapes
+    }
+
+    /// Notes what the line holds that was just met by its shape, as [`Walk::line`] would.
+    pub(crate) fn put_met(&mut self, met: &Met, bytes: &[u8]) {
         self.next_line();
-        self.shapes.follow(bytes, marks, start, self.line, &mut self.slots)
+        self.shapes.put(met, bytes, self.line, &mut self.slots);
     }
 
     /// Learns the shape of the line that was just walked and is valid.
