@@ -53,6 +53,27 @@ impl Assembly {
         self.batch.accepted()
     }
 
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.rows()
+    }
+
+    /// Gives rows from `row` on their texts, by their places in `bytes`.
+    pub(crate) fn put_texts(
+        &mut self,
+        column: usize,
+        row: usize,
+        bytes: &[u8],
+        texts: impl Iterator<Item = (u32, u32)>,
+    ) {
+        self.columns[column].put_texts(row, bytes, texts);
+    }
+
+    /// Adds events of one type, all with a time or all without, whose columns were put before if anybody wants them.
+    pub(crate) fn accept_run(&mut self, event_type: u32, timed: bool, times: &[i64]) {
+        self.batch.accept_run(event_type, timed, times);
+    }
+
     /// The batch so far; an empty one takes its place.
     pub(crate) fn finish(&mut self) -> Batch {
         let rows = self.batch.rows();
@@ -156,7 +177,9 @@ fn read(
     scratch: &mut Scratch,
 ) -> Outcome {
     match (kind, class) {
-        (Kind::Text, Class::Plain) => column.put_text(row, slot.of(bytes)),
+        (Kind::Text, Class::Plain) => {
+            column.put_text(row, bytes, slot.start as usize, (slot.end - slot.start) as usize);
+        }
         (_, Class::Absent) => return Outcome::Absent,
         (Kind::Integer, Class::Number) => match number::scaled(slot.of(bytes), 0) {
             Ok(value) => column.put_integer(row, value),
@@ -185,8 +208,11 @@ fn read_rarer(
         slot.of(bytes)
     };
     match (kind, class) {
-        (Kind::Text, Class::Escaped) => column.put_text(row, value),
-        (Kind::Json, _) => column.put_text(row, slot.raw(bytes)),
+        (Kind::Text, Class::Escaped) => column.put_text(row, value, 0, value.len()),
+        (Kind::Json, _) => {
+            let raw = slot.raw(bytes);
+            column.put_text(row, raw, 0, raw.len());
+        }
         (Kind::Boolean, Class::True | Class::False) => column.put_boolean(row, class == Class::True),
         (Kind::Float, Class::Number) => match number::float(value) {
             Ok(value) => column.put_float(row, value),

@@ -300,6 +300,29 @@ impl Batch {
         self.accepted += 1;
     }
 
+    /// Counts events of one type, all with a time or all without; they are rows if somebody subscribes to the type.
+    pub(crate) fn accept_run(&mut self, event_type: u32, timed: bool, times: &[i64]) {
+        let count = times.len() as u32;
+        if let Some(accepted) = self.accepted_by_type.get_mut(event_type as usize) {
+            *accepted += count;
+            self.rows_by_type[event_type as usize] += count;
+            if !timed {
+                let rows = self.times.len() as u32;
+                self.untimed.extend(rows..rows + count);
+            }
+            self.offsets.extend(self.accepted..self.accepted + count);
+            self.times.extend_from_slice(times);
+            self.types.resize(self.times.len(), event_type);
+        } else {
+            self.unsubscribed += count;
+        }
+        if timed {
+            self.max_read = self.max_read.max(times.iter().copied().max());
+        }
+        self.any_untimed |= !timed && count > 0;
+        self.accepted += count;
+    }
+
     #[inline(always)]
     fn note_time(&mut self, envelope: Envelope) {
         self.max_read = self.max_read.max(envelope.time);

@@ -1,30 +1,42 @@
 //! Columns under construction. A column that a row does not touch is filled up later, so that a row costs only what it has.
 
 use crate::columns::{Column, Text, Values};
-use crate::dictionary::Lookup;
+use crate::dictionary::Dictionary;
 use crate::schema::Kind;
 
 /// A column under construction.
 #[derive(Debug)]
 pub(crate) struct ColumnBuilder {
     column: Column,
-    lookup: Lookup,
+    dictionary: Dictionary,
 }
 
 impl ColumnBuilder {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { column: empty(kind), lookup: Lookup::new() }
+        Self { column: empty(kind), dictionary: Dictionary::new() }
     }
 
-    /// Gives row `row` a text.
+    /// Gives row `row` the text of `length` bytes at `at` of `bytes`.
     #[inline(always)]
-    pub(crate) fn put_text(&mut self, row: usize, value: &[u8]) {
+    pub(crate) fn put_text(&mut self, row: usize, bytes: &[u8], at: usize, length: usize) {
         self.fill(row);
         if let Values::Text(text) = &mut self.column.values {
-            let code = self.lookup.intern(text, value);
+            let code = self.dictionary.intern(bytes, at, length);
             text.codes.push(code);
         }
         self.mark();
+    }
+
+    /// Gives rows from `row` on the texts at these places of `bytes`.
+    pub(crate) fn put_texts(&mut self, row: usize, bytes: &[u8], texts: impl Iterator<Item = (u32, u32)>) {
+        self.fill(row);
+        let Self { column: Column { values, present }, dictionary } = self;
+        if let Values::Text(text) = values {
+            dictionary.intern_all(bytes, texts, &mut text.codes);
+        }
+        if !present.is_empty() {
+            present.resize(values.len(), 1);
+        }
     }
 
     /// Gives row `row` an integer.
@@ -69,9 +81,12 @@ impl ColumnBuilder {
     /// The column, with `rows` rows; an empty one takes its place.
     pub(crate) fn finish(&mut self, rows: usize) -> Column {
         self.fill(rows);
-        self.lookup.clear();
         let next = like(&self.column);
-        let finished = std::mem::replace(&mut self.column, next);
+        let mut finished = std::mem::replace(&mut self.column, next);
+        if let Values::Text(text) = &mut finished.values {
+            let codes = std::mem::take(&mut text.codes);
+            *text = Text { codes, ..self.dictionary.finish() };
+        }
         assert_eq!(finished.values.len(), rows, "a column has a value for every row");
         finished
     }
@@ -121,12 +136,7 @@ fn empty(kind: Kind) -> Column {
 /// An empty column with room for another batch like the last.
 fn like(last: &Column) -> Column {
     let values = match &last.values {
-        Values::Text(text) => Values::Text(Text {
-            codes: Vec::with_capacity(text.codes.len()),
-            ends: Vec::with_capacity(text.ends.len()),
-            bytes: Vec::with_capacity(text.bytes.len()),
-            hashes: Vec::with_capacity(text.hashes.len()),
-        }),
+        Values::Text(text) => Values::Text(Text { codes: Vec::with_capacity(text.codes.len()), ..Text::default() }),
         Values::Integers(values) => Values::Integers(Vec::with_capacity(values.len())),
         Values::Floats(values) => Values::Floats(Vec::with_capacity(values.len())),
         Values::Booleans(values) => Values::Booleans(Vec::with_capacity(values.len())),

@@ -20,8 +20,11 @@ use crate::assemble::Assembly;
 use crate::batch::{Batch, Envelope};
 use crate::envelope::{EnvelopeReader, Wrong};
 use crate::json::{Fault, What, byte, skip_space};
+use crate::marks::Marks;
 use crate::plan::Plan;
 use crate::preset_plan::PresetPlan;
+use crate::run::Run;
+use crate::shapes::Met;
 use crate::walk::Walk;
 use std::ops::Range;
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub struct Decoder {
     walks: Vec<Walk>,
     assembly: Assembly,
     envelopes: EnvelopeReader,
+    marks: Marks,
+    run: Run,
     /// Bytes pushed since the last finish.
     pushed: usize,
 }
@@ -73,6 +78,8 @@ impl Decoder {
             walks: plan.preset_plans.iter().map(walk).collect(),
             assembly: Assembly::new(plan.clone()),
             envelopes: EnvelopeReader::default(),
+            marks: Marks::default(),
+            run: Run::default(),
             pushed: 0,
             plan,
         }
@@ -94,8 +101,10 @@ impl Decoder {
             walk: &mut self.walks[preset],
             assembly: &mut self.assembly,
             envelopes: &mut self.envelopes,
+            valid: self.marks.scan(bytes),
+            marks: &self.marks,
+            run: &mut self.run,
             bytes,
-            valid: utf8_until(bytes, 0),
             mode,
             pushed: Pushed::default(),
         };
@@ -103,6 +112,7 @@ impl Decoder {
         while at < bytes.len() {
             at = push.line(at);
         }
+        push.end_run();
         push.pushed
     }
 
@@ -127,6 +137,9 @@ struct Push<'a> {
     walk: &'a mut Walk,
     assembly: &'a mut Assembly,
     envelopes: &'a mut EnvelopeReader,
+    marks: &'a Marks,
+    /// Lines that are not in the batch yet, nor counted; added before anything else is.
+    run: &'a mut Run,
     bytes: &'a [u8],
     /// From the line at hand up to here the bytes are UTF-8.
     valid: usize,
@@ -138,18 +151,33 @@ impl Push<'_> {
     /// Decodes the line that starts at `start`; where the next one starts.
     #[inline(always)]
     fn line(&mut self, start: usize) -> usize {
+        match self.walk.shapes().follow(self.bytes, self.marks, start) {
+            Some(met) if self.is_sound(start, met.newline) && self.run.take(self.walk.shapes(), &met, self.bytes) => {
+                met.newline + 1
+            }
+            met => self.line_alone(start, met),
+        }
+    }
+
+    /// The same, when the line does not go with those before.
+    #[inline(never)]
+    fn line_alone(&mut self, start: usize, met: Option<Met>) -> usize {
+        self.end_run();
         let bytes = self.bytes;
-        let first = skip_space(bytes, start);
-        if byte(bytes, first) == b'\n' {
-            return self.blank(start, first);
-        }
-        let walked = self.walk.line(&self.compiled.trie, bytes, first);
-        let Ok(end) = walked else {
-            return self.faulty(start, walked);
+        let end = match met {
+            Some(met) if !self.is_sound(start, met.newline) => return self.faulty(start, Ok(met.newline)),
+            Some(met) if self.run.begin(self.walk.shapes(), &met, bytes, self.plan, self.compiled) => {
+                return met.newline + 1;
+            }
+            Some(met) => {
+                self.walk.put_met(&met, bytes);
+                met.newline
+            }
+            None => match self.new_line(start) {
+                Ok(end) => end,
+                Err(next) => return next,
+            },
         };
-        if end > self.valid || end - start > self.plan.limits().line_bytes {
-            return self.faulty(start, walked);
-        }
         let (envelope, id) = match self.envelopes.read(self.plan, self.compiled, self.walk, bytes) {
             Ok(read) => read,
             Err(wrong) => return self.bad_envelope(start, end, wrong),
@@ -162,10 +190,46 @@ impl Push<'_> {
             let span = start..(end + 1).min(bytes.len());
             self.pushed.ids.push(EventId { hash, line: self.pushed.lines, span });
         }
-        self.pushed.lines += 1;
-        self.pushed.received += 1;
-        self.pushed.accepted += 1;
+        self.accept(1);
         end + 1
+    }
+
+    /// Adds the lines that were taken together.
+    #[inline(always)]
+    fn end_run(&mut self) {
+        let rows = self.run.rows();
+        if rows > 0 {
+            self.run.add_to(self.assembly, self.walk.shapes(), self.bytes);
+            self.accept(rows as u32);
+        }
+    }
+
+    fn accept(&mut self, lines: u32) {
+        self.pushed.lines += lines;
+        self.pushed.received += lines;
+        self.pushed.accepted += lines;
+    }
+
+    /// Walks a line of a shape not met before; its end, or where the next line starts if this one is no event.
+    #[inline(never)]
+    fn new_line(&mut self, start: usize) -> Result<usize, usize> {
+        let first = skip_space(self.bytes, start);
+        if byte(self.bytes, first) == b'\n' {
+            return Err(self.blank(start, first));
+        }
+        match self.walk.line(&self.compiled.trie, self.bytes, first) {
+            Ok(end) if self.is_sound(start, end) => {
+                self.walk.learn(self.bytes, start, end);
+                Ok(end)
+            }
+            walked => Err(self.faulty(start, walked)),
+        }
+    }
+
+    /// Whether a line is UTF-8 and not too long.
+    #[inline(always)]
+    fn is_sound(&self, start: usize, end: usize) -> bool {
+        end <= self.valid && end - start <= self.plan.limits().line_bytes
     }
 
     #[cold]

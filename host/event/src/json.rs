@@ -98,8 +98,9 @@ pub(crate) fn string(bytes: &[u8], start: usize) -> Scan<StringEnd> {
     string_with_escapes(bytes, at)
 }
 
+/// The same, of a string that is plain up to `at`.
 #[inline(never)]
-fn string_with_escapes(bytes: &[u8], mut at: usize) -> Scan<StringEnd> {
+pub(crate) fn string_with_escapes(bytes: &[u8], mut at: usize) -> Scan<StringEnd> {
     let mut escaped = false;
     loop {
         match byte(bytes, at) {
@@ -213,8 +214,9 @@ pub(crate) fn skip_value(bytes: &[u8], at: usize, depth: u32, limit: u32) -> Sca
     }
 }
 
+/// Past `true`, `false` or `null`.
 #[inline(always)]
-fn skip_literal(bytes: &[u8], at: usize) -> Scan<usize> {
+pub(crate) fn skip_literal(bytes: &[u8], at: usize) -> Scan<usize> {
     match byte(bytes, at) {
         b't' => literal(bytes, at, b"true"),
         b'f' => literal(bytes, at, b"false"),

@@ -5,6 +5,7 @@
 //! a few words, without looking for its end or looking it up.
 
 use crate::json::{self, Fault, Scan, What, byte, colon, fault, skip_space};
+use crate::shapes::{Met, Shapes};
 use crate::trie::{NONE, Node, ROOT, Trie};
 
 /// What a slot holds.
@@ -27,11 +28,11 @@ pub(crate) enum Class {
 /// A value found in a line, by its place in the bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
-    start: u32,
-    end: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
     /// The line it was found in; slots of earlier lines hold nothing.
-    line: u32,
-    class: Class,
+    pub(crate) line: u32,
+    pub(crate) class: Class,
 }
 
 const EMPTY: Slot = Slot { start: 0, end: 0, line: 0, class: Class::Absent };
@@ -108,6 +109,7 @@ pub(crate) struct Walk {
     /// By node, then by position in the object.
     remembered: Vec<Vec<Remembered>>,
     key: Vec<u8>,
+    shapes: Shapes,
 }
 
 impl Walk {
@@ -118,6 +120,7 @@ impl Walk {
             depth_limit,
             remembered: vec![Vec::new(); trie.nodes.len()],
             key: Vec::new(),
+            shapes: Shapes::new(),
         }
     }
 
@@ -128,9 +131,28 @@ impl Walk {
         (if found.line == self.line { found.class } else { Class::Absent }, found)
     }
 
+    /// The shapes of lines walked before.
+    #[inline(always)]
+    pub(crate) fn shapes(&mut self) -> &mut Shapes {
+        &mut self.shapes
+    }
+
+    /// Notes what the line holds that was just met by its shape, as [`Walk::line`] would.
+    pub(crate) fn put_met(&mut self, met: &Met, bytes: &[u8]) {
+        self.next_line();
+        self.shapes.put(met, bytes, self.line, &mut self.slots);
+    }
+
+    /// Learns the shape of the line that was just walked and is valid.
+    #[inline(never)]
+    pub(crate) fn learn(&mut self, bytes: &[u8], start: usize, newline: usize) {
+        let found = (0..).zip(&self.slots).filter(|(_, slot)| slot.line == self.line);
+        self.shapes.learn(bytes, start, newline, found.map(|(index, &slot)| (index, slot)));
+    }
+
     /// Walks the line that has its first byte that is no white space at `at`. Returns the index of its newline (or the
     /// length of the bytes).
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn line(&mut self, trie: &Trie, bytes: &[u8], at: usize) -> Scan<usize> {
         self.next_line();
         if byte(bytes, at) != b'{' {

@@ -1,41 +1,17 @@
 //! Random lines, manifests and presets: the decoder gives what the oracle gives.
 
 use crate::generate;
-use crate::oracle::{Expected, Reason, Rules, Share};
+use crate::oracle::Rules;
+use crate::seen::{ARRIVAL, FIRST, seen};
 use crate::view;
 use proptest::prelude::*;
 use std::sync::Arc;
-use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, Mode, Pushed};
 use tally_event::plan::{Limits, Plan};
 
 /// Limits that the lines of the generator reach.
 fn limits(depth: u32) -> Limits {
     Limits { line_bytes: 2000, depth, type_bytes: 16, event_id_bytes: 12 }
-}
-
-const FIRST: u64 = 1000;
-const ARRIVAL: i64 = 1_769_508_000_000_000;
-
-/// A batch in the oracle's terms.
-pub fn seen(pushed: &[(u32, Pushed)], mut batch: Batch) -> Expected {
-    batch.stamp(FIRST, ARRIVAL);
-    let rejects = pushed.iter().flat_map(|(before, pushed)| {
-        pushed.rejects.iter().map(move |reject| (before + reject.line, Reason::Exactly(reject.reason)))
-    });
-    let ids = pushed.iter().flat_map(|(before, pushed)| pushed.ids.iter().map(move |id| (before + id.line, id.hash)));
-    let subscribers = batch.plan().subscribers();
-    let shares = subscribers.iter().enumerate().map(|(index, subscriber)| {
-        let selected = batch.for_subscriber(index);
-        let refused = selected
-            .refused
-            .iter()
-            .map(|refused| (FIRST + u64::from(refused.sequence_offset), refused.reason.text(&subscriber.manifest)));
-        Share { rows: view::rows(&selected.rows), refused: refused.collect(), not_subscribed: selected.not_subscribed }
-    });
-    let shares = shares.collect();
-    let (rejects, ids) = (rejects.collect(), ids.collect());
-    Expected { rejects, accepted: batch.accepted(), ids, max_time: batch.max_time(), shares }
 }
 
 /// What is left of the bytes when the removed ranges are taken out; checks the ranges.

@@ -7,4 +7,5 @@ mod generate;
 mod oracle;
 mod preset_laws;
 mod presets;
+mod seen;
 mod view;

@@ -1,9 +1,10 @@
 //! What presets do to lines, as laws.
 
-use crate::differential::{check_counts, kept, seen};
+use crate::differential::{check_counts, kept};
 use crate::generate::{self, renames};
 use crate::oracle::{self, Event};
 use crate::presets::{decoder, subscriber};
+use crate::seen::seen;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::value::RawValue;
