@@ -12,6 +12,11 @@
 //! - The parts of an event id are text, or integers without fraction and exponent, which count as their digits. An event
 //!   that lacks a part, or has an empty one, has no id.
 //! - An envelope is checked in this order: type, time, event id, what the preset requires; then aggregators are asked.
+//!
+//! A line takes the fastest of three ways that it can take, and all give the same:
+//! - *in a run*, together with lines of its shape and type before it (`run`): text columns, no event id;
+//! - *by its shape*, taken apart without being parsed (`shapes`), but added alone;
+//! - *walked* byte by byte (`walk`), and its shape is learnt. Only this way finds out what is wrong with a line.
 
 pub use crate::event_id::EventId;
 pub use crate::reject::{Reject, RejectReason, UnknownReason};

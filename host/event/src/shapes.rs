@@ -21,8 +21,10 @@ const MOST_NODES: usize = 1024;
 /// Ways to go on that are tried at one place.
 const MOST_WAYS: usize = 8;
 /// Learning a line costs as much as walking several; so at most one of so many lines is learnt, after a few at first.
-const LINES_PER_LESSON: u32 = 8;
-const MOST_CREDIT: u32 = 32 * LINES_PER_LESSON;
+const LEAST_PRICE: u32 = 8;
+const MOST_CREDIT: u32 = 32 * LEAST_PRICE;
+/// Lessons that are of no use become dearer, up to this.
+const MOST_PRICE: u32 = 128 * LEAST_PRICE;
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
@@ -34,7 +36,11 @@ pub(crate) struct Shapes {
     blocks: Vec<Block>,
     endings: Vec<Ending>,
     starts: Starts,
+    /// Lines that may be spent on lessons, and how many each costs.
     credit: u32,
+    price: u32,
+    /// Whether a line had a known shape since the last lesson.
+    useful: bool,
 }
 
 /// A literal, and what follows it.
@@ -165,13 +171,15 @@ impl Shapes {
             endings: Vec::new(),
             starts: Starts([0; MOST_LITERALS]),
             credit: MOST_CREDIT,
+            price: LEAST_PRICE,
+            useful: true,
         }
     }
 
     /// The line that starts at `start`, if it has a known shape.
     #[inline(never)]
     pub(crate) fn follow(&mut self, bytes: &[u8], marks: &Marks, start: usize) -> Option<Met> {
-        let Self { nodes, blocks, starts, .. } = self;
+        let Self { nodes, blocks, starts, useful, .. } = self;
         let (nodes, blocks, bits) = (nodes.as_slice(), blocks.as_slice(), marks.bits());
         let mut node = nodes.get(self.root as usize)?;
         let mut at = start as u32;
@@ -193,6 +201,7 @@ impl Shapes {
                         }
                     } else if let Some(after) = node.then.pass(bytes, after) {
                         if node.then == Then::End {
+                            *useful = true;
                             return Some(Met { newline: after as usize - 1, ending: node.next as usize, escaped });
                         }
                         break after;
@@ -248,11 +257,13 @@ impl Shapes {
         newline: usize,
         found: impl Iterator<Item = (u32, Slot)>,
     ) {
-        self.credit = (self.credit + 1).min(MOST_CREDIT);
-        if self.credit < LINES_PER_LESSON || byte(bytes, newline) != b'\n' || newline >= bytes.len() {
+        self.credit = (self.credit + 1).min(MOST_CREDIT.max(self.price));
+        if self.credit < self.price || byte(bytes, newline) != b'\n' || newline >= bytes.len() {
             return;
         }
-        self.credit -= LINES_PER_LESSON;
+        self.credit -= self.price;
+        self.price = if self.useful { LEAST_PRICE } else { (self.price * 2).min(MOST_PRICE) };
+        self.useful = false;
         if let Some(literals) = literals(bytes, start, newline) {
             let ending = ending(&literals, found);
             self.insert(&literals, bytes, ending);
