@@ -68,8 +68,8 @@ const BUGS: &[Bug] = &[
     bug(
         "retry a failed sync",
         LOG,
-        "if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably) {",
-        "if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably)\
+        "if let Err((doing, source)) = write(&active.file, bytes, active.end, durably) {",
+        "if let Err((doing, source)) = write(&active.file, bytes, active.end, durably)\
          .or_else(|_| active.file.sync_data().map_err(|error| (\"sync\", error))) {",
     ),
     bug(
