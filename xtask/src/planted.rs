@@ -68,8 +68,8 @@ const BUGS: &[Bug] = &[
     bug(
         "retry a failed sync",
         LOG,
-        "if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably) {",
-        "if let Err((doing, source)) = write(&active.file, &self.buffer, active.end, durably)\
+        "if let Err((doing, source)) = write(&active.file, bytes, active.end, durably) {",
+        "if let Err((doing, source)) = write(&active.file, bytes, active.end, durably)\
          .or_else(|_| active.file.sync_data().map_err(|error| (\"sync\", error))) {",
     ),
     bug(
@@ -103,6 +103,12 @@ const BUGS: &[Bug] = &[
         "{ drop(facts); before }",
     ),
     bug(
+        "let go of the record from where the next start goes on",
+        RETENTION,
+        "            needed_from = needed_from.min(facts.records_from);\n",
+        "",
+    ),
+    bug(
         "begin the open delta anew only in name, so that events are applied twice",
         "host/daemon/src/aggregator/apply.rs",
         "self.instance.discard(std::mem::replace(&mut self.open, fresh))?;",
@@ -119,6 +125,12 @@ const BUGS: &[Bug] = &[
         RECOVERY,
         "progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));",
         "",
+    ),
+    bug(
+        "forget after a restart what totals are pinned of those who do not run",
+        RECOVERY,
+        "progress.update(|facts| facts.pinned.insert(name.clone(), pinned.known()));",
+        "let _ = pinned;",
     ),
     bug(
         "forget after a restart that a total has to be pinned",
