@@ -5,6 +5,7 @@ use crate::packages::{Dependency, Package};
 const EVENT: &str = "tally-event";
 const NET: &str = "tally-net";
 const STORAGE: &str = "tally-storage";
+const BENCH: &str = "tally-bench";
 const STAGES: [&str; 7] =
     ["tally-ingest", "tally-wal", "tally-aggregate", "tally-plugin", "tally-state", "tally-sink", "tally-query"];
 
@@ -45,7 +46,7 @@ fn allowed(from: &str, plugin: bool, to: &Dependency) -> bool {
     }
     let to = to.name.as_str();
     match from {
-        "tally-cli" => to == "tally-daemon",
+        "tally-cli" => to == "tally-daemon" || to == BENCH,
         "tally-daemon" => to == EVENT || to == NET || to == STORAGE || STAGES.contains(&to),
         "tally-testkit" => to == STORAGE,
         // It runs the daemon's parts, and nobody depends on it.
