@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::lines::Part;
+use crate::machine::joined;
 
 /// What is written at once.
 pub const PIECE: usize = 256 * 1024;
@@ -43,8 +44,7 @@ impl Connection {
             let acknowledged = scope.spawn(move || answers.wait(target));
             let written =
                 (0..times).try_for_each(|_| part.bytes.chunks(PIECE).try_for_each(|piece| stream.write_all(piece)));
-            let acknowledged =
-                acknowledged.join().map_err(|_| anyhow::anyhow!("the thread that reads answers panicked"))?;
+            let acknowledged = joined(acknowledged.join());
             written.context("cannot send")?;
             acknowledged
         })

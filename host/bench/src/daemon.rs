@@ -43,6 +43,8 @@ pub struct Daemon {
     pub events: PathBuf,
     /// Where it answers questions.
     pub query: PathBuf,
+    /// Where it takes orders.
+    pub admin: PathBuf,
     /// From its start until it said it was ready.
     pub ready_after: Duration,
     ready: String,
@@ -67,8 +69,17 @@ impl Setup {
         if !ready.starts_with("tally is ready") {
             bail!("the daemon did not start: {}", end_of(&log));
         }
-        let query = PathBuf::from(format!("{}.query", self.socket.display()));
-        Ok(Daemon { process, events: self.socket.clone(), query, ready_after, ready: ready.trim().to_owned(), log })
+        let beside = |ending: &str| PathBuf::from(format!("{}.{ending}", self.socket.display()));
+        let (query, admin) = (beside("query"), beside("admin"));
+        Ok(Daemon {
+            process,
+            events: self.socket.clone(),
+            query,
+            admin,
+            ready_after,
+            ready: ready.trim().to_owned(),
+            log,
+        })
     }
 }
 

@@ -105,10 +105,23 @@ impl Lines {
         self.between(border(index), border(index + 1))
     }
 
+    /// Where the first `count` lines end.
+    pub fn end_of(&self, count: u64) -> usize {
+        self.at(count as usize)
+    }
+
+    /// How many lines end within the first `bytes`.
+    pub fn until(&self, bytes: usize) -> u64 {
+        self.ends.partition_point(|end| *end <= bytes) as u64
+    }
+
     /// From line `from` up to line `to`.
     pub fn between(&self, from: usize, to: usize) -> Part<'_> {
-        let at = |line: usize| if line == 0 { 0 } else { self.ends[line - 1] };
-        Part { bytes: &self.bytes[at(from)..at(to)], count: (to - from) as u64 }
+        Part { bytes: &self.bytes[self.at(from)..self.at(to)], count: (to - from) as u64 }
+    }
+
+    fn at(&self, line: usize) -> usize {
+        if line == 0 { 0 } else { self.ends[line - 1] }
     }
 }
 
@@ -125,5 +138,7 @@ mod tests {
         assert!(parts.iter().all(|part| part.bytes.ends_with(b"\n")));
         assert_eq!(lines.first(2).bytes, b"a\nbb\n");
         assert_eq!(lines.first(9).count, 5);
+        assert_eq!([0, 1, 5].map(|count| lines.end_of(count)), [0, 2, 20]);
+        assert_eq!([0, 1, 2, 4, 5, 20].map(|bytes| lines.until(bytes)), [0, 0, 1, 1, 2, 5]);
     }
 }

@@ -52,10 +52,12 @@ pub fn on<T: Send>(cores: &[usize], work: impl FnOnce() -> Result<T> + Send) -> 
         sched_setaffinity(None, &set).with_context(|| format!("cannot keep a thread to cores {cores:?}"))?;
         work()
     };
-    thread::scope(|scope| match scope.spawn(pinned).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
+    thread::scope(|scope| joined(scope.spawn(pinned).join()))
+}
+
+/// What a thread came to; its panic goes on here.
+pub fn joined<T>(outcome: thread::Result<T>) -> T {
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What a result was measured on.

@@ -20,6 +20,11 @@ impl Outcome {
         self.0.push((name, value));
     }
 
+    /// One that was added, otherwise not a number.
+    pub fn of(&self, name: &str) -> f64 {
+        self.0.iter().find(|(known, _)| *known == name).map_or(f64::NAN, |(_, value)| *value)
+    }
+
     /// All in one line.
     pub fn line(&self) -> String {
         let figures: Vec<String> = self.0.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();

@@ -4,9 +4,8 @@ use anyhow::{Result, ensure};
 
 use crate::lines::Shape;
 use crate::results::{Outcome, Report};
-use crate::stage::Stage;
 use crate::throughput::{self, Plan};
-use crate::{Options, raw, say};
+use crate::{Options, http, latency, say};
 
 /// A named, repeatable measurement.
 pub struct Scenario {
@@ -29,6 +28,36 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "the same with lines of about 500 bytes, most of which no plugin asks for",
         measure: |options| throughput::one_core(&Plan { shape: Shape::Wide, events: 4_000_000 }, options),
     },
+    Scenario {
+        name: "w1-all-cores",
+        summary: "usual lines over four connections, daemon and clients on every core, three aggregators",
+        measure: |options| throughput::all_cores(&Plan { shape: Shape::Usual, events: 20_000_000 }, options),
+    },
+    Scenario {
+        name: "http",
+        summary: "POST /v1/events with batches of 1,000 lines over eight connections, daemon and clients on every core",
+        measure: http::measure,
+    },
+    Scenario {
+        name: "latency-10k",
+        summary: "how long acknowledgements take at 10,000 events/s, counted from when each event was to be sent",
+        measure: |options| latency::quiet(10_000, options),
+    },
+    Scenario {
+        name: "latency-100k",
+        summary: "the same at 100,000 events/s",
+        measure: |options| latency::quiet(100_000, options),
+    },
+    Scenario {
+        name: "latency-1m",
+        summary: "the same at 1,000,000 events/s",
+        measure: |options| latency::quiet(1_000_000, options),
+    },
+    Scenario {
+        name: "latency-busy",
+        summary: "at 100,000 events/s without and with a flush and a reload every second and 100 questions/s",
+        measure: latency::busy,
+    },
 ];
 
 /// Runs it.
@@ -36,14 +65,6 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
     ensure!(options.runs > 0, "a measurement takes at least one run");
     say(format!("{}: {}", scenario.name, scenario.summary));
     Ok(Report::new(scenario.name, (scenario.measure)(options)?))
-}
-
-/// What the disk does at this moment, which every result depends on.
-pub fn surroundings(stage: &Stage, outcome: &mut Outcome) -> Result<()> {
-    let latencies = raw::fdatasync(stage.folder())?;
-    outcome.add("fdatasync_p50_us", latencies.value_at_quantile(0.5) as f64 / 1e3);
-    outcome.add("fdatasync_p99_us", latencies.value_at_quantile(0.99) as f64 / 1e3);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,19 +1,36 @@
 //! Scenarios about rates: everything at once over Unix sockets, until the last event is acknowledged and applied.
 
+use std::fs;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::client::Connection;
 use crate::count::Count;
-use crate::lines::{Lines, Part, Shape, Stock};
-use crate::machine::Places;
+use crate::daemon::Daemon;
+use crate::lines::{Shape, Stock};
+use crate::machine::{Places, joined};
 use crate::results::Outcome;
-use crate::stage::Stage;
-use crate::{Options, check, machine, raw, say};
+use crate::stage::{Ground, Stage};
+use crate::{Options, check, machine, raw};
 
 /// Sent before the clock starts: segments are there, instances are warm, the first users are known.
-const WARM_UP: u64 = 200_000;
+pub const WARM_UP: u64 = 200_000;
+
+/// Three aggregators: what is compared, and one plugin once more under other settings.
+const THREE_AGGREGATORS: &str = r#"
+[[aggregator]]
+name = "video-actions"
+plugin = "video-actions"
+[[aggregator]]
+name = "homepage-fetch"
+plugin = "homepage-fetch"
+[[aggregator]]
+name = "views-only"
+plugin = "video-actions"
+settings = { weights = { view = 1, play = 0, pause = 0, unmute = 0 } }
+"#;
 
 /// What one of these scenarios is about.
 pub struct Plan {
@@ -23,62 +40,108 @@ pub struct Plan {
     pub events: u64,
 }
 
+/// What a run of these scenarios has to work with.
+struct Work {
+    places: Places,
+    stock: Stock,
+    connections: usize,
+    count: Count,
+}
+
+impl Work {
+    fn new(plan: &Plan, places: Places, connections: usize, options: &Options) -> Result<Self> {
+        let stock = Stock::generate(&options.bench, plan.shape, options.events.unwrap_or(plan.events))?;
+        let mut count = Count::default();
+        count.add(stock.lines.first(WARM_UP), 1)?;
+        count.add(stock.lines.all(), stock.times)?;
+        Ok(Self { places, stock, connections, count })
+    }
+
+    /// Each connection sends a part of the lines; when the first began and when the last was acknowledged.
+    fn flood(&self, connections: &mut [Connection]) -> Result<(Instant, Instant)> {
+        let parts = connections.len();
+        let send = |index: usize, connection: &mut Connection| {
+            connection.flood(self.stock.lines.part(index, parts), self.stock.times)
+        };
+        let started = Instant::now();
+        let ended = machine::on(&self.places.client, || {
+            thread::scope(|scope| {
+                let send = &send;
+                let start = |(index, connection)| scope.spawn(move || send(index, connection));
+                let senders: Vec<_> = connections.iter_mut().enumerate().map(start).collect();
+                senders.into_iter().try_fold(started, |last, sender| Ok(last.max(joined(sender.join())?)))
+            })
+        })?;
+        Ok((started, ended))
+    }
+
+    /// Connections over which the first lines were sent.
+    fn connect(&self, socket: &std::path::Path) -> Result<Vec<Connection>> {
+        machine::on(&self.places.client, || {
+            let mut connections: Vec<Connection> =
+                (0..self.connections).map(|_| Connection::open(socket)).collect::<Result<_>>()?;
+            connections[0].flood(self.stock.lines.first(WARM_UP), 1)?;
+            Ok(connections)
+        })
+    }
+
+    /// Events per second of the plain baseline, whose numbers must be right, too.
+    fn plain(&self, stage: &Stage) -> Result<f64> {
+        let plain = stage.plain(&self.places.server)?;
+        let mut connections = self.connect(&plain.socket)?;
+        let (started, ended) = self.flood(&mut connections)?;
+        drop(connections);
+        check::summaries(&[&plain.numbers()?], &self.count)?;
+        Ok(self.stock.events() as f64 / (ended - started).as_secs_f64())
+    }
+
+    fn daemon(&self, stage: &Stage, daemon: &Daemon, outcome: &mut Outcome) -> Result<()> {
+        let mut connections = self.connect(&daemon.events)?;
+        daemon.applied(self.stock.lines.first(WARM_UP).count)?;
+        let ground = Ground::of(daemon)?;
+        let (started, acknowledged) = self.flood(&mut connections)?;
+        let applied = daemon.applied(self.count.events)?.max(acknowledged);
+        let settled = daemon.settled()?.max(applied);
+        let events = self.stock.events();
+        let per_second = |until: Instant| events as f64 / (until - started).as_secs_f64();
+        outcome.add("events_per_second", per_second(applied));
+        outcome.add("acknowledged_per_second", per_second(acknowledged));
+        outcome.add("settled_per_second", per_second(settled));
+        outcome.add("generator_events_per_second", self.generator(stage)?);
+        ground.costs(daemon, events, outcome)?;
+        check::daemon(daemon, &self.count)
+    }
+
+    fn generator(&self, stage: &Stage) -> Result<f64> {
+        let parts: Vec<_> = (0..self.connections).map(|index| self.stock.lines.part(index, self.connections)).collect();
+        raw::socket(&stage.socket("raw"), &self.places, &parts)
+    }
+}
+
 /// The daemon on one core, the client on another, beside the plain baseline in the same place.
 pub fn one_core(plan: &Plan, options: &Options) -> Result<Vec<Outcome>> {
     let stage = Stage::new(options)?;
-    let places = Places::one_core()?;
-    let stock = Stock::generate(&options.bench, plan.shape, options.events.unwrap_or(plan.events))?;
-    let warm_up = stock.lines.first(WARM_UP);
-    let mut count = Count::default();
-    count.add(warm_up, 1)?;
-    count.add(stock.lines.all(), stock.times)?;
-    let mut outcomes = Vec::new();
-    for run in 1..=options.runs {
-        let mut outcome = Outcome::default();
-        crate::scenario::surroundings(&stage, &mut outcome)?;
-        outcome.add("generator_events_per_second", raw::socket(&stage.socket("raw"), &places, stock.lines.all())?);
-        let baseline = plain(&stage, &places, &stock, warm_up, &count)?;
-        let setup = stage.daemon(&places.server, &[])?;
-        let daemon = setup.start()?;
-        let mut connection = machine::on(&places.client, || Connection::open(&daemon.events))?;
-        let warm = machine::on(&places.client, || connection.flood(warm_up, 1));
-        warm?;
-        daemon.applied(warm_up.count)?;
-        let cpu = daemon.process.cpu_seconds()?;
-        let (started, acknowledged) =
-            machine::on(&places.client, || timed(&mut connection, &stock.lines, stock.times))?;
-        let applied = daemon.applied(count.events)?.max(acknowledged);
-        let settled = daemon.settled()?.max(applied);
-        let events = stock.events() as f64;
-        let per_second = |until: Instant| events / (until - started).as_secs_f64();
-        outcome.add("events_per_second", per_second(applied));
+    let work = Work::new(plan, Places::one_core()?, 1, options)?;
+    stage.runs(options, |outcome| {
+        let baseline = work.plain(&stage)?;
+        let daemon = stage.daemon(&work.places.server, &[])?.start()?;
+        work.daemon(&stage, &daemon, outcome)?;
         outcome.add("baseline_events_per_second", baseline);
-        outcome.add("ratio_to_baseline", per_second(applied) / baseline);
-        outcome.add("acknowledged_per_second", per_second(acknowledged));
-        outcome.add("settled_per_second", per_second(settled));
-        outcome.add("cpu_s_per_million", (daemon.process.cpu_seconds()? - cpu) / events * 1e6);
-        outcome.add("rss_bytes", daemon.process.peak_resident_bytes()? as f64);
-        check::daemon(&daemon, &count)?;
-        daemon.stop()?;
-        say(format!("run {run} of {}: {}", options.runs, outcome.line()));
-        outcomes.push(outcome);
-    }
-    Ok(outcomes)
+        outcome.add("ratio_to_baseline", outcome.of("events_per_second") / baseline);
+        daemon.stop()
+    })
 }
 
-fn timed(connection: &mut Connection, lines: &Lines, times: u64) -> Result<(Instant, Instant)> {
-    let started = Instant::now();
-    Ok((started, connection.flood(lines.all(), times)?))
-}
-
-/// Events per second of the plain baseline, whose numbers must be right, too.
-fn plain(stage: &Stage, places: &Places, stock: &Stock, warm_up: Part<'_>, count: &Count) -> Result<f64> {
-    let plain = stage.plain(&places.server)?;
-    let (started, ended) = machine::on(&places.client, || {
-        let mut connection = Connection::open(&plain.socket)?;
-        connection.flood(warm_up, 1)?;
-        timed(&mut connection, &stock.lines, stock.times)
-    })?;
-    check::summaries(&[&plain.numbers()?], count)?;
-    Ok(stock.events() as f64 / (ended - started).as_secs_f64())
+/// Every core for the daemon and the clients alike, four connections, three aggregators.
+pub fn all_cores(plan: &Plan, options: &Options) -> Result<Vec<Outcome>> {
+    let stage = Stage::new(options)?;
+    let work = Work::new(plan, Places::all_cores()?, 4, options)?;
+    let config = stage.folder().join("tally.toml");
+    fs::write(&config, THREE_AGGREGATORS)?;
+    let config = config.display().to_string();
+    stage.runs(options, |outcome| {
+        let daemon = stage.daemon(&work.places.server, &["--config", &config])?.start()?;
+        work.daemon(&stage, &daemon, outcome)?;
+        daemon.stop()
+    })
 }
