@@ -108,7 +108,7 @@ fn events(rate: u64, options: &Options) -> u64 {
 fn load<'a>(rate: u64, stock: &'a Stock, options: &Options) -> Load<'a> {
     let events = events(rate, options);
     let warm_up = ((rate as f64 * WARM_UP) as u64).min(events / 5);
-    Load { lines: &stock.lines, rate, events, warm_up }
+    Load { lines: &stock.lines, rate, events, warm_up, stop_after: None }
 }
 
 /// One load, its latencies, its costs, and whether everything was counted.

@@ -15,12 +15,14 @@ mod latency;
 mod lines;
 mod machine;
 mod open_loop;
+mod overload;
 mod plain;
 mod process;
 mod raw;
 mod results;
 mod scenario;
 mod stage;
+mod state;
 mod throughput;
 
 use std::path::PathBuf;

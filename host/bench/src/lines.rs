@@ -89,6 +89,22 @@ impl Lines {
         Self { bytes, ends }
     }
 
+    /// As the generator writes them: an action and a fetch of the homepage for each of so many users, over all posts.
+    pub fn of_every_user(users: u32) -> Self {
+        let mut text = String::with_capacity(users as usize * 220);
+        for user in 0..users {
+            let post = 10_000 + user % 10_000;
+            let head = |kind: &str| {
+                format!("{{\"type\":\"{kind}\",\"timestamp\":\"2026-01-27T10:00:00.000Z\",\"user_id\":\"u_{user:06}\"")
+            };
+            text += &head("action");
+            text += &format!(",\"resource_type\":\"posts:{post}\",\"action\":\"view\"}}\n");
+            text += &head("homepage_fetch");
+            text += "}\n";
+        }
+        Self::new(text.into_bytes())
+    }
+
     /// All of them.
     pub fn all(&self) -> Part<'_> {
         self.between(0, self.ends.len())

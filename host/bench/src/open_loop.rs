@@ -3,6 +3,7 @@
 //!
 //! One thread that never sleeps sends what is due and hears what is acknowledged: nothing has to wake up.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct Load<'a> {
     pub events: u64,
     /// How many of them are sent before latencies count.
     pub warm_up: u64,
+    /// What could not be sent by then is left out.
+    pub stop_after: Option<Duration>,
 }
 
 /// What came of it.
@@ -36,6 +39,10 @@ pub struct Heard {
     pub latencies: Histogram<u64>,
     /// How long after the time it was meant for the last event of each write was sent, in nanoseconds.
     pub lateness: Histogram<u64>,
+    /// From the time the socket took an event until its acknowledgement was read, in nanoseconds, one for each write.
+    pub admitted: Histogram<u64>,
+    /// How many were sent.
+    pub sent: u64,
     /// From the first event until the last acknowledgement.
     pub took: Duration,
 }
@@ -60,24 +67,31 @@ impl Load<'_> {
         let mut buffer = vec![0; 64 * 1024];
         let mut latencies = Histogram::new(3)?;
         let mut lateness = Histogram::new(3)?;
+        let mut admitted = Histogram::new(3)?;
+        let mut writes: VecDeque<(u64, Instant)> = VecDeque::new();
+        let mut events = self.events;
         let started = Instant::now();
         let meant = |event: u64| {
             started + Duration::from_nanos((u128::from(event) * 1_000_000_000 / u128::from(self.rate)) as u64)
         };
         let mut heard = 0;
         let mut progress = started;
-        while heard < self.events {
+        while heard < events {
             let now = Instant::now();
-            let due = self.due(now - started);
+            if self.stop_after.is_some_and(|time| now - started >= time) && events == self.events {
+                events = sender.begun().min(events);
+            }
+            let due = self.due(now - started).min(events);
             if sender.sent < due && sender.send(&mut stream, due)? {
                 if sender.sent > self.warm_up {
                     lateness
                         .record(Instant::now().saturating_duration_since(meant(sender.sent - 1)).as_nanos() as u64)?;
                 }
+                writes.push_back((sender.sent, now));
                 progress = now;
             }
             match stream.read(&mut buffer) {
-                Ok(0) => bail!("the connection ended with {heard} of {} events acknowledged", self.events),
+                Ok(0) => bail!("the connection ended with {heard} of {events} events acknowledged"),
                 Ok(read) => {
                     answers.take(&buffer[..read])?;
                     let now = Instant::now();
@@ -86,6 +100,9 @@ impl Load<'_> {
                         latencies.record(now.saturating_duration_since(meant(event)).as_nanos() as u64)?;
                     }
                     heard = answers.durable;
+                    while let Some((_, written)) = writes.pop_front_if(|(sent, _)| *sent <= heard) {
+                        admitted.record(now.saturating_duration_since(written).as_nanos() as u64)?;
+                    }
                     progress = now;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
@@ -99,7 +116,7 @@ impl Load<'_> {
                 );
             }
         }
-        Ok(Heard { latencies, lateness, took: started.elapsed() })
+        Ok(Heard { latencies, lateness, admitted, sent: events, took: started.elapsed() })
     }
 
     /// How many events are meant to have been sent after this time.
@@ -119,6 +136,13 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// Events that are written to their end or at least in part.
+    fn begun(&self) -> u64 {
+        let lines = self.load.lines;
+        let whole = lines.end_of(self.sent % lines.all().count);
+        self.sent + u64::from(self.sent_bytes > whole)
+    }
+
     /// Writes what is due, as far as the socket takes it; whether it took anything.
     fn send(&mut self, stream: &mut UnixStream, due: u64) -> Result<bool> {
         let lines = self.load.lines;
@@ -164,7 +188,7 @@ mod tests {
             }
         });
         let lines = Lines::new(b"a\nbb\nccc\n".to_vec());
-        let load = Load { lines: &lines, rate: 1000, events: 500, warm_up: 20 };
+        let load = Load { lines: &lines, rate: 1000, events: 500, warm_up: 20, stop_after: None };
         let heard = load.run(&socket).unwrap();
         server.join().unwrap();
         assert_eq!(heard.latencies.len(), 480);

@@ -64,11 +64,6 @@ impl Process {
         Ok(())
     }
 
-    /// Whether it has ended by itself.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.0.try_wait()?)
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         let id = rustix::process::Pid::from_child(&self.0);
@@ -83,6 +78,18 @@ impl Process {
         let ticks: Vec<u64> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
         let [user, system] = ticks[..] else { bail!("cannot read /proc/{}/stat", self.0.id()) };
         Ok((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// The same to the nanosecond, of the threads that there are now.
+    pub fn threads_cpu_seconds(&self) -> Result<f64> {
+        let mut nanoseconds = 0;
+        let folder = format!("/proc/{}/task", self.0.id());
+        for task in fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))? {
+            let path = task?.path().join("schedstat");
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            nanoseconds += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(nanoseconds as f64 / 1e9)
     }
 
     /// Memory that is resident now, bytes.
@@ -131,5 +138,6 @@ mod tests {
         }
         assert!(process.peak_resident_bytes().unwrap() >= process.resident_bytes().unwrap());
         assert!(process.resident_bytes().unwrap() > 4096);
+        assert!(process.threads_cpu_seconds().unwrap() > 0.01);
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::lines::Shape;
 use crate::results::{Outcome, Report};
 use crate::throughput::{self, Plan};
-use crate::{Options, http, latency, say};
+use crate::{Options, http, latency, overload, say, state};
 
 /// A named, repeatable measurement.
 pub struct Scenario {
@@ -57,6 +57,22 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "latency-busy",
         summary: "at 100,000 events/s without and with a flush and a reload every second and 100 questions/s",
         measure: latency::busy,
+    },
+    Scenario {
+        name: "recovery",
+        summary: "a start on one core after SIGKILL, with saved state of --users and --events in the log behind it",
+        measure: state::recovery,
+    },
+    Scenario {
+        name: "idle",
+        summary: "from start to ready with compiled plugins, and the cost of doing nothing",
+        measure: state::idle,
+    },
+    Scenario { name: "memory", summary: "memory with a million users in every aggregator", measure: state::memory },
+    Scenario {
+        name: "overload",
+        summary: "twice the possible rate for --seconds: memory, latency of what is admitted, speed right after",
+        measure: overload::measure,
     },
 ];
 
