@@ -102,7 +102,8 @@ impl Report {
             }
             rows.push(row);
         }
-        let mut text = format!("{} ({} runs)\n", self.scenario, self.runs.len());
+        let times = if self.runs.len() == 1 { "once" } else { &format!("{} runs", self.runs.len()) };
+        let mut text = format!("{} ({times})\n", self.scenario);
         if earlier.is_some() && before.is_none() {
             text += "the earlier results do not have this scenario\n";
         }

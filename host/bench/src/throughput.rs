@@ -85,14 +85,17 @@ impl Work {
         })
     }
 
-    /// Events per second of the plain baseline, whose numbers must be right, too.
-    fn plain(&self, stage: &Stage) -> Result<f64> {
+    /// Events per second of the plain baseline, and its processor seconds per million; its numbers must be right, too.
+    fn plain(&self, stage: &Stage) -> Result<(f64, f64)> {
         let plain = stage.plain(&self.places.server)?;
         let mut connections = self.connect(&plain.socket)?;
+        let cpu = plain.process.cpu_seconds()?;
         let (started, ended) = self.flood(&mut connections)?;
+        let cpu = plain.process.cpu_seconds()? - cpu;
         drop(connections);
         check::summaries(&[&plain.numbers()?], &self.count)?;
-        Ok(self.stock.events() as f64 / (ended - started).as_secs_f64())
+        let events = self.stock.events() as f64;
+        Ok((events / (ended - started).as_secs_f64(), cpu / events * 1e6))
     }
 
     fn daemon(&self, stage: &Stage, daemon: &Daemon, outcome: &mut Outcome) -> Result<()> {
@@ -123,10 +126,11 @@ pub fn one_core(plan: &Plan, options: &Options) -> Result<Vec<Outcome>> {
     let stage = Stage::new(options)?;
     let work = Work::new(plan, Places::one_core()?, 1, options)?;
     stage.runs(options, |outcome| {
-        let baseline = work.plain(&stage)?;
+        let (baseline, baseline_cpu) = work.plain(&stage)?;
         let daemon = stage.daemon(&work.places.server, &[])?.start()?;
         work.daemon(&stage, &daemon, outcome)?;
         outcome.add("baseline_events_per_second", baseline);
+        outcome.add("baseline_cpu_s_per_million", baseline_cpu);
         outcome.add("ratio_to_baseline", outcome.of("events_per_second") / baseline);
         daemon.stop()
     })
