@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::build;
+use crate::instructions;
 use crate::project::{Project, run as run_command, without_settings};
 use crate::wasm;
 
@@ -15,6 +16,12 @@ use crate::wasm;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Args {
+    /// Count the instructions of single-threaded stages with callgrind and hold them against host/bench/instructions.txt.
+    #[arg(long)]
+    pub instructions: bool,
+    /// With --instructions: write what was counted instead.
+    #[arg(long, requires = "instructions")]
+    pub bless: bool,
     /// See `cargo xtask bench --help`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
@@ -24,6 +31,9 @@ pub struct Args {
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let wasm = wasm::Args { wasm_toolchain: wasm::Choice::Auto };
     build::run(project, &build::Args::all(false, &wasm))?;
+    if args.instructions {
+        return instructions::run(project, args.bless);
+    }
     let mut command = Command::new(project.tally());
     without_settings(&mut command).arg("bench").args(&args.arguments);
     if !args.arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--plugins-dir")) {

@@ -13,6 +13,7 @@ mod demo;
 mod dependencies;
 mod fuzz;
 mod hostile;
+mod instructions;
 mod lint;
 mod mutants;
 mod packages;
@@ -62,7 +63,8 @@ enum Command {
     Planted(planted::Args),
     /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
     Hostile(hostile::Args),
-    /// Measure how fast Tally is on this machine: named scenarios, beside baselines. `bench --help` says more.
+    /// Measure how fast Tally is on this machine: named scenarios, beside baselines (`bench --help` says more); or, with
+    /// `--instructions`, check how many instructions the hot stages take.
     Bench(bench::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
