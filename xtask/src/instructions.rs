@@ -30,7 +30,8 @@ pub fn run(project: &Project, bless: bool) -> Result<()> {
         return Ok(());
     }
     // Together with tally-cli, which was just built: alone it would resolve other features and compile everything anew.
-    let packages = ["--package", "tally-cli", "--bin", "tally", "--package", "tally-bench", "--example", "instructions"];
+    let packages =
+        ["--package", "tally-cli", "--bin", "tally", "--package", "tally-bench", "--example", "instructions"];
     run_command(project.cargo().args(["build", "--release"]).args(packages))?;
     let counted = STAGES.into_iter().map(|stage| Ok((stage, per_event(project, stage)?)));
     let counted: BTreeMap<&str, f64> = counted.collect::<Result<_>>()?;

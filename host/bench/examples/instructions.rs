@@ -11,8 +11,6 @@ use std::hint::black_box;
 
 use tally_event::decode::Mode;
 use tally_sdk::wire::exports::tally::aggregator::aggregator::GuestAccumulator;
-use tally_testkit::MemStorage;
-use tally_wal::{Log, Options};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -46,12 +44,12 @@ fn apply(lines: &[u8], passes: usize) {
     }
 }
 
-/// Frames into memory: header, checksum, copy.
+/// Frames into a file, left to the kernel: header, checksum, gathering.
 fn append(lines: &[u8], passes: usize) {
-    let options = Options { spare_segments: 0, salt: Some(1), ..Options::default() };
-    let (mut log, _) = Log::open(MemStorage::new(), options).expect("an empty log");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = ground::Appender::new(folder.path());
     let pieces = ground::pieces(lines, ground::ROWS);
     for piece in (0..passes).flat_map(|_| &pieces) {
-        log.append(ground::ROWS as u32, piece).expect("memory takes it");
+        log.append(piece);
     }
 }

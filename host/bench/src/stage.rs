@@ -17,6 +17,9 @@ use crate::{Options, machine, raw, say};
 /// The plugins whose numbers are compared.
 const PLUGINS: [&str; 2] = ["video-actions", "homepage-fetch"];
 
+/// What Linux calls a file system in memory.
+const TMPFS: i64 = 0x0102_1994;
+
 /// See the module.
 pub struct Stage {
     tally: PathBuf,
@@ -33,6 +36,12 @@ impl Stage {
     pub fn new(options: &Options) -> Result<Self> {
         let make = tempfile::Builder::new().prefix("tally-bench-").tempdir_in(&options.folder);
         let disk = make.with_context(|| format!("cannot make a folder in {}", options.folder.display()))?;
+        if rustix::fs::statfs(disk.path())?.f_type == TMPFS {
+            say(format!(
+                "{} is kept in memory, so nothing waits for a disk; --dir names another",
+                options.folder.display()
+            ));
+        }
         let sockets = tempfile::Builder::new().prefix("tally-bench-").tempdir()?;
         let given = options.plugins.clone();
         for name in PLUGINS {

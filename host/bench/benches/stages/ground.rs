@@ -12,6 +12,8 @@ use tally_sdk::Component;
 use tally_sdk::wire::exports::tally::aggregator::aggregator::{Guest, GuestAccumulator};
 use tally_sdk::wire::tally::aggregator::columns as wire_columns;
 use tally_sdk::wire::tally::aggregator::types as wire;
+use tally_storage::RealStorage;
+use tally_wal::{Durability, Log, Options};
 use video_actions::VideoActions;
 
 /// Rows given to a plugin in one call, as the daemon does by default.
@@ -105,4 +107,26 @@ fn wire_column(column: &ColumnRef<'_>) -> wire_columns::Column {
 /// All batches of these lines, for the native aggregator.
 pub fn wire_batches(lines: &[u8]) -> Vec<wire::Batch> {
     batches(lines).iter().map(|batch| wire_batch(&batch.for_subscriber(0).rows)).collect()
+}
+
+/// A log in real files that is left to the kernel: what `fdatasync` takes is the disk's.
+pub struct Appender(Log<RealStorage>);
+
+impl Appender {
+    /// In an empty folder.
+    pub fn new(folder: &std::path::Path) -> Self {
+        let storage = RealStorage::new(folder).expect("a storage");
+        let options = Options { durability: Durability::Os, ..Options::default() };
+        Self(Log::open(storage, options).expect("an empty log").0)
+    }
+
+    /// One frame of [`ROWS`] lines; segments before the last go.
+    pub fn append(&mut self, lines: &[u8]) {
+        if self.0.needs_roll(lines.len()) {
+            self.0.roll(&[]).expect("a new segment");
+            let last = self.0.segments().last().map_or(0, |segment| segment.first_frame);
+            self.0.delete_before(last).expect("old segments go");
+        }
+        self.0.append(ROWS as u32, lines).expect("the disk takes it");
+    }
 }

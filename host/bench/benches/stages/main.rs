@@ -11,8 +11,6 @@ use tally_event::decode::Mode;
 use tally_event::table::Question;
 use tally_plugin::{Accumulator, Configured, Engine, Instance, Limits};
 use tally_sdk::wire::exports::tally::aggregator::aggregator::GuestAccumulator;
-use tally_storage::RealStorage;
-use tally_wal::{Durability, Log, Options};
 
 /// Events that each benchmark goes through.
 const LINES: usize = 200_000;
@@ -34,25 +32,13 @@ fn decode(bencher: Bencher, lines: &str) {
     });
 }
 
-/// Written to a real file and left to the kernel: what `fdatasync` takes is the disk's.
 #[divan::bench]
 fn log_append(bencher: Bencher) {
     let lines = ground::lines(LINES, false);
     let folder = tempfile::tempdir().expect("a folder");
-    let storage = RealStorage::new(folder.path()).expect("a storage");
-    let options = Options { durability: Durability::Os, ..Options::default() };
-    let (mut log, _) = Log::open(storage, options).expect("an empty log");
+    let mut log = ground::Appender::new(folder.path());
     let pieces = ground::pieces(&lines, ground::ROWS);
-    bencher.counter(ItemsCount::new(LINES)).bench_local(|| {
-        for piece in &pieces {
-            if log.needs_roll(piece.len()) {
-                log.roll(&[]).expect("a new segment");
-                let kept = log.next_frame() - 1;
-                log.delete_before(kept).expect("old segments go");
-            }
-            log.append(ground::ROWS as u32, piece).expect("the disk takes it");
-        }
-    });
+    bencher.counter(ItemsCount::new(LINES)).bench_local(|| pieces.iter().for_each(|piece| log.append(piece)));
 }
 
 fn plugin() -> Configured {
