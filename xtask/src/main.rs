@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "time limits and pauses; nothing here decides about events")]
 
+mod bench;
 mod build;
 mod clients;
 mod components;
@@ -12,6 +13,7 @@ mod demo;
 mod dependencies;
 mod fuzz;
 mod hostile;
+mod instructions;
 mod lint;
 mod mutants;
 mod packages;
@@ -61,6 +63,9 @@ enum Command {
     Planted(planted::Args),
     /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
     Hostile(hostile::Args),
+    /// Measure how fast Tally is on this machine: named scenarios, beside baselines (`bench --help` says more); or, with
+    /// `--instructions`, check how many instructions the hot stages take.
+    Bench(bench::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),
     /// Run clippy on the plugins as they are compiled for Wasm.
@@ -93,6 +98,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Torture(args) => torture::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),
         Command::Hostile(args) => hostile::run(&project, &args),
+        Command::Bench(args) => bench::run(&project, &args),
         Command::Tidy(args) => tidy::run(&project, &args),
         Command::LintGuests(args) => lint::guests(&project, &args),
         Command::Dependencies => dependencies::run(&project),

@@ -5,6 +5,7 @@
 mod address;
 mod allocator;
 mod batch;
+mod bench;
 mod client;
 mod config;
 mod connect;
@@ -68,6 +69,7 @@ enum Command {
     Verify(verify::Args),
     #[command(subcommand)]
     Log(log::Command),
+    Bench(bench::Args),
     Completions(pages::Completions),
     Man(pages::Man),
 }
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Verify(args) => verify::run(args),
         Command::Log(command) => log::run(command),
+        Command::Bench(args) => bench::run(args),
         Command::Completions(args) => pages::completions(args, Cli::command()),
         Command::Man(args) => pages::man(args, Cli::command()),
     };

@@ -1,5 +1,6 @@
 //! End to end: the release binary, real components, real sockets, files and processes.
 
+mod bench;
 mod counts;
 mod crash;
 mod doors;

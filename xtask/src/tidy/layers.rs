@@ -5,6 +5,7 @@ use crate::packages::{Dependency, Package};
 const EVENT: &str = "tally-event";
 const NET: &str = "tally-net";
 const STORAGE: &str = "tally-storage";
+const BENCH: &str = "tally-bench";
 const STAGES: [&str; 7] =
     ["tally-ingest", "tally-wal", "tally-aggregate", "tally-plugin", "tally-state", "tally-sink", "tally-query"];
 
@@ -43,9 +44,13 @@ fn allowed(from: &str, plugin: bool, to: &Dependency) -> bool {
     if to.kind == "dev" && (to.name == EVENT || to.name == "tally-testkit") {
         return true;
     }
+    // It measures single stages, which is not what its library does.
+    if to.kind == "dev" && from == BENCH {
+        return to.name != "tally-cli" && to.name != "tally-daemon";
+    }
     let to = to.name.as_str();
     match from {
-        "tally-cli" => to == "tally-daemon",
+        "tally-cli" => to == "tally-daemon" || to == BENCH,
         "tally-daemon" => to == EVENT || to == NET || to == STORAGE || STAGES.contains(&to),
         "tally-testkit" => to == STORAGE,
         // It runs the daemon's parts, and nobody depends on it.
