@@ -129,6 +129,8 @@ struct OpenFrame {
     jobs: Vec<(Vec<DecodedChunk>, u64)>,
     touched: BTreeMap<Arc<str>, u64>,
     items: Vec<Item>,
+    /// Bytes of memory that their batches hold.
+    held: usize,
     replies: Vec<(u64, oneshot::Sender<u64>)>,
     activated: Vec<(u64, mpsc::Sender<(Position, u64)>)>,
     quarantined: Vec<(String, u64, String)>,
@@ -328,6 +330,7 @@ impl<S: Storage> Sequencer<S> {
                 self.frame.touched.insert(id.clone(), lines);
             }
         }
+        self.frame.held += batch.memory_bytes();
         let batch = Arc::new(batch);
         let mut lines = KeptLines::new(&chunks);
         // Barriers of one job are bounded, so that a frame is: with tiny batches under load some have a few more events.

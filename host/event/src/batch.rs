@@ -96,6 +96,14 @@ impl RefusedBecause {
 }
 
 impl Batch {
+    /// Bytes of memory that it holds, but for what is the same for all batches of a plan.
+    pub fn memory_bytes(&self) -> usize {
+        let columns: usize = self.columns.iter().map(Column::memory_bytes).sum();
+        let words = [&self.offsets, &self.types, &self.untimed, &self.rows_by_type];
+        let refused: usize = self.refused.iter().map(|refused| refused.capacity() * size_of::<Refused>()).sum();
+        columns + words.map(|words| 4 * words.capacity()).iter().sum::<usize>() + 8 * self.times.capacity() + refused
+    }
+
     /// Accepted events, those without a row included.
     pub fn accepted(&self) -> u32 {
         self.accepted

@@ -39,6 +39,21 @@ pub struct Column {
     pub present: Vec<u8>,
 }
 
+impl Column {
+    /// Bytes of memory it holds.
+    pub fn memory_bytes(&self) -> usize {
+        let values = match &self.values {
+            Values::Text(text) => {
+                4 * (text.codes.capacity() + text.ends.capacity()) + text.bytes.capacity() + 8 * text.hashes.capacity()
+            }
+            Values::Integers(values) => 8 * values.capacity(),
+            Values::Floats(values) => 8 * values.capacity(),
+            Values::Booleans(values) => values.capacity(),
+        };
+        values + self.present.capacity()
+    }
+}
+
 /// What one aggregator is given: its rows of a batch, in log order, in its manifest's terms. Borrowed from a decoded
 /// batch wherever the aggregator takes all of its rows.
 #[derive(Clone, Debug)]

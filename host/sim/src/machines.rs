@@ -212,7 +212,10 @@ impl Machines {
         }
         let before = self.context.tail.last();
         self.settle()?;
-        self.disk_full |= reserved == Settled::DiskFull;
+        if reserved == Settled::DiskFull {
+            self.disk_full = true;
+            self.done.disk_full += 1;
+        }
         let over = self.parsers_ended && self.taken.is_empty() && !self.disk_full && !moved;
         if over && self.sequencer.finish()? == Settled::Done {
             self.order = None;

@@ -107,7 +107,7 @@ impl<S: Storage> Sequencer<S> {
         for (name, after_cut, reason) in frame.quarantined {
             self.progress.update(|facts| facts.quarantined.insert(name, (after_cut, reason)));
         }
-        let bytes = self.body.bytes().len() * 2 + 256;
+        let bytes = frame.held + frame.items.len() * size_of::<Item>() + 256;
         self.tail.publish(LiveFrame { number: appended.frame, bytes, items: frame.items });
         // Behind the frame: whoever waits for a skip looks it up in the log.
         if self.before.skips != self.control.skips {
