@@ -164,6 +164,7 @@ mod tests {
             tally-batch
             tally-batch-last
             tally-batch-show
+            tally-bench
             tally-completions
             tally-config
             tally-config-check
