@@ -221,6 +221,14 @@ impl Whole {
         }
     }
 
+    /// The frames that must be there. A closing frame holds nothing, and proves the one before it: as a torn end it may go.
+    fn promised(&self) -> &[Frame] {
+        match self.frames.split_last() {
+            Some((closing, others)) if closing.body.is_empty() => others,
+            _ => &self.frames,
+        }
+    }
+
     /// Not an error: a right refusal, or right answers.
     fn flip(&self, kit: &Kit, file: &File, at: usize, value: u8) -> anyhow::Result<End> {
         let is_in = |read: &BTreeMap<String, Ranges>| read.get(&file.name).is_some_and(|r| r.contain(at as u64));
@@ -235,9 +243,7 @@ impl Whole {
             // Whoever reads the log from its beginning: `verify`, and a start that has to replay.
             match frames(&damaged) {
                 Ok(frames) => {
-                    // The closing frame holds nothing, and proves the one before it: as a torn end it may go.
-                    let (closing, others) = self.frames.split_last().context("the log has frames")?;
-                    let is_same = frames == self.frames || (closing.body.is_empty() && frames == others);
+                    let is_same = frames == self.frames || frames == self.promised();
                     ensure!(is_same, "the log reads differently");
                 }
                 Err(error) => refused = Some(error),
@@ -254,7 +260,7 @@ impl Whole {
                     // What stands in a segment that a start need not read is refused by whoever reads it.
                     if refused.is_none() {
                         let frames = frames(&damaged)?;
-                        ensure!(frames.starts_with(&self.frames), "it begins, and acknowledged frames are gone");
+                        ensure!(frames.starts_with(self.promised()), "it begins, and acknowledged frames are gone");
                     }
                 }
                 Err(error) => refused = Some(error),
