@@ -164,6 +164,10 @@ impl<S: Storage> Follower<S> {
         }
         match self.follow() {
             Ok(moved) => Ok(moved),
+            // For one whose total is in quarantine the log keeps nothing.
+            Err(Stopped::Fatal(_)) if self.context.progress.facts().quarantined.contains_key(&*self.name) => {
+                Ok(Moved::Ended)
+            }
             Err(Stopped::Fatal(error)) => Err(error.context(format!("aggregator {} follows the log", self.name))),
             Err(Stopped::Call(failed)) => Ok(self.failed(&failed)),
         }
