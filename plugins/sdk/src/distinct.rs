@@ -119,7 +119,7 @@ struct HashSet64 {
 const SMALLEST: usize = 64;
 
 impl HashSet64 {
-    /// Puts a hash in, for which there is room.
+    /// Puts a hash in.
     #[inline]
     fn insert(&mut self, hash: u64) {
         if hash == 0 {
