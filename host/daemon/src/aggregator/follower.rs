@@ -12,6 +12,7 @@ use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::{CallError, Configured};
 use tally_storage::Storage;
+use tally_wal::ReadError;
 
 use super::apply::{Apply, Delta, Failed};
 use super::failures::{Failures, Next};
@@ -165,12 +166,14 @@ impl<S: Storage> Follower<S> {
         match self.follow() {
             Ok(moved) => Ok(moved),
             // For one whose total is in quarantine the log keeps nothing.
-            Err(Stopped::Fatal(_)) if self.context.progress.facts().quarantined.contains_key(&*self.name) => {
-                Ok(Moved::Ended)
-            }
+            Err(Stopped::Fatal(error)) if is_gone(&error) && self.is_quarantined() => Ok(Moved::Ended),
             Err(Stopped::Fatal(error)) => Err(error.context(format!("aggregator {} follows the log", self.name))),
             Err(Stopped::Call(failed)) => Ok(self.failed(&failed)),
         }
+    }
+
+    fn is_quarantined(&self) -> bool {
+        self.context.progress.facts().quarantined.contains_key(&*self.name)
     }
 
     fn failed(&mut self, failed: &Failed) -> Moved {
@@ -308,6 +311,11 @@ impl<S: Storage> Follower<S> {
         next.attached = attached.clone();
         Ok(Some((configured, attached.clone())))
     }
+}
+
+/// Whether it is that the log has let go of what was to be read.
+fn is_gone(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ReadError::Gone { .. })))
 }
 
 fn is_logged(facts: &Facts, skip: &Skip) -> bool {
