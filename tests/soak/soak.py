@@ -41,7 +41,7 @@ CHANGING = {
     "limits": {
         "line_bytes": ("32KiB", "24KiB"),
         "connections": (512, 256),
-        "batch_rows": (4096, 1000),
+        "batch_rows": (16384, 1000),
         "body_bytes": ("16MiB", "8MiB"),
         "rejected_bytes": ("8MiB", "4MiB"),
         "idle_timeout": ("10m", "5m"),

@@ -20,7 +20,7 @@ pub struct Args {
     /// The data directory of a daemon that is not running
     #[arg(long, value_name = "DIR", env = "TALLY_DATA_DIR")]
     data_dir: PathBuf,
-    /// Rows given to a plugin in one call; any number gives the same results [default: 4096]
+    /// Rows given to a plugin in one call; any number gives the same results [default: 16384]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_rows: Option<u32>,
     /// What the report looks like

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tally_aggregate::{Barrier, Entries, Entry};
@@ -17,6 +18,9 @@ use crate::tail::{Item, LiveFrame, Next, Tail};
 
 /// Lines in the log were within the limits of their day; replay must take them whatever the limits are now.
 const REPLAY_LIMITS: Limits = Limits { line_bytes: 1 << 30, depth: 128, type_bytes: 1 << 30, event_id_bytes: 1 << 30 };
+
+/// For how long a follower that had nothing to do lets frames gather: what the freshest answer may cost, at most.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// A place between two items: behind barrier `cut`, which stands in frame `frame`. Zeros: before everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,10 +126,12 @@ impl<S: Storage> Feed<S> {
         self.decoder = None;
     }
 
-    /// Waits until the next step is there. Without a tail there is nothing to wait for.
+    /// Waits until the next step is there, and a little longer, so that a trickle of small frames does not wake every follower for
+    /// each of them. Without a tail there is nothing to wait for.
     pub fn wait(&self) {
         if let Some(tail) = &self.tail {
             tail.wait(self.next_frame - 1);
+            std::thread::sleep(GATHER);
         }
     }
 

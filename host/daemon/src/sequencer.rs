@@ -148,12 +148,14 @@ impl<S: Storage> Sequencer<S> {
     pub fn new(
         context: &Context<S>,
         log: Log<S>,
-        control: Control,
+        mut control: Control,
         producers: Arc<Producers>,
         rejected: RejectedFiles,
         ids: IdWindow,
     ) -> Self {
         let config = &context.config;
+        // Producers are remembered in `producers`: here they would only be copied with every frame.
+        control.producers.clear();
         let mut policy = FlushPolicy::new(config.flush.events, millis(config.flush.interval));
         policy.add(control.last_sequence - control.flushed_sequence, context.clock.millis());
         let quarter = usize::try_from(config.log.segment_bytes / 4).unwrap_or(usize::MAX);

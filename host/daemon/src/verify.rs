@@ -109,7 +109,7 @@ pub fn verify_on<S: Storage>(
     let mut scratch = Scratch {
         registry: Registry::new(engine.clone(), data.clone(), compiled),
         data,
-        batch_rows: batch_rows.unwrap_or(4096),
+        batch_rows: batch_rows.unwrap_or(16384),
         reader,
         saved,
         rebuilt: Arc::new(Store::open_in_memory()?),

@@ -8,6 +8,7 @@
 
 use crate::state::{LoadError, Reader, State, put_count};
 use crate::text::{PerText, Text};
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 /// A set of texts, known by their hashes.
@@ -30,7 +31,7 @@ impl Distinct {
 
     /// How many different texts are in.
     pub fn len(&self) -> u64 {
-        self.set.borrow_mut().settled().len as u64
+        self.set.borrow_mut().len() as u64
     }
 
     /// Whether nothing was put in.
@@ -41,32 +42,39 @@ impl Distinct {
 
 impl State for Distinct {
     fn save(&self, out: &mut Vec<u8>) {
-        let hashes = self.set.borrow_mut().settled().sorted();
+        let mut set = self.set.borrow_mut();
+        let hashes = set.sorted();
         put_count(out, hashes.len());
         out.reserve(hashes.len() * 8);
-        for hash in hashes {
+        for hash in &*hashes {
             out.extend_from_slice(&hash.to_le_bytes());
         }
     }
 
     fn load(&mut self, saved: &mut Reader<'_>) -> Result<(), LoadError> {
         let count = saved.count(8)?;
-        let set = self.set.get_mut().settled();
-        set.reserve(count);
-        let mut last = None;
+        let mut hashes = Vec::with_capacity(count);
         for _ in 0..count {
             let hash = saved.u64()?;
-            if last.is_some_and(|last| last >= hash) {
+            if hashes.last().is_some_and(|last| *last >= hash) {
                 return Err(LoadError::new("a set of hashes is not in order"));
             }
-            last = Some(hash);
-            set.insert(hash);
+            hashes.push(hash);
         }
+        self.set.get_mut().load(hashes);
         Ok(())
     }
 
     fn merge(&mut self, later: &Self) {
-        self.set.get_mut().settled().merge(later.set.borrow_mut().settled());
+        let mut later = later.set.borrow_mut();
+        let set = self.set.get_mut().settled();
+        match later.only_loaded() {
+            Some(hashes) => set.merge(|| hashes.iter().copied()),
+            None => {
+                let later = later.settled();
+                set.merge(|| later.iter());
+            }
+        }
     }
 }
 
@@ -80,6 +88,8 @@ struct Gathered {
     set: HashSet64,
     /// Not in the set yet.
     waiting: Vec<u64>,
+    /// Not in the set yet either; ascending. What was loaded is often only saved again or merged into another set.
+    loaded: Vec<u64>,
 }
 
 impl Gathered {
@@ -91,8 +101,32 @@ impl Gathered {
         }
     }
 
+    fn load(&mut self, hashes: Vec<u64>) {
+        self.settled();
+        self.loaded = hashes;
+    }
+
+    /// What was loaded, if that is all.
+    fn only_loaded(&self) -> Option<&[u64]> {
+        (self.set.len == 0 && self.waiting.is_empty()).then_some(&self.loaded)
+    }
+
+    fn len(&mut self) -> usize {
+        self.only_loaded().map(<[u64]>::len).unwrap_or_else(|| self.settled().len)
+    }
+
+    /// All hashes, ascending.
+    fn sorted(&mut self) -> Cow<'_, [u64]> {
+        if self.only_loaded().is_none() {
+            return Cow::Owned(self.settled().sorted());
+        }
+        Cow::Borrowed(&self.loaded)
+    }
+
     /// The set with everything in it.
     fn settled(&mut self) -> &mut HashSet64 {
+        let loaded = std::mem::take(&mut self.loaded);
+        self.set.merge(|| loaded.iter().copied());
         self.set.reserve(self.set.len + self.waiting.len());
         // Looks that depend on nothing, so that they all wait together.
         std::hint::black_box(self.waiting.iter().fold(0, |all, &hash| all ^ self.set.look(hash)));
@@ -171,10 +205,10 @@ impl HashSet64 {
     }
 
     /// They come in their order: if the set grew on the way, all of them would crowd in the beginning of one that is still too small.
-    fn merge(&mut self, later: &HashSet64) {
-        let new = later.iter().filter(|&hash| !self.contains(hash)).count();
+    fn merge<I: Iterator<Item = u64>>(&mut self, later: impl Fn() -> I) {
+        let new = later().filter(|&hash| !self.contains(hash)).count();
         self.reserve(self.len + new);
-        later.iter().for_each(|hash| self.insert(hash));
+        later().for_each(|hash| self.insert(hash));
     }
 
     fn contains(&self, hash: u64) -> bool {
@@ -270,10 +304,36 @@ mod tests {
                 set
             };
             let mut merged = set(&one);
-            merged.merge(&set(&other));
+            let other_set = set(&other);
+            merged.merge(|| other_set.iter());
             let expected: BTreeSet<u64> = one.iter().chain(&other).copied().collect();
             prop_assert_eq!(merged.len, expected.len());
             prop_assert_eq!(merged.sorted(), expected.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn what_was_loaded_counts_like_what_was_put_in(
+            sets in prop::collection::vec(prop::collection::btree_set(prop_oneof![any::<u64>(), 0..99u64], 0..99), 1..5),
+            more in prop::collection::vec(0..99u64, 0..9),
+        ) {
+            let loaded = |set: &BTreeSet<u64>| {
+                let mut distinct = Distinct::default();
+                distinct.set.get_mut().load(set.iter().copied().collect());
+                distinct
+            };
+            let mut all = loaded(&sets[0]);
+            let mut expected = sets[0].clone();
+            prop_assert_eq!(all.len(), expected.len() as u64);
+            for set in &sets[1..] {
+                all.merge(&loaded(set));
+                expected.extend(set);
+            }
+            for hash in more {
+                all.set.get_mut().insert(hash);
+                expected.insert(hash);
+            }
+            prop_assert_eq!(all.set.get_mut().sorted().to_vec(), expected.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(all.len(), expected.len() as u64);
         }
 
         #[test]

@@ -94,7 +94,9 @@ impl<'a> Binding<'a> {
             .columns
             .iter()
             .map(|column| match &column.values {
-                Values::Text(text) => Some(DictionaryOf(Dictionary::new(&text.ends, &text.bytes, &text.hashes))),
+                Values::Text(text) => {
+                    Some(DictionaryOf(Dictionary::new(batch.event_types.len(), &text.ends, &text.bytes, &text.hashes)))
+                }
                 _ => None,
             })
             .collect();

@@ -1,34 +1,32 @@
 //! One piece of state per text: counts by page, by country, by post. Texts are compared whole, not by hash.
 
 use crate::state::{LoadError, Reader, State, put_count};
-use crate::text::{PerText, Text};
-use hashbrown::HashTable;
+use crate::text::Text;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A map from text to a piece of state. Entries are numbered as they come; the numbers stay as they are until
 /// [`State::load`], and must not show in what is saved or reported.
 #[derive(Clone, Debug)]
 pub struct Groups<V> {
-    /// Numbers by hash, each beside the upper half of its hash: few look-ups touch another text's key.
-    table: HashTable<(u32, u32)>,
-    hashes: Vec<u64>,
+    index: Index,
+    tags: Vec<u32>,
     /// The keys, one after another, and where each ends.
     keys: Vec<u8>,
     ends: Vec<usize>,
     values: Vec<V>,
     /// The numbers of this batch's texts.
-    numbers: PerText<u32>,
+    numbers: Numbers,
 }
 
 impl<V> Default for Groups<V> {
     fn default() -> Self {
         Self {
-            table: HashTable::new(),
-            hashes: Vec::new(),
+            index: Index::default(),
+            tags: Vec::new(),
             keys: Vec::new(),
             ends: Vec::new(),
             values: Vec::new(),
-            numbers: PerText::default(),
+            numbers: Numbers::default(),
         }
     }
 }
@@ -80,10 +78,8 @@ impl<V> Groups<V> {
         (0..self.len()).map(|number| (self.key(number), &self.values[number]))
     }
 
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.table
-            .find(hash, |&(upper, number)| upper == upper_half(hash) && self.key_bytes(number as usize) == key)
-            .map(|&(_, number)| number)
+    fn find(&self, tag: u32, key: &[u8]) -> Option<u32> {
+        self.index.find(tag, |number| self.key_bytes(number as usize) == key)
     }
 
     fn in_key_order(&self) -> Vec<usize> {
@@ -104,24 +100,57 @@ impl<V: Default> Groups<V> {
     /// The number of this text, given if it is new. Looked up once per batch and text.
     #[inline]
     pub fn number(&mut self, text: Text<'_>) -> usize {
-        if let Some(number) = self.numbers.get(text) {
-            return number as usize;
+        if !self.numbers.are_of(text) {
+            self.turn_to(text);
         }
-        let number = self.number_of(text.hash(), text.as_bytes());
-        self.numbers.set(text, number);
-        number as usize
+        match self.numbers.by_code[text.code()] {
+            UNKNOWN => self.give(text),
+            number => number as usize,
+        }
     }
 
-    fn number_of(&mut self, hash: u64, key: &[u8]) -> u32 {
-        self.find(hash, key).unwrap_or_else(|| self.add(hash, key))
+    /// Takes up a new batch: all of its texts that are known are looked up at once. One after the other, each look-up would wait for
+    /// memory on its own.
+    #[cold]
+    fn turn_to(&mut self, text: Text<'_>) {
+        let texts = text.dictionary_len();
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.turn_to(text, texts);
+        // A slice of a batch has the texts of the whole: most of them are not asked for.
+        if texts <= text.dictionary_rows() {
+            let mut tags = [0; GATHERED];
+            for first in (0..texts).step_by(GATHERED) {
+                let count = GATHERED.min(texts - first);
+                for (at, tag) in tags[..count].iter_mut().enumerate() {
+                    *tag = text.sibling(first + at).map_or(0, |sibling| tag_of(sibling.hash()));
+                }
+                // Looks that depend on nothing, so that they all wait together.
+                std::hint::black_box(tags[..count].iter().fold(0, |all, &tag| all ^ self.index.look(tag)));
+                for (at, &tag) in tags[..count].iter().enumerate() {
+                    let found = text.sibling(first + at).and_then(|sibling| self.find(tag, sibling.as_bytes()));
+                    numbers.by_code[first + at] = found.unwrap_or(UNKNOWN);
+                }
+            }
+        }
+        self.numbers = numbers;
     }
 
     #[cold]
-    fn add(&mut self, hash: u64, key: &[u8]) -> u32 {
-        let number = u32::try_from(self.values.len()).expect("fewer than 2^32 groups");
-        let hashes = &self.hashes;
-        self.table.insert_unique(hash, (upper_half(hash), number), |&(_, number)| hashes[number as usize]);
-        self.hashes.push(hash);
+    fn give(&mut self, text: Text<'_>) -> usize {
+        let number = self.number_of(tag_of(text.hash()), text.as_bytes());
+        self.numbers.by_code[text.code()] = number;
+        number as usize
+    }
+
+    fn number_of(&mut self, tag: u32, key: &[u8]) -> u32 {
+        self.find(tag, key).unwrap_or_else(|| self.add(tag, key))
+    }
+
+    fn add(&mut self, tag: u32, key: &[u8]) -> u32 {
+        let number = u32::try_from(self.values.len()).ok().filter(|number| *number < UNKNOWN);
+        let number = number.expect("fewer than 2^32 - 1 groups");
+        self.index.insert(tag, number);
+        self.tags.push(tag);
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len());
         self.values.push(V::default());
@@ -129,8 +158,101 @@ impl<V: Default> Groups<V> {
     }
 }
 
-fn upper_half(hash: u64) -> u32 {
+/// The number of a text that has none yet, or has not been looked up.
+const UNKNOWN: u32 = u32::MAX;
+
+/// How many texts are looked up together.
+const GATHERED: usize = 64;
+
+/// What the index knows of a text: the upper half of its hash.
+fn tag_of(hash: u64) -> u32 {
     (hash >> 32) as u32
+}
+
+/// Numbers by the codes of one batch's dictionary.
+#[derive(Clone, Debug, Default)]
+struct Numbers {
+    dictionary: u64,
+    /// Bytes taken off by `prefix = ".."`.
+    prefix: u32,
+    by_code: Vec<u32>,
+}
+
+impl Numbers {
+    #[inline]
+    fn are_of(&self, text: Text<'_>) -> bool {
+        self.dictionary == text.dictionary_number() && self.prefix == text.prefix()
+    }
+
+    fn turn_to(&mut self, text: Text<'_>, texts: usize) {
+        (self.dictionary, self.prefix) = (text.dictionary_number(), text.prefix());
+        self.by_code.clear();
+        self.by_code.resize(texts, UNKNOWN);
+    }
+}
+
+/// Numbers by tag, by open addressing: a look-up that finds nothing in its way touches one cache line, and none of the keys unless
+/// the tag is the same.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    /// A power of two of slots (or none): tag and number + 1, or 0.
+    slots: Vec<u64>,
+    /// Bits of a tag that do not count for its place.
+    shift: u32,
+    len: usize,
+}
+
+const SMALLEST: usize = 64;
+
+impl Index {
+    #[inline]
+    fn home(&self, tag: u32) -> usize {
+        (tag >> self.shift) as usize
+    }
+
+    /// What is where the tag would be.
+    #[inline]
+    fn look(&self, tag: u32) -> u64 {
+        self.slots.get(self.home(tag)).copied().unwrap_or_default()
+    }
+
+    /// The number with this tag that is right.
+    fn find(&self, tag: u32, is_right: impl Fn(u32) -> bool) -> Option<u32> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(tag);
+        loop {
+            let slot = self.slots[at];
+            let number = (slot as u32).checked_sub(1)?;
+            if tag_of(slot) == tag && is_right(number) {
+                return Some(number);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// At least a quarter of the slots stays empty.
+    fn insert(&mut self, tag: u32, number: u32) {
+        if (self.len + 1) * 4 > self.slots.len() * 3 {
+            let slots = (self.slots.len() * 2).max(SMALLEST);
+            let old = std::mem::replace(&mut self.slots, vec![0; slots]);
+            self.shift = 32 - slots.trailing_zeros();
+            old.into_iter().filter(|&slot| slot != 0).for_each(|slot| self.put(slot));
+        }
+        self.put(u64::from(tag) << 32 | u64::from(number + 1));
+        self.len += 1;
+    }
+
+    fn put(&mut self, slot: u64) {
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(tag_of(slot));
+        while self.slots[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = slot;
+    }
 }
 
 impl<V: State + Default> State for Groups<V> {
@@ -153,7 +275,7 @@ impl<V: State + Default> State for Groups<V> {
                 return Err(LoadError::new(format!("the key {key:?} is not in order in its map")));
             }
             last = Some(key);
-            let number = self.add(xxh3_64(key.as_bytes()), key.as_bytes());
+            let number = self.add(tag_of(xxh3_64(key.as_bytes())), key.as_bytes());
             self.values[number as usize].load(saved)?;
         }
         Ok(())
@@ -161,7 +283,7 @@ impl<V: State + Default> State for Groups<V> {
 
     fn merge(&mut self, later: &Self) {
         for (number, value) in later.values.iter().enumerate() {
-            let here = self.number_of(later.hashes[number], later.key_bytes(number));
+            let here = self.number_of(later.tags[number], later.key_bytes(number));
             self.values[here as usize].merge(value);
         }
     }
@@ -171,13 +293,14 @@ impl<V: State + Default> State for Groups<V> {
 mod tests {
     use super::*;
     use crate::Count;
+    use crate::text::Dictionary;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn groups(counted: &[(String, u64)]) -> Groups<Count> {
         let mut groups = Groups::<Count>::default();
         for (key, count) in counted {
-            let number = groups.number_of(xxh3_64(key.as_bytes()), key.as_bytes());
+            let number = groups.number_of(tag_of(xxh3_64(key.as_bytes())), key.as_bytes());
             groups.values_mut()[number as usize].add(*count);
         }
         groups
@@ -198,6 +321,34 @@ mod tests {
                 *expected.entry(key).or_default() += count;
             }
             let found: BTreeMap<&str, u64> = groups.iter().map(|(key, count)| (key, count.0)).collect();
+            prop_assert_eq!(groups.len(), expected.len());
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn texts_of_batches_are_counted_as_they_are(
+            batches in prop::collection::vec((prop::collection::vec(("p?[a-c]{0,3}", any::<bool>()), 1..80), 0..200usize), 1..5),
+            prefix in prop_oneof![Just(""), Just("p")],
+        ) {
+            let mut groups = Groups::<Count>::default();
+            let mut expected = BTreeMap::<String, u64>::new();
+            for (entries, rows) in &batches {
+                let bytes: String = entries.iter().map(|(entry, _)| &**entry).collect();
+                let mut end = 0;
+                let ends: Vec<u32> = entries.iter().map(|(entry, _)| { end += entry.len() as u32; end }).collect();
+                let hashes: Vec<u64> = entries.iter().map(|(entry, _)| xxh3_64(entry.as_bytes())).collect();
+                let dictionary = Dictionary::new(*rows, &ends, bytes.as_bytes(), &hashes);
+                for (code, (entry, is_asked)) in entries.iter().enumerate() {
+                    let whole = Text::new(&dictionary, code as u32);
+                    let text = if prefix.is_empty() { Some(whole) } else { whole.strip(prefix) };
+                    if let Some(text) = text.filter(|_| *is_asked) {
+                        let number = groups.number(text);
+                        groups.values_mut()[number].add(1);
+                        *expected.entry(entry[prefix.len()..].to_owned()).or_default() += 1;
+                    }
+                }
+            }
+            let found: BTreeMap<String, u64> = groups.iter().map(|(key, count)| (key.to_owned(), count.0)).collect();
             prop_assert_eq!(groups.len(), expected.len());
             prop_assert_eq!(found, expected);
         }

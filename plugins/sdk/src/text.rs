@@ -13,19 +13,21 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Dictionary<'a> {
     number: u64,
+    /// Of the batch.
+    rows: usize,
     ends: &'a [u32],
     bytes: &'a [u8],
     hashes: &'a [u64],
 }
 
 impl<'a> Dictionary<'a> {
-    pub(crate) fn new(ends: &'a [u32], bytes: &'a [u8], hashes: &'a [u64]) -> Self {
+    pub(crate) fn new(rows: usize, ends: &'a [u32], bytes: &'a [u8], hashes: &'a [u64]) -> Self {
         let number = DICTIONARIES.with(|next| {
             next.set(next.get() + 1);
             next.get()
         });
         assert_eq!(ends.len(), hashes.len(), "the host gives a hash for every dictionary entry");
-        Self { number, ends, bytes, hashes }
+        Self { number, rows, ends, bytes, hashes }
     }
 
     #[inline]
@@ -59,6 +61,39 @@ impl<'a> Text<'a> {
         let bytes = self.as_bytes();
         (bytes.len() > prefix.len() && bytes.starts_with(prefix.as_bytes()))
             .then(|| Self { prefix: self.prefix + prefix.len() as u32, ..self })
+    }
+
+    /// Tells the dictionaries of all batches and columns apart.
+    #[inline]
+    pub(crate) fn dictionary_number(&self) -> u64 {
+        self.dictionary.number
+    }
+
+    /// How many texts its dictionary has; codes are smaller.
+    pub(crate) fn dictionary_len(&self) -> usize {
+        self.dictionary.ends.len()
+    }
+
+    /// How many rows the batch of its dictionary has.
+    pub(crate) fn dictionary_rows(&self) -> usize {
+        self.dictionary.rows
+    }
+
+    #[inline]
+    pub(crate) fn code(&self) -> usize {
+        self.code as usize
+    }
+
+    #[inline]
+    pub(crate) fn prefix(&self) -> u32 {
+        self.prefix
+    }
+
+    /// The text with this code, less as many bytes as this one; none if it is not longer than that.
+    pub(crate) fn sibling(&self, code: usize) -> Option<Self> {
+        let code = code as u32;
+        let is_longer = self.dictionary.entry(code).len() > self.prefix as usize;
+        (self.prefix == 0 || is_longer).then_some(Self { code, ..*self })
     }
 
     /// The text's bytes, which are UTF-8.

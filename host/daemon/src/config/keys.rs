@@ -351,7 +351,7 @@ pub const KEYS: &[Key] = &[
     )
     .live()
     .limit(),
-    Key::new("limits.batch_rows", count(1, 1 << 20), text("4096"), "Most rows given to a plugin in one call")
+    Key::new("limits.batch_rows", count(1, 1 << 20), text("16384"), "Most rows given to a plugin in one call")
         .live()
         .limit(),
     Key::new(
