@@ -154,7 +154,7 @@ const SMALLEST: usize = 64;
 
 impl HashSet64 {
     /// Puts a hash in.
-    #[inline]
+    #[inline(always)]
     fn insert(&mut self, hash: u64) {
         if hash == 0 {
             self.len += usize::from(!self.zero);

@@ -89,11 +89,10 @@ impl<'a> Text<'a> {
         self.prefix
     }
 
-    /// The text with this code, less as many bytes as this one; none if it is not longer than that.
-    pub(crate) fn sibling(&self, code: usize) -> Option<Self> {
-        let code = code as u32;
-        let is_longer = self.dictionary.entry(code).len() > self.prefix as usize;
-        (self.prefix == 0 || is_longer).then_some(Self { code, ..*self })
+    /// The bytes of the text with this code, less as many as this one is without; empty if they are not more.
+    #[inline]
+    pub(crate) fn sibling(&self, code: usize) -> &'a [u8] {
+        self.dictionary.entry(code as u32).get(self.prefix as usize..).unwrap_or_default()
     }
 
     /// The text's bytes, which are UTF-8.

@@ -184,6 +184,7 @@ impl Aggregator for VideoActions {
         format!("{};weights={}", Self::STATE_VERSION, weights.join(","))
     }
 
+    #[inline]
     fn apply(&mut self, event: &Action<'_>) -> Result<(), Refusal> {
         let known = self.known_actions.get_or_insert_with(event.action, |text| {
             ACTIONS.iter().position(|action| text == **action).map(|index| index as u8)
