@@ -74,6 +74,10 @@ impl Direct {
         Direct { file, state: Mutex::default() }
     }
 
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Writes all of `bytes`. `cached` is the same file, the other way.
     pub(crate) fn write_at(&self, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

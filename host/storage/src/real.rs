@@ -192,6 +192,13 @@ pub struct RealFile {
     direct: Option<Direct>,
 }
 
+impl RealFile {
+    /// The descriptor that writes: a sync through another might not hear of its failures. What was written through the cache it syncs too.
+    fn written_by(&self) -> &File {
+        self.direct.as_ref().map_or(&self.file, Direct::file)
+    }
+}
+
 impl StorageFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
@@ -210,11 +217,11 @@ impl StorageFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.written_by().sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.written_by().sync_all()
     }
 
     fn len(&self) -> io::Result<u64> {
