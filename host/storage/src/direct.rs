@@ -82,11 +82,7 @@ impl Direct {
     pub(crate) fn write_at(&self, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.refused {
-            let written = state.write(&self.file, cached, bytes, offset);
-            if written.is_err() {
-                state.last = None;
-            }
-            match written {
+            match state.write(&self.file, cached, bytes, offset) {
                 Err(error) if is_refusal(&error) => {}
                 other => return other,
             }
@@ -124,8 +120,8 @@ impl State {
     fn write_some(&mut self, direct: &File, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let front = offset as usize % BLOCK;
         let at = offset - front as u64;
-        self.grow(front + bytes.len());
-        if self.last != Some(Last { at, held: front }) {
+        self.grow(front, front + bytes.len());
+        if self.last.take() != Some(Last { at, held: front }) {
             read_front(cached, &mut self.staging[..front], at)?;
         }
         let filled = front + bytes.len();
@@ -144,10 +140,11 @@ impl State {
         Ok(())
     }
 
-    fn grow(&mut self, filled: usize) {
+    /// Makes room, and keeps what stands at the front.
+    fn grow(&mut self, front: usize, filled: usize) {
         if filled > self.staging.len() {
             let mut larger = AlignedBuffer::zeroed(filled.next_power_of_two().clamp(BLOCK, MOST));
-            let kept = self.last.map_or(0, |last| last.held);
+            let kept = front.min(self.staging.len());
             larger[..kept].copy_from_slice(&self.staging[..kept]);
             self.staging = larger;
         }
@@ -207,12 +204,14 @@ mod tests {
         Append(usize),
         /// Write so many of the last bytes again, as recovery does.
         Again(usize),
-        /// Write so many blocks of zeros from aligned memory, behind the last whole block.
+        /// Write so many blocks of zeros from aligned memory, from the block on that the last byte is in.
         Zeros(usize),
         /// Make the file so much longer.
         Extend(usize),
-        /// Cut or extend to so many bytes behind the last.
-        Cut(usize),
+        /// Cut the file so many bytes before its end, or before the last byte written.
+        Cut(usize, bool),
+        /// Pass over so many bytes, which are zeros or not there.
+        Skip(usize),
         Reopen,
     }
 
@@ -225,7 +224,8 @@ mod tests {
             20 => length().prop_map(Step::Again),
             10 => (1..4_usize).prop_map(Step::Zeros),
             20 => (1..5 * BLOCK).prop_map(Step::Extend),
-            10 => length().prop_map(Step::Cut),
+            10 => (length(), any::<bool>()).prop_map(|(less, written)| Step::Cut(less, written)),
+            10 => length().prop_map(Step::Skip),
             30 => Just(Step::Reopen),
         ];
         prop::collection::vec(step, 1..40)
@@ -253,16 +253,16 @@ mod tests {
                 Some(direct) => direct.write_at(&self.cached, bytes, offset as u64).expect("writes"),
                 None => self.cached.write_all_at(bytes, offset as u64).expect("writes"),
             }
-            self.end = offset + bytes.len();
-            self.expected.resize(self.expected.len().max(self.end), 0);
-            self.expected[offset..self.end].copy_from_slice(bytes);
+            let end = offset + bytes.len();
+            self.end = self.end.max(end);
+            self.expected.resize(self.expected.len().max(end), 0);
+            self.expected[offset..end].copy_from_slice(bytes);
         }
 
         fn set_len(&mut self, length: usize) {
             self.cached.set_len(length as u64).expect("another length");
             self.direct.as_ref().inspect(|direct| direct.forget());
             self.expected.resize(length, 0);
-            self.end = self.end.min(length);
         }
 
         fn step(&mut self, step: &Step, salt: u8) {
@@ -273,15 +273,20 @@ mod tests {
                 }
                 Step::Again(length) => {
                     let from = self.end.saturating_sub(*length);
-                    let bytes = self.expected[from..self.end].to_vec();
-                    self.write(&bytes, from);
+                    if let Some(bytes) = self.expected.get(from..self.end).map(<[u8]>::to_vec) {
+                        self.write(&bytes, from);
+                    }
                 }
                 Step::Zeros(blocks) => {
                     let zeros = AlignedBuffer::zeroed(blocks * BLOCK);
-                    self.write(&zeros, self.end.next_multiple_of(BLOCK));
+                    self.write(&zeros, self.end - self.end % BLOCK);
                 }
                 Step::Extend(more) => self.set_len(self.expected.len() + more),
-                Step::Cut(more) => self.set_len(self.end + more),
+                Step::Cut(less, written) => {
+                    let from = if *written { self.end.min(self.expected.len()) } else { self.expected.len() };
+                    self.set_len(from.saturating_sub(*less));
+                }
+                Step::Skip(bytes) => self.end += bytes,
                 Step::Reopen => self.direct = (self.open)(self.path),
             }
             // As a reader beside the writer sees it, which has the pages from before.
