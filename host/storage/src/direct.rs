@@ -343,6 +343,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_a_block_ends_with_a_write_elsewhere() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        let cached = OpenOptions::new().read(true).write(true).create_new(true).open(&path).expect("a file");
+        cached.set_len(2 * BLOCK as u64).expect("extends");
+        let Some(direct) = past_the_cache(&path) else { return };
+        direct.write_at(&cached, b"known", 0).expect("writes");
+        direct.write_at(&cached, b"longer than any file", (1 << 62) + 50).expect_err("there is no such place");
+        direct.write_at(&cached, b" and known", 5).expect("writes");
+        assert_eq!(&fs::read(&path).expect("reads")[..20], b"known and known\0\0\0\0\0");
+        direct.write_at(&cached, &AlignedBuffer::zeroed(BLOCK), 0).expect("writes");
+        direct.write_at(&cached, b"new", 15).expect("writes");
+        assert_eq!(&fs::read(&path).expect("reads")[10..20], b"\0\0\0\0\0new\0\0");
+    }
+
+    #[test]
     fn a_refusal_is_remembered_and_other_errors_are_not_hidden() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
