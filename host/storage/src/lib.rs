@@ -5,10 +5,13 @@
 //! What is best effort (rejected lines, the cache of compiled plugins, sockets, configuration) does not pass here. This crate must not
 //! know what is in a file.
 
+mod aligned;
+mod direct;
 mod real;
 mod storage;
 mod stream;
 
+pub use aligned::AlignedBuffer;
 pub use real::{RealFile, RealStorage};
 pub use storage::{Storage, StorageFile};
 pub use stream::Stream;

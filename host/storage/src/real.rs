@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use rustix::fs::FallocateFlags;
 
+use crate::direct::Direct;
 use crate::storage::{Storage, StorageFile};
 
 /// A directory of the file system.
@@ -106,12 +107,22 @@ impl Storage for RealStorage {
     fn create(&self, name: &str) -> io::Result<RealFile> {
         self.check_writable()?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))?;
-        Ok(RealFile { file })
+        Ok(RealFile { file, direct: None })
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
         let file = OpenOptions::new().read(true).write(self.writable).open(self.path(name))?;
-        Ok(RealFile { file })
+        Ok(RealFile { file, direct: None })
+    }
+
+    fn create_for_appending(&self, name: &str) -> io::Result<RealFile> {
+        let file = self.create(name)?;
+        Ok(RealFile { direct: Direct::open(&self.path(name))?, ..file })
+    }
+
+    fn open_for_appending(&self, name: &str) -> io::Result<RealFile> {
+        let file = self.open(name)?;
+        Ok(RealFile { direct: Direct::open(&self.path(name))?, ..file })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -177,6 +188,15 @@ fn held(file: File, taken: Result<(), TryLockError>) -> io::Result<Option<File>>
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
+    /// How it is written, if not through the cache.
+    direct: Option<Direct>,
+}
+
+impl RealFile {
+    /// The descriptor that writes: a sync through another might not hear of its failures. What was written through the cache it syncs too.
+    fn written_by(&self) -> &File {
+        self.direct.as_ref().map_or(&self.file, Direct::file)
+    }
 }
 
 impl StorageFile for RealFile {
@@ -190,15 +210,18 @@ impl StorageFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        match &self.direct {
+            Some(direct) => direct.write_at(&self.file, bytes, offset),
+            None => self.file.write_all_at(bytes, offset),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.written_by().sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.written_by().sync_all()
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -206,7 +229,11 @@ impl StorageFile for RealFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
+        self.file.set_len(length)?;
+        if let Some(direct) = &self.direct {
+            direct.forget();
+        }
+        Ok(())
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {

@@ -20,6 +20,16 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn create(&self, name: &str) -> io::Result<Self::File>;
     /// Opens a file for reading and writing (for reading alone where the storage is read-only).
     fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// [`Storage::create`] for a file that is written from front to back over zeros, or over nothing, each write soon followed by a sync. A
+    /// write may go past the cache of the operating system, in whole blocks of 4096 bytes: in the block it ends in, what stands behind it
+    /// becomes zeros, and what stands before it is written again.
+    fn create_for_appending(&self, name: &str) -> io::Result<Self::File> {
+        self.create(name)
+    }
+    /// [`Storage::open`] for such a file.
+    fn open_for_appending(&self, name: &str) -> io::Result<Self::File> {
+        self.open(name)
+    }
     /// Gives a file another name, replacing what had it. Durable after [`Storage::sync_dir`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file. Durable after [`Storage::sync_dir`].

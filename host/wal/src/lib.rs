@@ -97,6 +97,12 @@
 //!
 //! The disk is trusted in one thing: rewriting a sector with bytes of which some are unchanged never damages those.
 //!
+//! # Past the page cache
+//!
+//! With `Fsync` each write waits for the disk anyway, so segments and spares are written past the page cache, in whole blocks, where the file
+//! system can do that; the block that a frame ends in is written again with the next frame, its front unchanged ([`tally_storage`] says how
+//! and why that is safe). The other modes go through the cache, which makes one write of many. Reading goes through the cache always.
+//!
 //! # Limits
 //!
 //! A body is at most [`Options::max_frame_bytes`] (and 2 GiB); a segment is [`Options::segment_bytes`] long unless a single frame needs more.

@@ -102,7 +102,7 @@ impl<S: Storage> Log<S> {
         next: Next,
         first_spare: u64,
     ) -> Result<Log<S>, io::Error> {
-        let spares = Spares::new(storage.clone(), options.segment_bytes, options.spare_segments, first_spare)?;
+        let spares = Spares::new(storage.clone(), &options, first_spare)?;
         let shared = Arc::new(shared);
         // Opening makes everything durable.
         let durable_frame = next.frame - 1;

@@ -47,6 +47,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Whether segments are written past the page cache: where each write waits for the disk anyway. Otherwise the cache makes one write of many.
+    pub(crate) fn past_cache(&self) -> bool {
+        self.durability == Durability::Fsync
+    }
+
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let out_of_range = |option, problem: String| Err(OpenError::Option { option, problem });
         if self.segment_bytes < 2 * BLOCK as u64 || !self.segment_bytes.is_multiple_of(8) {

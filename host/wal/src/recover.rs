@@ -83,7 +83,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         _ => None,
     };
     let active = match (&found.last, found.segments.last()) {
-        (Some(last), Some(segment)) => Some(make_durable(&storage, segment, last)?),
+        (Some(last), Some(segment)) => Some(make_durable(&storage, segment, last, &options)?),
         _ => None,
     };
     sync_sealed(&storage, &found.segments)?;
@@ -220,9 +220,15 @@ fn torn_name(number: u64) -> String {
 ///
 /// The sync of those frames may have failed in a former process, with the kernel showing pages ever since that never reached the disk;
 /// a sync alone would then report success. Earlier frames were durable before the last one was written: it says so.
-fn make_durable<S: Storage>(storage: &S, segment: &Segment, last: &Last) -> Result<Active<S::File>, OpenError> {
+fn make_durable<S: Storage>(
+    storage: &S,
+    segment: &Segment,
+    last: &Last,
+    options: &Options,
+) -> Result<Active<S::File>, OpenError> {
     let name = &segment.name;
-    let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
+    let opened = if options.past_cache() { storage.open_for_appending(name) } else { storage.open(name) };
+    let file = opened.map_err(OpenError::io(storage, "open", name))?;
     let end = last.scan.end;
     let only_opening = last.scan.frames == 1;
     let from = if last.scan.unsynced_at == BLOCK as u64 { 0 } else { last.scan.unsynced_at };

@@ -11,9 +11,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tally_storage::{Storage, StorageFile};
+use tally_storage::{AlignedBuffer, Storage, StorageFile};
 
 use crate::error::DeleteError;
+use crate::options::Options;
 
 /// Bytes of zeros per write, and how many such writes per sync: small steps keep the disk's queue short for the log itself.
 const CHUNK: usize = 1 << 20;
@@ -37,6 +38,7 @@ struct Inner<S: Storage> {
     storage: S,
     bytes: u64,
     wanted: usize,
+    past_cache: bool,
     next_name: AtomicU64,
     // Locked to push or take one entry; never across I/O.
     ready: Mutex<VecDeque<Spare<S::File>>>,
@@ -55,12 +57,14 @@ pub(crate) fn spare_name(number: u64) -> String {
 }
 
 impl<S: Storage> Spares<S> {
-    /// `wanted` files of `bytes` each are kept ready; names start at `first_name`.
-    pub(crate) fn new(storage: S, bytes: u64, wanted: usize, first_name: u64) -> io::Result<Spares<S>> {
+    /// As many files as the options want are kept ready; names start at `first_name`.
+    pub(crate) fn new(storage: S, options: &Options, first_name: u64) -> io::Result<Spares<S>> {
+        let wanted = options.spare_segments;
         let inner = Arc::new(Inner {
             storage,
-            bytes,
+            bytes: options.segment_bytes,
             wanted,
+            past_cache: options.past_cache(),
             next_name: AtomicU64::new(first_name),
             ready: Mutex::new(VecDeque::new()),
             stop: AtomicBool::new(false),
@@ -89,7 +93,7 @@ impl<S: Storage> Spares<S> {
     fn make(&self) -> io::Result<Spare<S::File>> {
         let bytes = self.inner.bytes;
         let name = self.inner.new_name();
-        let file = self.inner.storage.create(&name)?;
+        let file = self.inner.create(&name)?;
         match file.allocate(bytes) {
             Ok(()) => Ok(Spare { name, file, bytes }),
             Err(error) => {
@@ -218,8 +222,8 @@ impl<S: Storage> Inner<S> {
 
     /// Fills the file (a retired one or a new one) with zeros and syncs it; `None` when told to stop.
     fn fill(&self, name: &str) -> io::Result<Option<Spare<S::File>>> {
-        let file = match self.storage.create(name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.storage.open(name)?,
+        let file = match self.create(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.open(name)?,
             other => other?,
         };
         match file.len()? {
@@ -228,7 +232,7 @@ impl<S: Storage> Inner<S> {
             length if length < self.bytes => self.leave_room(self.bytes - length)?,
             _ => {}
         }
-        let zeros = vec![0; CHUNK.min(self.bytes as usize)];
+        let zeros = AlignedBuffer::zeroed(CHUNK.min(self.bytes as usize));
         let mut offset = 0;
         let mut chunks = 0;
         while offset < self.bytes {
@@ -245,6 +249,14 @@ impl<S: Storage> Inner<S> {
         }
         file.sync_all()?;
         Ok(Some(Spare { name: name.to_owned(), file, bytes: self.bytes }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<S::File> {
+        if self.past_cache { self.storage.create_for_appending(name) } else { self.storage.create(name) }
+    }
+
+    fn open(&self, name: &str) -> io::Result<S::File> {
+        if self.past_cache { self.storage.open_for_appending(name) } else { self.storage.open(name) }
     }
 
     /// Takes a segment's name away, durably, before anything overwrites the file.

@@ -3,6 +3,7 @@
 //! state store. Whatever the daemon does then, it says why, acknowledges nothing that is not durable, and the next start is whole.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -188,7 +189,7 @@ impl Kind {
     }
 }
 
-/// Takes away what was written right before the sync that failed, as a disk would. Nothing in it may have been acknowledged.
+/// Takes away the frame that was written right before the sync that failed, as a disk would. Nothing in it may have been acknowledged.
 fn lose_unsynced(data: &Path, trace: &Path) {
     let trace = std::fs::read_to_string(trace).expect("the trace");
     let mut written = None;
@@ -202,11 +203,28 @@ fn lose_unsynced(data: &Path, trace: &Path) {
         let end = call.split_once(") = ").or(call.split_once(" <unfinished")).expect("the end of a call").0;
         let mut numbers = end.rsplit(", ").map(|number| number.parse::<u64>().expect("a number"));
         let (offset, length) = (numbers.next().expect("an offset"), numbers.next().expect("a length"));
-        written = Some((segment.to_owned(), offset, length));
+        written = Some((segment.to_owned(), offset..offset + length));
     }
-    let (segment, offset, length) = written.expect("a frame is written before it is synced");
-    let file = std::fs::File::options().write(true).open(data.join("wal").join(segment)).expect("the segment");
-    file.write_all_at(&vec![0; length as usize], offset).expect("taking the frame away");
+    let (segment, written) = written.expect("a frame is written before it is synced");
+    let path = data.join("wal").join(segment);
+    // It was written in whole blocks, of which the first may begin with frames from before.
+    let lost = last_frame(&std::fs::read(&path).expect("the segment"));
+    assert!(written.contains(&(lost.end - 1)), "{written:?} was written last, but the last frame is at {lost:?}");
+    let file = std::fs::File::options().write(true).open(path).expect("the segment");
+    file.write_all_at(&vec![0; (lost.end - lost.start) as usize], lost.start).expect("taking the frame away");
+}
+
+/// Where the last frame of a segment is.
+fn last_frame(segment: &[u8]) -> Range<u64> {
+    let mut last = 4096..4096;
+    loop {
+        let at = last.end as usize;
+        if segment.get(at..at + 4) != Some(b"\xF5TF\xF8") {
+            return last;
+        }
+        let body = u32::from_le_bytes(segment[at + 4..at + 8].try_into().expect("four bytes"));
+        last = last.end..last.end + (40 + u64::from(body) + 4).next_multiple_of(8);
+    }
 }
 
 fn one_case(kind: Kind, turn: u64, seed: u64, template: &Site, report: &Report) {

@@ -1,9 +1,11 @@
 //! Real files, the background thread, and readers beside a writer.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tally_storage::{RealStorage, Storage};
+use tally_testkit::MemStorage;
 use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, read_all};
@@ -32,6 +34,55 @@ fn a_log_survives_restarts() {
         }
         let bodies: Vec<_> = read_all(&mut log.reader()).into_iter().map(|frame| frame.body).collect();
         assert_eq!(bodies, expected);
+    }
+}
+
+/// What is written past the page cache is what a disk in memory holds, byte for byte: frames that end anywhere, frames longer than a segment,
+/// segments that end within a block, a torn tail, and each life begins within the block where the last one ended.
+fn files_are_those_of_memory(dir: &Path, segment_bytes: u64, spare_segments: usize) {
+    let options = Options { segment_bytes, spare_segments, salt: Some(7), ..Options::default() };
+    let dir = tempfile::tempdir_in(dir).expect("a directory");
+    let (real, memory) = (RealStorage::new(dir.path()).expect("a directory"), MemStorage::new());
+    let mut frames = 0;
+    for life in 0..5_u64 {
+        let (mut log, recovered) = Log::open(real.clone(), options.clone()).expect("opens");
+        let (mut twin, twins) = Log::open(memory.clone(), options.clone()).expect("opens");
+        assert_eq!((&recovered, recovered.next_frame), (&twins, frames + 1));
+        for at in 0..30 {
+            let length = [0, 1, 19, 180, 2000, 4096, 5001, 20_000][(at * 3 + life) as usize % 8];
+            let body = body(life * 100 + at, length);
+            if log.needs_roll(body.len()) {
+                log.roll(b"opening").expect("rolls");
+                twin.roll(b"opening").expect("rolls");
+            }
+            assert_eq!(log.append(1, &body).expect("appends"), twin.append(1, &body).expect("appends"));
+        }
+        frames = log.next_frame() - 1;
+        assert_eq!(read_all(&mut log.reader()), read_all(&mut twin.reader()));
+        let active = log.segments().last().expect("a segment").clone();
+        drop((log, twin));
+        for segment in memory.names().into_iter().filter(|name| name.ends_with(".seg")) {
+            let (one, other) = (fs::read(dir.path().join(&segment)), memory.contents(&segment));
+            assert!(one.expect("reads") == other.expect("is there"), "{segment} differs in life {life}");
+        }
+        let mut torn = memory.contents(&active.name).expect("is there");
+        let end = torn.iter().rposition(|byte| *byte != 0).expect("frames") + 30;
+        let until = torn.len().min(end + 5000);
+        torn[end.min(until)..until].fill(0xEE);
+        fs::write(dir.path().join(&active.name), &torn).expect("writes");
+        memory.overwrite(&active.name, torn);
+    }
+}
+
+#[test]
+fn what_goes_past_the_page_cache_is_what_was_written() {
+    for (segment_bytes, spares) in [(64 << 10, 1), (30_000, 0), (12 << 10, 0), (12_296, 1)] {
+        files_are_those_of_memory(&std::env::temp_dir(), segment_bytes, spares);
+        // Another kind of file system, where there is one.
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            files_are_those_of_memory(memory, segment_bytes, spares);
+        }
     }
 }
 
