@@ -35,10 +35,10 @@ const ROOMY: [&str; 2] = ["--set", "plugin.memory=4GiB"];
 /// How many aggregators of the usual kind, how many that take no part, and what the cost of an event is called then.
 const AGGREGATORS: [(usize, usize, &str); 5] = [
     (1, 1, "aggregators_1_cpu_s_per_million"),
+    (1, 7, "not_subscribed_7_cpu_s_per_million"),
     (2, 1, "aggregators_2_cpu_s_per_million"),
     (4, 1, "aggregators_4_cpu_s_per_million"),
     (8, 1, "aggregators_8_cpu_s_per_million"),
-    (1, 7, "not_subscribed_7_cpu_s_per_million"),
 ];
 /// How many times as many events as one measurement has make up a history.
 const HISTORY: u64 = 10;
@@ -97,7 +97,7 @@ impl Growth<'_> {
             copies.names().try_for_each(|copy| check::copy(&daemon, &copy, &sent.count))?;
             daemon.stop()?;
         }
-        let [one, _, four, eight, idle] = AGGREGATORS.map(|(_, _, name)| outcome.of(name));
+        let [one, idle, _, four, eight] = AGGREGATORS.map(|(_, _, name)| outcome.of(name));
         let (first, later) = ((four - one) / 3.0, (eight - four) / 4.0);
         outcome.add("further_aggregator_cpu_s_per_million", (eight - one) / 7.0);
         outcome.add("aggregators_5_to_8_over_2_to_4", later / first);
