@@ -22,6 +22,9 @@ DEBIAN = {
     "java": "default-jre-headless",
 }
 
+# Why a package could not be installed, by peer: asked twice, the answer comes at once.
+_cannot = {}
+
 
 def say(text):
     print(f"peers: {text}", file=sys.stderr, flush=True)
@@ -35,6 +38,8 @@ def python_of(peer, folder):
     # Written last, so that half an environment is not taken for a whole one.
     if stamp.exists() and stamp.read_text() == made_from:
         return python
+    if peer in _cannot:
+        raise Failed(_cannot[peer])
     say(f"installing {PINNED[peer]} into {environment}")
     shutil.rmtree(environment, ignore_errors=True)
     for command in (
@@ -44,7 +49,8 @@ def python_of(peer, folder):
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode != 0:
             lines = (ran.stderr.strip() or ran.stdout.strip() or "no reason given").splitlines()
-            raise Failed(f"cannot install {PINNED[peer]}: {lines[-1]}")
+            _cannot[peer] = f"cannot install {PINNED[peer]}: {lines[-1]}"
+            raise Failed(_cannot[peer])
     stamp.write_text(made_from)
     return python
 

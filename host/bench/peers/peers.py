@@ -29,10 +29,13 @@ import expected
 from lacks import HEADINGS
 from library import ChDb, DuckDb, Flink
 from packages import say
-from postgresql_peer import PostgreSql
+from postgresql_peer import PostgreSql, PostgreSqlTuned
 from processes import Failed, PeakMemory, cpu_seconds, environment
-from redis_peer import Redis
+from redis_peer import RedisAlways, RedisEverySecond
 from tally_peer import Tally
+
+LIBRARIES = {"duckdb": DuckDb, "chdb": ChDb, "flink": Flink}
+SERVERS = {"redis": (RedisEverySecond, RedisAlways), "postgresql": (PostgreSql, PostgreSqlTuned)}
 
 
 @dataclass
@@ -54,19 +57,17 @@ def rows(arguments, environments):
     """What is measured where: a name, a place, and what makes the peer in a folder of its own."""
     one, every = places()
     tally = lambda place: lambda folder, sockets: Tally(place, arguments.tally, arguments.plugins, folder, sockets)
+    server = lambda kind: lambda folder, sockets: kind(one, folder, sockets)
     library = lambda kind, place: lambda folder, _: kind(place, environments, folder)
     return [
         ("tally", one, Tally, tally(one)),
         ("tally", every, Tally, tally(every)),
         *(
             (name, place, kind, library(kind, place))
-            for name, kind in (("duckdb", DuckDb), ("chdb", ChDb), ("flink", Flink))
+            for name, kind in LIBRARIES.items()
             for place in (one, every)
         ),
-        ("redis", one, Redis, lambda folder, sockets: Redis("everysec", one, folder, sockets)),
-        ("redis", one, Redis, lambda folder, sockets: Redis("always", one, folder, sockets)),
-        ("postgresql", one, PostgreSql, lambda folder, sockets: PostgreSql(False, one, folder, sockets)),
-        ("postgresql", one, PostgreSql, lambda folder, sockets: PostgreSql(True, one, folder, sockets)),
+        *((name, one, kind, server(kind)) for name, kinds in SERVERS.items() for kind in kinds),
     ]
 
 
@@ -168,6 +169,8 @@ def table(results):
         ]
         lines.append(f"| {' | '.join(cells)} |")
     told = {result["peer"]: result for result in results if "problem" not in result}
+    if not told:
+        return "\n".join(lines)
     lines += ["", "| Peer | Version | How |", "|---|---|---|"]
     lines += [f"| {peer} | {result['version']} | {result['how']} |" for peer, result in told.items()]
     lines += ["", f"| What each leaves out | {' | '.join(HEADINGS.values())} |", "|---" * (1 + len(HEADINGS)) + "|"]
@@ -204,7 +207,7 @@ def main():
         for name, place, kind, make in every:
             if only and name not in only:
                 continue
-            results.append(result_of(name, place, kind, make, files, folder, options))
+            results.append(result_of(place, kind, make, files, folder, options))
             if options.output == "json":
                 print(json.dumps(results[-1]), flush=True)
     finally:
@@ -214,9 +217,8 @@ def main():
     sys.exit(1 if any(result.get("wrong") for result in results) else 0)
 
 
-def result_of(name, place, kind, make, files, folder, options):
+def result_of(place, kind, make, files, folder, options):
     """All runs of one peer in one place; what keeps it from being measured is a result, too."""
-    title = getattr(kind, "title", name)
     events = max(options.events // kind.events_divisor, 1)
     runs = []
     try:
@@ -230,8 +232,8 @@ def result_of(name, place, kind, make, files, folder, options):
     except (OSError, subprocess.SubprocessError, ValueError, TypeError, KeyError) as failure:
         traceback.print_exc()
         problem = f"{type(failure).__name__}: {failure}"
-    say(f"{title}, {place.name}: {problem}")
-    return {"peer": title, "place": place.name, "problem": problem}
+    say(f"{kind.title}, {place.name}: {problem}")
+    return {"peer": kind.title, "place": place.name, "problem": problem}
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ INSERT INTO post SELECT post, {", ".join(ACTIONS)}, view + 2 * play + unmute - p
 class PostgreSql:
     """A server that stays."""
 
+    title = "PostgreSQL, defaults"
+    how = "`COPY` into a logged table, parsed once into a temporary one, `INSERT … SELECT`"
+    settings = {}
     lacks = Lacks(
         durable="yes, at the end of `COPY`",
         answers="no: each answer is computed anew from the table",
@@ -48,12 +51,8 @@ class PostgreSql:
     events_divisor = 5
     warm_up = 200_000
 
-    def __init__(self, tuned, place, folder, sockets):
-        self.tuned, self.place, self.folder, self.sockets = tuned, place, folder, sockets / ("tuned" if tuned else "default")
-        self.title = "PostgreSQL, tuned" if tuned else "PostgreSQL, defaults"
-        self.how = "`COPY` into a logged table, parsed once into a temporary one, `INSERT … SELECT`"
-        if tuned:
-            self.how += "; `shared_buffers` a quarter of memory, `work_mem` 256 MB, `max_wal_size` 16 GB, no JIT"
+    def __init__(self, place, folder, sockets):
+        self.place, self.folder, self.sockets = place, folder, sockets / "postgresql"
         self.server, self.initdb, self.psql = packages.programs("postgres", "initdb", "psql")
         # The server refuses to run as root.
         self.user = None
@@ -64,11 +63,8 @@ class PostgreSql:
             self.user = names[0]
 
     def _settings(self):
-        settings = {"listen_addresses": "", "unix_socket_directories": self.sockets, "synchronous_commit": "on"}
-        if self.tuned:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            settings |= {"shared_buffers": f"{memory // 4 // 2**20}MB", "work_mem": "256MB", "jit": "off"}
-            settings |= {"max_wal_size": "16GB", "checkpoint_timeout": "15min", "maintenance_work_mem": "512MB"}
+        place = {"listen_addresses": "", "unix_socket_directories": self.sockets, "synchronous_commit": "on"}
+        settings = place | self.settings
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
     def __enter__(self):
@@ -139,3 +135,15 @@ class PostgreSql:
             raise Failed(f"postgres did not start: {(self.folder / 'postgresql.log').read_text().strip()[-300:]}")
         asked = start(self._command(["-c", "SELECT 1"]), self.place.client, **{**self.quiet, "stdout": subprocess.DEVNULL})
         return asked.wait() == 0
+
+
+class PostgreSqlTuned(PostgreSql):
+    title = "PostgreSQL, tuned"
+    how = PostgreSql.how + "; `shared_buffers` a quarter of memory, `work_mem` 256 MB, `max_wal_size` 16 GB, no JIT"
+    settings = {
+        "shared_buffers": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 4 // 2**20}MB",
+        "work_mem": "256MB",
+        "jit": "off",
+        "max_wal_size": "16GB",
+        "checkpoint_timeout": "15min",
+    }

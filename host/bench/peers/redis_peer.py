@@ -4,6 +4,7 @@ neither parsing nor a slow client is charged to it."""
 import json
 import socket
 import subprocess
+from dataclasses import replace
 
 import packages
 from expected import ACTIONS, WEIGHTS, answer_of, hot, score
@@ -19,25 +20,16 @@ def command(*words):
 
 
 class Redis:
-    """A server that stays."""
+    """A server that stays. `fsync` is its appendfsync."""
 
+    how = "`HINCRBY`, `SADD`, `HINCRBY`, `ZINCRBY` an event by `redis-cli --pipe`, written before the clock starts"
     counts_warm_up = False
     # Slower than the others by a multiple, and the prepared file is large.
     events_divisor = 5
     warm_up = 200_000
 
-    def __init__(self, fsync, place, folder, sockets):
-        self.fsync, self.place, self.folder = fsync, place, folder
-        self.title = f"Redis, appendfsync {fsync}"
-        self.how = "`HINCRBY`, `SADD`, `HINCRBY`, `ZINCRBY` an event by `redis-cli --pipe`, written before the clock starts"
-        self.lacks = Lacks(
-            durable="yes, by `fsync`" if fsync == "always" else "no: within a second after",
-            answers="yes",
-            users="yes",
-            replay="no: its log has commands, not events",
-            needs="a client that parses and sends 4 commands an event",
-        )
-        self.socket = sockets / f"redis-{fsync}"
+    def __init__(self, place, folder, sockets):
+        self.place, self.folder, self.socket = place, folder, sockets / "redis"
         self.server, self.client = packages.programs("redis-server", "redis-cli")
 
     def __enter__(self):
@@ -130,3 +122,21 @@ class Redis:
         if kind == "*":
             return [self._reply(reader) for _ in range(int(rest))]
         raise Failed(f"redis answered {line!r}")
+
+
+class RedisEverySecond(Redis):
+    fsync = "everysec"
+    title = "Redis, appendfsync everysec"
+    lacks = Lacks(
+        durable="no: within a second after",
+        answers="yes",
+        users="yes",
+        replay="no: its log has commands, not events",
+        needs="a client that parses and sends 4 commands an event",
+    )
+
+
+class RedisAlways(Redis):
+    fsync = "always"
+    title = "Redis, appendfsync always"
+    lacks = replace(RedisEverySecond.lacks, durable="yes, by `fsync`")
