@@ -64,7 +64,7 @@ enum Command {
     /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
     Hostile(hostile::Args),
     /// Measure how fast Tally is on this machine: named scenarios, beside baselines (`bench --help` says more); or, with
-    /// `--instructions`, check how many instructions the hot stages take.
+    /// `--instructions`, check how many instructions the hot stages take; with `--peers`, run other programs on the same events.
     Bench(bench::Args),
     /// Check the rules of the repository: dependency direction, headers, file lengths, words.
     Tidy(tidy::Args),

@@ -25,6 +25,31 @@ pub fn daemon(daemon: &Daemon, count: &Count) -> Result<()> {
     posts(&actions["tables"]["posts"], count)
 }
 
+/// The same of another aggregator of one of these plugins: each number but the hot post, which its settings decide.
+pub fn copy(daemon: &Daemon, name: &str, count: &Count) -> Result<()> {
+    let question = format!("/v1/aggregators/{name}?rows=0&min_sequence={}&wait=60s", count.events);
+    let told = ask::json(&daemon.query, &question)?;
+    of_copy(&told, count).with_context(|| format!("the aggregator {name}"))
+}
+
+fn of_copy(told: &Value, count: &Count) -> Result<()> {
+    let numbers = count.numbers();
+    let expected = numbers.as_object().context("numbers have names")?;
+    let mut compared = 0;
+    for (name, value) in expected.iter().filter(|(name, _)| !name.starts_with("hot_post")) {
+        if let Some(found) = told["summary"].get(name) {
+            ensure!(found == value, "{name} is {value} by the independent count, and was answered as {found}");
+            compared += 1;
+        }
+    }
+    // The plugin with fewer has two: homepage_fetches and unique_visitors.
+    ensure!(compared >= 2, "the summary has none of the numbers that were counted: {}", told["summary"]);
+    match &told["tables"]["posts"] {
+        Value::Null => Ok(()),
+        table => posts(table, count),
+    }
+}
+
 /// Each number of the count stands in one of these objects.
 pub fn summaries(told: &[&Value], count: &Count) -> Result<()> {
     let expected = count.numbers();
@@ -57,6 +82,19 @@ mod tests {
     use super::*;
     use crate::lines::Lines;
     use serde_json::json;
+
+    #[test]
+    fn a_copy_has_its_own_hot_post_and_no_other_number() {
+        let mut count = Count::default();
+        let line = r#"{"type":"action","user_id":"a","resource_type":"posts:7","action":"play"}"#;
+        count.add(Lines::new(format!("{line}\n").into()).all(), 1).unwrap();
+        let mut told = json!({"summary": count.numbers()});
+        told["summary"]["hot_post"] = "post_9".into();
+        of_copy(&told, &count).unwrap();
+        told["summary"]["plays"] = 2.into();
+        assert!(of_copy(&told, &count).unwrap_err().to_string().contains("plays"));
+        assert!(of_copy(&json!({"summary": {}}), &count).is_err());
+    }
 
     #[test]
     fn one_event_too_few_is_noticed() {

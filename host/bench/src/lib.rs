@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod count;
 mod daemon;
+mod growth;
 mod http;
 mod latency;
 mod lines;

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::lines::Shape;
 use crate::results::{Outcome, Report};
 use crate::throughput::{self, Plan};
-use crate::{Options, http, latency, overload, say, state};
+use crate::{Options, growth, http, latency, overload, say, state};
 
 /// A named, repeatable measurement.
 pub struct Scenario {
@@ -69,6 +69,11 @@ pub const SCENARIOS: &[Scenario] = &[
         measure: state::idle,
     },
     Scenario { name: "memory", summary: "memory with a million users in every aggregator", measure: state::memory },
+    Scenario {
+        name: "growth",
+        summary: "the cost of an event with 10^3 to 10^7 users, with 1 to 8 aggregators, and after a long history",
+        measure: growth::measure,
+    },
     Scenario {
         name: "overload",
         summary: "twice the possible rate for --seconds: memory, latency of what is admitted, speed right after",

@@ -1,7 +1,8 @@
 //! The bench measures something and checks what it measured: a tiny run from end to end. Nothing is said about times.
 
 use serde_json::Value;
-use tally_tests::{plugin, succeed, tally, text};
+use tally_tests::clients::program;
+use tally_tests::{plugin, root, succeed, tally, text};
 
 fn bench(arguments: &[&str]) -> std::process::Command {
     let mut bench = tally();
@@ -39,6 +40,51 @@ fn a_small_run_gives_every_figure() {
     std::fs::write(&before, printed).expect("writing the result");
     let table = succeed(bench(&small).arg("--compare").arg(&before));
     assert!(table.contains("ratio_to_baseline") && table.contains("the spread"), "{table}");
+}
+
+#[test]
+fn growth_is_measured_for_users_aggregators_and_history() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_str().expect("a path");
+    let small = ["--scenario", "growth", "--runs", "1", "--events", "4000", "--users", "10000", "--dir", dir];
+    let printed = succeed(bench(&small).args(["--output", "json"]));
+    let result: Value = serde_json::from_str(&printed).expect("one JSON object");
+    for name in [
+        "users_1e3_cpu_s_per_million",
+        "users_1e4_cpu_s_per_million",
+        "aggregators_8_cpu_s_per_million",
+        "not_subscribed_7_cpu_s_per_million",
+        "history_last_cpu_s_per_million",
+    ] {
+        assert!(result[name].is_number(), "{name}: {result}");
+    }
+    assert!(result.get("users_1e5_cpu_s_per_million").is_none(), "more users than were asked for: {result}");
+    // Each user once, and ten times as many events as one measurement has.
+    assert_eq!(result["history_events"], 50_000, "{result}");
+    assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 0, "data directories are removed");
+}
+
+/// Other programs than Tally are not installed by a test.
+#[test]
+fn peers_are_held_against_a_count_in_python() {
+    let Some(mut python) = program("python3") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    python.args(["-B", "-u"]).arg(root().join("host/bench/peers/peers.py"));
+    python.arg("--tally").arg(tally().get_program()).arg("--folder").arg(folder.path());
+    python.arg("--plugins").arg(plugin("video-actions").parent().expect("a folder"));
+    python.args(["--only", "tally", "--events", "3000", "--output", "json"]);
+    let printed = succeed(&mut python);
+    let results: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect();
+    assert_eq!(results.len(), 2, "on one core and on all: {printed}");
+    for result in &results {
+        assert_eq!([&result["peer"], &result["events"]], [&Value::from("Tally"), &Value::from(3000)]);
+        assert!(result["wrong"].is_null() && result["events_per_second"].as_f64() > Some(0.0), "{result}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 0, "what it made is removed");
+
+    let Some(mut python) = program("python3") else { return };
+    python.arg("-B").arg(root().join("host/bench/peers/expected_test.py"));
+    succeed(&mut python);
 }
 
 #[test]
