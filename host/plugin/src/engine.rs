@@ -9,6 +9,7 @@ use crate::error::PluginError;
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use std::hash::{Hash, Hasher};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 
-/// The resolution of the wall-clock backstop.
-const TICK: Duration = Duration::from_millis(10);
+/// The finest and the coarsest resolution of the wall-clock backstop: each tick wakes a processor, also of a daemon that has nothing to do.
+const TICKS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(250);
+
+/// The resolution for this backstop.
+fn tick(backstop: Duration) -> Duration {
+    (backstop / 20).clamp(*TICKS.start(), *TICKS.end())
+}
 
 /// The version of wasmtime, for the fingerprint. A test compares it with the lock file.
 const WASMTIME: &str = "48.0.8";
@@ -34,7 +40,8 @@ struct Inner {
     limits: Arc<Limits>,
     cache: Option<Cache>,
     /// How often the backstop's thread has ticked.
-    ticks: Arc<AtomicU64>,
+    /// Counted by the ticking thread.
+    millis: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -45,10 +52,10 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config(&limits)).map_err(failed)?;
         let mut linker = Linker::new(&wasmtime);
         Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(failed)?;
-        let ticks = Arc::default();
-        start_ticking(&wasmtime, Arc::clone(&ticks))?;
+        let millis = Arc::default();
+        start_ticking(&wasmtime, tick(limits.backstop), Arc::clone(&millis))?;
         let cache = cache_dir.map(|dir| Cache::new(dir, code_fingerprint(&wasmtime)));
-        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, limits: Arc::new(limits), cache, ticks }) })
+        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, limits: Arc::new(limits), cache, millis }) })
     }
 
     /// Names what results may depend on beside the component: the engine's version and the switches that fix its
@@ -103,7 +110,7 @@ impl Engine {
 
     /// A store for one instance.
     pub(crate) fn store(&self, plugin: Arc<str>) -> wasmtime::Store<Sandbox> {
-        let sandbox = Sandbox::new(plugin, self.inner.limits.clone(), self.inner.ticks.clone());
+        let sandbox = Sandbox::new(plugin, self.inner.limits.clone(), self.inner.millis.clone());
         let mut store = wasmtime::Store::new(&self.inner.wasmtime, sandbox);
         store.limiter(|sandbox| sandbox);
         store.epoch_deadline_trap();
@@ -112,7 +119,8 @@ impl Engine {
 
     /// The backstop in ticks. One more than it takes, since the first tick may come at once.
     pub(crate) fn backstop_ticks(&self) -> u64 {
-        let ticks = self.inner.limits.backstop.as_millis().div_ceil(TICK.as_millis());
+        let backstop = self.inner.limits.backstop;
+        let ticks = backstop.as_millis().div_ceil(tick(backstop).as_millis());
         u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
     }
 }
@@ -155,14 +163,15 @@ fn config(limits: &Limits) -> wasmtime::Config {
 
 /// Starts the thread that moves the epoch on; it ends with the engine and everything made by it. A thread of the operating
 /// system and not a task, because a runtime whose workers are all stuck in guests would not run the task.
-fn start_ticking(engine: &wasmtime::Engine, ticks: Arc<AtomicU64>) -> Result<(), PluginError> {
+fn start_ticking(engine: &wasmtime::Engine, tick: Duration, millis: Arc<AtomicU64>) -> Result<(), PluginError> {
     let weak = engine.weak();
+    let each = tick.as_millis() as u64;
     std::thread::Builder::new()
         .name("plugin-backstop".into())
         .spawn(move || {
             loop {
-                std::thread::sleep(TICK);
-                ticks.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(tick);
+                millis.fetch_add(each, Ordering::Relaxed);
                 match weak.upgrade() {
                     Some(engine) => engine.increment_epoch(),
                     None => return,

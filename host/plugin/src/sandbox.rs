@@ -10,8 +10,8 @@ use wasmtime::ResourceLimiter;
 /// Core instances, memories and tables of one store. A component of one language has one to five.
 const MAX_INSTANCES: usize = 64;
 
-/// Ticks of the engine's thread between two times that a store gets its log lines anew: a second.
-const LOG_TICKS: u64 = 100;
+/// Milliseconds between two times that a store gets its log lines anew.
+const LOG_MILLIS: u64 = 1000;
 
 /// The data of one store.
 pub(crate) struct Sandbox {
@@ -19,9 +19,9 @@ pub(crate) struct Sandbox {
     limits: Arc<Limits>,
     memory_bytes: usize,
     table_elements: usize,
-    /// The engine's count of ticks.
-    ticks: Arc<AtomicU64>,
-    /// When the store got its log lines, in ticks.
+    /// The engine's count of milliseconds; it goes on by ticks.
+    millis: Arc<AtomicU64>,
+    /// When the store got its log lines, in milliseconds.
     lines_since: u64,
     lines_left: u32,
     lines_dropped: u64,
@@ -35,15 +35,15 @@ pub(crate) struct Sandbox {
 pub(crate) struct LimitReached(String);
 
 impl Sandbox {
-    pub(crate) fn new(plugin: Arc<str>, limits: Arc<Limits>, ticks: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, limits: Arc<Limits>, millis: Arc<AtomicU64>) -> Self {
         Self {
             plugin,
             lines_left: limits.log_lines,
             limits,
             memory_bytes: 0,
             table_elements: 0,
-            lines_since: ticks.load(Relaxed),
-            ticks,
+            lines_since: millis.load(Relaxed),
+            millis,
             lines_dropped: 0,
             told: false,
         }
@@ -57,8 +57,8 @@ impl Sandbox {
     /// A call begins: it gets log lines, if the last ones are long enough ago. However many calls there are, what they log is
     /// bounded.
     pub(crate) fn begin(&mut self) {
-        let now = self.ticks.load(Relaxed);
-        if now.saturating_sub(self.lines_since) >= LOG_TICKS {
+        let now = self.millis.load(Relaxed);
+        if now.saturating_sub(self.lines_since) >= LOG_MILLIS {
             self.lines_since = now;
             self.lines_left = self.limits.log_lines;
             self.told = false;
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn log_lines_are_bounded_over_many_calls() {
         let mut sandbox = sandbox(1000);
-        let ticks = sandbox.ticks.clone();
+        let millis = sandbox.millis.clone();
         let mut call = |lines: u64| {
             sandbox.begin();
             (0..lines).for_each(|_| log::Host::write(&mut sandbox, log::Level::Debug, String::new()));
@@ -173,9 +173,9 @@ mod tests {
         assert_eq!(call(60), (40, 0));
         assert_eq!(call(60), (0, 0), "the 20 that were dropped are told");
         assert_eq!(call(60), (0, 60), "more are told later");
-        ticks.store(LOG_TICKS - 1, Relaxed);
+        millis.store(LOG_MILLIS - 1, Relaxed);
         assert_eq!(call(1), (0, 61));
-        ticks.store(LOG_TICKS, Relaxed);
+        millis.store(LOG_MILLIS, Relaxed);
         assert_eq!(call(1), (99, 0), "all of them by now");
     }
 
