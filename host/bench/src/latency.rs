@@ -137,11 +137,12 @@ fn every(
     let started = Instant::now();
     for number in 1.. {
         let next = started + distance * number;
-        while Instant::now() < next {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(());
-            }
+        while !stop.load(Ordering::Relaxed) && Instant::now() < next {
             thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+        }
+        // Also when each piece of work takes longer than the distance, so that nothing is ever waited for.
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
         }
         work(u64::from(number))?;
         done.fetch_add(1, Ordering::Relaxed);
@@ -194,6 +195,18 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert!(done.into_inner() >= 3);
+        assert_eq!(done.into_inner(), 3);
+    }
+
+    #[test]
+    fn what_takes_longer_than_its_distance_stops_as_well() {
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        every(Duration::from_nanos(1), &stop, &done, |number| {
+            thread::sleep(Duration::from_millis(1));
+            stop.store(number == 3, Ordering::Relaxed);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(done.into_inner(), 3);
     }
 }
