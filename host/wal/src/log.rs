@@ -219,6 +219,7 @@ impl<S: Storage> Log<S> {
             written.next_frame = next_frame;
             written.next_sequence = next_sequence;
         });
+        self.spares.follow(end);
         self.spares.prepare();
         Ok(appended)
     }
@@ -305,6 +306,7 @@ impl<S: Storage> Log<S> {
             return Err(self.fail(doing, &name, source));
         }
         active.end = end;
+        self.spares.follow(end);
         active.only_opening = false;
         let (end, bytes) = (active.end, active.bytes);
         let appended = self.next.advance(count, crc);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tally_storage::{AlignedBuffer, Storage, StorageFile};
 
@@ -17,8 +18,12 @@ use crate::error::DeleteError;
 use crate::options::Options;
 
 /// Bytes of zeros per write, and how many such writes per sync: small steps keep the disk's queue short for the log itself.
-const CHUNK: usize = 1 << 20;
-const CHUNKS_PER_SYNC: u64 = 4;
+const CHUNK: usize = 256 << 10;
+const CHUNKS_PER_SYNC: u64 = 16;
+
+/// A spare is filled this many times as fast as the segment in use, or at the pace of one chunk in `PAUSE`.
+const AHEAD: u64 = 4;
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// A file ready to become a segment.
 pub(crate) struct Spare<F> {
@@ -43,6 +48,8 @@ struct Inner<S: Storage> {
     // Locked to push or take one entry; never across I/O.
     ready: Mutex<VecDeque<Spare<S::File>>>,
     stop: AtomicBool,
+    /// Bytes of the segment in use.
+    used: AtomicU64,
     /// A deletion failed: which of them are durable is unknown.
     stuck: AtomicBool,
 }
@@ -68,6 +75,7 @@ impl<S: Storage> Spares<S> {
             next_name: AtomicU64::new(first_name),
             ready: Mutex::new(VecDeque::new()),
             stop: AtomicBool::new(false),
+            used: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
         });
         let thread = if wanted == 0 { None } else { Some(start(inner.clone())?) };
@@ -114,6 +122,11 @@ impl<S: Storage> Spares<S> {
             self.inner.ready().push_back(spare);
         }
         Ok(())
+    }
+
+    /// The segment in use has so many bytes by now.
+    pub(crate) fn follow(&self, used: u64) {
+        self.inner.used.store(used, Ordering::Relaxed);
     }
 
     /// Asks for another spare, in the place of one that was taken.
@@ -245,6 +258,9 @@ impl<S: Storage> Inner<S> {
             chunks += 1;
             if chunks % CHUNKS_PER_SYNC == 0 {
                 file.sync_data()?;
+            }
+            if offset > AHEAD * self.used.load(Ordering::Relaxed) {
+                std::thread::sleep(PAUSE);
             }
         }
         file.sync_all()?;
