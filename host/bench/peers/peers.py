@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from lacks import HEADINGS
 from library import ChDb, DuckDb, Flink
 from packages import say
 from postgresql_peer import PostgreSql, PostgreSqlTuned
-from processes import Failed, PeakMemory, cpu_seconds, environment
+from processes import Failed, PeakMemory, cpu_seconds, end_all, environment
 from redis_peer import RedisAlways, RedisEverySecond
 from tally_peer import Tally
 
@@ -128,6 +129,7 @@ def measure(make, kind, place, files, events, folder):
                 "leaves_out": asdict(peer.lacks),
             }
     finally:
+        end_all()
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
 
@@ -193,6 +195,8 @@ def arguments():
 
 def main():
     options = arguments()
+    # As Ctrl-C does: what was started ends, and folders go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("peers: ended by SIGTERM"))
     environments = options.folder.resolve()
     environments.mkdir(parents=True, exist_ok=True)
     every = rows(options, environments)
@@ -229,7 +233,7 @@ def result_of(place, kind, make, files, folder, options):
         return median(runs)
     except Failed as failure:
         problem = str(failure)
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError, KeyError) as failure:
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError, LookupError) as failure:
         traceback.print_exc()
         problem = f"{type(failure).__name__}: {failure}"
     say(f"{kind.title}, {place.name}: {problem}")

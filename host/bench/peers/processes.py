@@ -9,6 +9,9 @@ from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
+# What was started and perhaps runs.
+_started = []
+
 
 class Failed(Exception):
     """A peer could not be measured; says why."""
@@ -22,12 +25,13 @@ def environment():
 def start(command, cores, **options):
     """Starts a program that may use these cores only, in a session of its own."""
     place = lambda: os.sched_setaffinity(0, cores)
+    words = [str(word) for word in command]
     try:
-        return subprocess.Popen(
-            [str(word) for word in command], env=environment(), preexec_fn=place, start_new_session=True, **options
-        )
+        process = subprocess.Popen(words, env=environment(), preexec_fn=place, start_new_session=True, **options)
     except OSError as error:
         raise Failed(f"cannot start {command[0]}: {error}") from error
+    _started.append(process)
+    return process
 
 
 def finish(process, what):
@@ -46,6 +50,15 @@ def end(process, how=signal.SIGTERM, patience=30):
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def end_all():
+    """Ends what still runs of all that was started here: what failed while it started, say."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
             process.kill()
             process.wait()
 
