@@ -40,8 +40,8 @@ Every key can stand in the file, in the environment or on the command line; each
   environment   TALLY_FLUSH_EVENTS=100 (lists with commas); BATCH_SIZE is flush.events, FLUSH_INTERVAL_SEC is
                 flush.interval in whole seconds
   flag          --flush-events 100, or --set flush.events=100
-Besides keys the file has [[aggregator]] (name, plugin, settings) and [preset.NAME] (type or type_path, timestamp,
-timestamp_format, event_id, rename, required).
+Besides keys the file has [[aggregator]] (name, plugin, settings, shards) and [preset.NAME] (type or type_path,
+timestamp, timestamp_format, event_id, rename, required).
 
 Keys:
 {}",

@@ -386,7 +386,8 @@ impl<S: Storage> Scratch<S> {
         let rows = self.batch_rows;
         let skips = self.history.skips.get(&(name.to_owned(), attached.attached_at)).cloned().unwrap_or_default();
         let care = Care { skips, alone: Vec::new() };
-        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, rows, care.clone())?;
+        // Any number of shards gives the same.
+        let mut apply = Apply::start(configured, meta.ledger, meta.watermark, 1, rows, care.clone())?;
         let mut one_by_one = false;
         loop {
             match feed.step()? {
@@ -398,7 +399,7 @@ impl<S: Storage> Scratch<S> {
                     one_by_one = true;
                     let (configured, meta) = (apply.configured().clone(), total.meta().clone());
                     feed.rewind(meta.position());
-                    apply = Apply::start(configured, meta.ledger, meta.watermark, 1, care.clone())?;
+                    apply = Apply::start(configured, meta.ledger, meta.watermark, 1, 1, care.clone())?;
                 }
                 Step::Barrier { frame, barrier } => {
                     let delta = apply.cut().with_context(|| format!("cut {}", barrier.cut))?;
@@ -424,7 +425,7 @@ impl<S: Storage> Scratch<S> {
                     let mut goes_on = merged;
                     if next != attached {
                         let configured = self.registry.configured(&next.digest, &next.settings)?;
-                        apply.swap(configured.clone())?;
+                        apply.swap(configured.clone(), 1)?;
                         goes_on = match total.swap(configured, &next) {
                             Err(Failure::Call(_)) => false,
                             swapped => swapped.map(|()| merged)?,

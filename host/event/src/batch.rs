@@ -50,6 +50,8 @@ pub(crate) struct Envelope {
 pub struct Selected<'a> {
     /// Its rows.
     pub rows: Rows<'a>,
+    /// Which rows of the batch they are, ascending; none for all of them.
+    pub numbers: Option<Vec<u32>>,
     /// What the host refused on its behalf, in log order.
     pub refused: &'a [Refused],
     /// Accepted events of types that it does not subscribe to.
@@ -143,16 +145,25 @@ impl Batch {
     pub fn for_subscriber(&self, index: usize) -> Selected<'_> {
         let binding = &self.plan.bindings[index];
         let refused = self.refused[index].as_slice();
-        let rows = match self.selection(binding, refused) {
+        let numbers = self.selection(binding, refused);
+        let rows = match &numbers {
             None => self.all_rows(binding),
-            Some(rows) => self.some_rows(binding, &rows),
+            Some(numbers) => self.some_rows(binding, numbers),
         };
         let by_type = self.accepted_by_type.iter().zip(&binding.event_types);
         let others: u32 = by_type.filter(|(_, own)| **own == NONE).map(|(count, _)| count).sum();
         let not_subscribed = self.unsubscribed + others;
         let accounted = rows.len() + refused.len() + not_subscribed as usize;
         assert_eq!(self.accepted as usize, accounted, "accepted = rows + refused + not subscribed");
-        Selected { rows, refused, not_subscribed }
+        Selected { rows, numbers, refused, not_subscribed }
+    }
+
+    /// Rows of the batch by number, gathered, in the terms of subscriber `index` of the plan, who gets them among others.
+    ///
+    /// # Panics
+    /// When the plan has no such subscriber or the batch no such row.
+    pub fn gathered(&self, index: usize, numbers: &[u32]) -> Rows<'_> {
+        self.some_rows(&self.plan.bindings[index], numbers)
     }
 
     /// The rows that a subscriber gets; none for all of them.

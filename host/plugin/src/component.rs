@@ -6,9 +6,10 @@ use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::error::{CallError, PluginError};
 use crate::instance::Instance;
+use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use std::sync::Arc;
-use tally_event::schema::Manifest;
+use tally_event::schema::{Kind, Manifest, Ordering};
 use wasmtime::component::ComponentExportIndex;
 
 /// Longest name and version a plugin may give itself, in bytes.
@@ -43,6 +44,7 @@ struct Shared {
     /// For log lines.
     name: Arc<str>,
     selfcheck: Option<ComponentExportIndex>,
+    shard_key: Option<ComponentExportIndex>,
 }
 
 /// A component with settings: an aggregator but for its name. Cheap to clone; thread-safe.
@@ -54,14 +56,17 @@ pub struct Configured {
     pub settings: Arc<str>,
     /// What it wants and keeps; checked.
     pub manifest: Arc<Manifest>,
+    /// The field by whose text rows may be dealt to several accumulators, if it names one; checked.
+    pub shard_key: Option<usize>,
 }
 
 impl Component {
     /// Asks a component for its description, in an instance that is thrown away.
     pub(crate) fn describe(engine: Engine, digest: Digest, pre: PluginPre<Sandbox>) -> Result<Self, PluginError> {
-        let selfcheck = find_selfcheck(&pre);
+        let selfcheck = find(&pre, contract::SELFCHECK, "selfcheck");
+        let shard_key = find(&pre, contract::SHARDS, "shard-key");
         let unnamed: Arc<str> = format!("unnamed {}", &digest.to_string()[..12]).into();
-        let shared = Shared { engine, pre, name: unnamed, selfcheck };
+        let shared = Shared { engine, pre, name: unnamed, selfcheck, shard_key };
         let mut instance = Instance::new(&shared.engine, &shared.pre, &shared.name).map_err(|error| match error {
             CallError::Invalid(problem) => PluginError::Contract { problem },
             other => PluginError::Call(other),
@@ -74,7 +79,7 @@ impl Component {
     }
 
     /// Gives the component its settings, a JSON object (`{}` for none), and takes its manifest. A component that exports
-    /// the optional interface `selfcheck` is asked for it here, once.
+    /// the optional interfaces `selfcheck` and `shards` is asked for what they say here, once.
     pub fn configure(&self, settings_json: &str) -> Result<Configured, PluginError> {
         check_settings(settings_json)?;
         let (mut instance, manifest) = self.start(settings_json).map_err(refused)?;
@@ -85,7 +90,13 @@ impl Component {
                 other => PluginError::Call(other),
             })?;
         }
-        Ok(Configured { component: self.clone(), settings: settings_json.into(), manifest: Arc::new(manifest) })
+        let shard_key = match &self.shared.shard_key {
+            Some(export) => instance.shard_key(export)?,
+            None => None,
+        };
+        let shard_key = shard_key.map(|field| check_shard_key(field, &manifest)).transpose()?;
+        let manifest = Arc::new(manifest);
+        Ok(Configured { component: self.clone(), settings: settings_json.into(), manifest, shard_key })
     }
 
     /// Whether it exports the optional interface `selfcheck`.
@@ -103,6 +114,16 @@ impl Component {
 }
 
 impl Configured {
+    /// How many shards it runs in when so many are wanted: one where it names no shard key.
+    pub fn shards(&self, wanted: usize) -> usize {
+        if self.shard_key.is_some() { wanted.max(1) } else { 1 }
+    }
+
+    /// The limits that its instances get.
+    pub fn limits(&self) -> &Limits {
+        self.component.shared.engine.limits()
+    }
+
     /// A new, empty instance: its own store, its own memory. Takes microseconds.
     pub fn instantiate(&self) -> Result<Instance, CallError> {
         let (mut instance, manifest) = self.component.start(&self.settings)?;
@@ -116,11 +137,26 @@ impl Configured {
     }
 }
 
-/// The optional interface, if the component exports it: looked up once, absent in most.
-fn find_selfcheck(pre: &PluginPre<Sandbox>) -> Option<ComponentExportIndex> {
+/// The function of an optional interface, if the component exports it: looked up once.
+fn find(pre: &PluginPre<Sandbox>, interface: &str, function: &str) -> Option<ComponentExportIndex> {
     let component = pre.instance_pre().component();
-    let interface = component.get_export_index(None, contract::SELFCHECK)?;
-    component.get_export_index(Some(&interface), "selfcheck")
+    let interface = component.get_export_index(None, interface)?;
+    component.get_export_index(Some(&interface), function)
+}
+
+fn check_shard_key(field: u32, manifest: &Manifest) -> Result<usize, PluginError> {
+    let refused = |problem: String| Err(PluginError::ShardKey(problem));
+    let index = field as usize;
+    match manifest.fields.get(index) {
+        None => refused(format!("index {field} is out of range: there are {} fields", manifest.fields.len())),
+        Some(field) if field.kind != Kind::Text => {
+            refused(format!("the field {:?} is of kind {}; rows are dealt by text", field.path, field.kind))
+        }
+        Some(_) if manifest.ordering != Ordering::Commutative => {
+            refused("the ordering is log-order; only accumulators whose merge commutes can be dealt rows".into())
+        }
+        Some(_) => Ok(index),
+    }
 }
 
 fn refused(error: CallError) -> PluginError {

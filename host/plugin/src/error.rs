@@ -37,6 +37,9 @@ pub enum PluginError {
     /// The manifest breaks a rule of the contract.
     #[error("the plugin's manifest is not acceptable: {0}")]
     Manifest(String),
+    /// What it says of sharding breaks a rule of the contract.
+    #[error("the plugin's shard key is not acceptable: {0}")]
+    ShardKey(String),
     /// The plugin's own `selfcheck` failed.
     #[error("the plugin's self-check failed: {0}")]
     SelfCheck(String),

@@ -125,6 +125,16 @@ impl Instance {
         answer.map_err(CallError::Refused)
     }
 
+    /// Calls the optional `shard-key`.
+    pub(crate) fn shard_key(&mut self, export: &ComponentExportIndex) -> Result<Option<u32>, CallError> {
+        let budget = Budget::small("shard-key", self.limits.fuel_base);
+        let guest = self.guest;
+        let (answer,) = self.call(budget, |_, store| {
+            guest.get_typed_func::<(), (Option<u32>,)>(&mut *store, export)?.call(&mut *store, ())
+        })?;
+        Ok(answer)
+    }
+
     /// An empty accumulator.
     pub fn create(&mut self) -> Result<Accumulator, CallError> {
         let budget = Budget::small("create", self.limits.fuel_base);

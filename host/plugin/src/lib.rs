@@ -4,7 +4,7 @@
 //! ```text
 //! bytes --Engine::load--> Component --configure--> Configured --instantiate--> Instance --create/load--> Accumulator
 //!        hash, validate,             manifest,                 one store,
-//!        compile or cache            selfcheck                 one thread at a time
+//!        compile or cache            selfcheck, shard key      one thread at a time
 //! ```
 //!
 //! Nothing here knows the log, sockets, files other than the compilation cache, or which aggregators are configured.
@@ -20,12 +20,14 @@ mod cache;
 mod component;
 mod contract;
 mod convert;
+mod deal;
 mod digest;
 mod engine;
 mod error;
 mod instance;
 mod limits;
 mod sandbox;
+mod shards;
 
 pub use component::{Component, Configured, Description};
 pub use digest::{Digest, InvalidDigest};
@@ -33,3 +35,4 @@ pub use engine::Engine;
 pub use error::{CallError, PluginError};
 pub use instance::{Accumulator, Instance, Refusal};
 pub use limits::Limits;
+pub use shards::Shards;

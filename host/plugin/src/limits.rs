@@ -23,6 +23,8 @@ pub struct Limits {
     pub fuel_per_row: u64,
     /// Fuel added to `load` per saved byte, and to `save`, `merge` and `report` per byte of the instance's memory.
     pub fuel_per_byte: u64,
+    /// Rows for each shard from which on they share a batch; fewer are not worth waking threads for. Decides no result.
+    pub dealt_rows: usize,
     /// Wall-clock time after which a call is ended, whatever fuel it has left.
     pub backstop: Duration,
     /// What one report may hand over, in bytes of host memory.
@@ -43,6 +45,7 @@ impl Default for Limits {
             fuel_base: 1_000_000_000,
             fuel_per_row: 100_000,
             fuel_per_byte: 200,
+            dealt_rows: 128,
             backstop: Duration::from_secs(10),
             report_bytes: 64 << 20,
             log_lines: 100,

@@ -330,7 +330,8 @@ impl Machines {
             Ok(configured) => Ok(Version { digest, configured }),
             Err(error) => Err(Failed { digest: Some(digest), reason: format!("{error:#}") }),
         };
-        Wanted { plugin: name.to_owned(), settings: file.settings.clone(), version }
+        let shards = self.context.config().shards(name);
+        Wanted { plugin: name.to_owned(), settings: file.settings.clone(), shards, version }
     }
 
     fn activated(&mut self) -> anyhow::Result<bool> {

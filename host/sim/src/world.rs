@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tally_daemon::clock::{Clock, SimulatedTime};
-use tally_daemon::config::{Config, Durability, Sources};
+use tally_daemon::config::{Aggregator, Config, Durability, Sources};
 use tally_daemon::context::Fatal;
 use tally_daemon::life::Beginning;
 use tally_daemon::plugins::Compiled;
@@ -26,6 +26,9 @@ use crate::random::Random;
 /// The aggregator that runs all the time and whose numbers are known from outside.
 const ALWAYS: &str = "video-actions";
 
+/// Shards of it, at most.
+const MOST_SHARDS: u64 = 3;
+
 /// What all worlds share: compiled plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct Kit {
@@ -40,7 +43,8 @@ impl Kit {
     /// Reads components by name.
     pub fn new(plugins: BTreeMap<&'static str, Vec<u8>>) -> anyhow::Result<Self> {
         // A backstop that never bites: how busy the machine is must not decide anything.
-        let limits = Limits { backstop: Duration::from_secs(600), ..Limits::default() };
+        // Batches are small here, and shards share them all the same.
+        let limits = Limits { backstop: Duration::from_secs(600), dealt_rows: 1, ..Limits::default() };
         Ok(Self {
             engine: Engine::new(limits, None)?,
             replay: verify::replay_engine()?,
@@ -93,6 +97,9 @@ pub struct World {
     disk: MemStorage,
     time: Arc<SimulatedTime>,
     config: Config,
+    /// In how many shards the aggregator runs that always does: others in each life. Comes from the seed without a draw, so that all
+    /// else in a world is as it would be without.
+    shards: u64,
     producers: Vec<Producer>,
     oracle: Oracle,
     files: BTreeMap<String, PluginFile>,
@@ -128,6 +135,7 @@ impl World {
             disk,
             time,
             config,
+            shards: seed % MOST_SHARDS,
             producers,
             oracle: Oracle::default(),
             files,
@@ -171,6 +179,13 @@ impl World {
     }
 
     fn begin(&mut self) -> anyhow::Result<Machines> {
+        self.shards = self.shards % MOST_SHARDS + 1;
+        self.config.aggregators = vec![Aggregator {
+            name: ALWAYS.to_owned(),
+            plugin: ALWAYS.to_owned(),
+            settings: "{}".to_owned(),
+            shards: usize::try_from(self.shards)?,
+        }];
         let (failed, _) = tokio::sync::mpsc::unbounded_channel();
         Machines::begin(Beginning {
             config: self.config.clone(),

@@ -24,6 +24,7 @@ impl Aggregator for HomepageFetch {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Homepage fetches and unique visitors";
     const STATE_VERSION: &'static str = "1";
+    const SHARD_KEY: Option<&'static str> = Some("/user_id");
 
     type Settings = NoSettings;
     type Event<'a> = Fetch<'a>;

@@ -28,6 +28,11 @@ pub trait Aggregator: State + Sized + 'static {
     const REFUSALS: &'static [&'static str] = &[];
     /// Whether merging commutes.
     const ORDERING: Ordering = Ordering::Commutative;
+    /// The path of a required or optional [`crate::Text`] of the event by whose value the host may deal events to several
+    /// states side by side (`shards` in its configuration), which it merges before it saves: best the one that most of the
+    /// state is kept by. Needs a merge that commutes, and relies on no more than that: however events are dealt, applying each
+    /// share and merging equals applying all of them ([`crate::testing::check_laws`] checks it).
+    const SHARD_KEY: Option<&'static str> = None;
 
     /// The settings, read from a JSON object. `{}` must do.
     type Settings: DeserializeOwned;

@@ -74,7 +74,7 @@ impl Schema {
         }) as u32
     }
 
-    fn index(&self, path: &str, kind: Kind) -> Option<usize> {
+    pub(crate) fn index(&self, path: &str, kind: Kind) -> Option<usize> {
         self.fields.iter().position(|field| field.path == path && field.kind == kind)
     }
 }

@@ -9,8 +9,8 @@ use crate::event::{Binding, Event, Schema};
 use crate::question::Question;
 use crate::report::Report;
 use crate::state::Reader;
-use crate::wire::exports::tally::aggregator::aggregator as exported;
-use crate::wire::tally::aggregator::types::{self, Batch, Description, Manifest, Refusal as RefusedRow, Table};
+use crate::wire::exports::tally::aggregator::{aggregator as exported, shards};
+use crate::wire::tally::aggregator::types::{self, Batch, Description, Kind, Manifest, Refusal as RefusedRow, Table};
 use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -21,6 +21,8 @@ pub(crate) struct Configured<A: Aggregator> {
     pub(crate) settings: A::Settings,
     pub(crate) schema: Schema,
     pub(crate) state_version: String,
+    /// Index of the field by whose text events may be dealt.
+    pub(crate) shard_key: Option<u32>,
 }
 
 impl<A: Aggregator> Configured<A> {
@@ -31,7 +33,13 @@ impl<A: Aggregator> Configured<A> {
         let mut schema = Schema::default();
         <A::Event<'static> as Event<'static>>::declare(&mut schema);
         A::REFUSALS.iter().for_each(|&reason| schema.refusal(reason));
-        Ok(Self { state_version: A::state_version(&settings), settings, schema })
+        let shard_key = A::SHARD_KEY.map(|path| {
+            let index = schema.index(path, Kind::Text);
+            index.map(|index| index as u32).ok_or_else(|| {
+                format!("the shard key {path:?} of {} is no field of its events that is read as text", A::NAME)
+            })
+        });
+        Ok(Self { state_version: A::state_version(&settings), shard_key: shard_key.transpose()?, settings, schema })
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
@@ -141,6 +149,12 @@ impl<A: Aggregator> exported::Guest for Component<A> {
         let manifest = configured.manifest();
         CONFIGURED.set(Some(Rc::new(configured)));
         Ok(manifest)
+    }
+}
+
+impl<A: Aggregator> shards::Guest for Component<A> {
+    fn shard_key() -> Option<u32> {
+        configured::<A>().shard_key
     }
 }
 

@@ -4,7 +4,7 @@
 
 wit_bindgen::generate!({
     path: "../../wit/0.1.0",
-    world: "plugin",
+    world: "plugin-with-shards",
     pub_export_macro: true,
     export_macro_name: "export_component",
     default_bindings_module: "tally_sdk::wire",

@@ -157,6 +157,8 @@ impl Aggregator for VideoActions {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Actions per post and in all, unique visitors, and the hot post";
     const STATE_VERSION: &'static str = "1";
+    // Visitors are most of what is kept, and each is kept once this way; the few posts are kept in every shard.
+    const SHARD_KEY: Option<&'static str> = Some("/user_id");
     const SETTINGS_SCHEMA: &'static str = r#"{"type":"object","additionalProperties":false,"properties":{"weights":{"type":"object","additionalProperties":false,"properties":{"view":{"type":"integer"},"play":{"type":"integer"},"pause":{"type":"integer"},"unmute":{"type":"integer"},"carousel_left":{"type":"integer"},"carousel_right":{"type":"integer"}}}}}"#;
     const REFUSALS: &'static [&'static str] = &["unknown_action"];
 

@@ -5,6 +5,7 @@ mod counts;
 mod crash;
 mod doors;
 mod reload;
+mod shards;
 mod soak;
 mod verify;
 mod watching;

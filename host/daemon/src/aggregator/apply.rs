@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use tally_aggregate::AggregatorLedger;
-use tally_event::batch::Batch;
+use tally_event::batch::{Batch, Selected};
 use tally_event::columns::Rows;
-use tally_plugin::{Accumulator, CallError, Configured, Instance};
+use tally_plugin::{CallError, Configured, Shards};
 
 /// What a cut takes out of the apply side.
 #[derive(Clone, Debug)]
@@ -80,8 +81,7 @@ impl From<CallError> for Failed {
 /// An aggregator's open delta.
 pub struct Apply {
     configured: Configured,
-    instance: Instance,
-    open: Accumulator,
+    open: Shards,
     rows_open: u64,
     ledger: AggregatorLedger,
     watermark: Option<i64>,
@@ -90,17 +90,17 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// An empty delta that goes on counting from `ledger` and `watermark`; at most `batch_rows` rows a call.
+    /// An empty delta that goes on counting from `ledger` and `watermark`, in so many shards; at most `batch_rows` rows a call.
     pub fn start(
         configured: Configured,
         ledger: AggregatorLedger,
         watermark: Option<i64>,
+        shards: usize,
         batch_rows: usize,
         care: Care,
     ) -> Result<Self, CallError> {
-        let mut instance = configured.instantiate()?;
-        let open = instance.create()?;
-        Ok(Self { configured, instance, open, rows_open: 0, ledger, watermark, batch_rows: batch_rows.max(1), care })
+        let open = Shards::start(&configured, shards)?;
+        Ok(Self { configured, open, rows_open: 0, ledger, watermark, batch_rows: batch_rows.max(1), care })
     }
 
     /// From now on at most so many rows a call.
@@ -114,7 +114,7 @@ impl Apply {
     }
 
     /// Applies accepted events `range` of the batch, as this aggregator (subscriber `index` of its plan) sees them.
-    pub fn events(&mut self, batch: &Batch, index: usize, range: Range<u32>, arrival: i64) -> Result<(), Failed> {
+    pub fn events(&mut self, batch: &Arc<Batch>, index: usize, range: Range<u32>, arrival: i64) -> Result<(), Failed> {
         let selected = batch.for_subscriber(index);
         let all = range.start == 0 && range.end == batch.accepted();
         let offsets = &selected.rows.sequence_offsets;
@@ -139,23 +139,25 @@ impl Apply {
             let call = self.care.next_call(&selected.rows, next..rows.end, self.batch_rows);
             self.ledger.skipped += (call.start - next) as u64;
             next = call.end;
-            self.call(&selected.rows, call)?;
+            self.call(batch, index, &selected, call)?;
         }
         self.rows_open += rows.len() as u64;
         assert!(self.ledger.balances(), "the ledger balances after every batch: {:?}", self.ledger);
         Ok(())
     }
 
-    fn call(&mut self, all: &Rows<'_>, rows: Range<usize>) -> Result<(), Failed> {
+    fn call(
+        &mut self,
+        batch: &Arc<Batch>,
+        index: usize,
+        selected: &Selected<'_>,
+        rows: Range<usize>,
+    ) -> Result<(), Failed> {
         if rows.is_empty() {
             return Ok(());
         }
-        let refusals = if rows.len() == all.len() {
-            self.instance.apply(&self.open, all)
-        } else {
-            self.instance.apply(&self.open, &all.slice(rows.clone()))
-        };
-        let refusals = refusals.map_err(|error| Failed {
+        let all = &selected.rows;
+        let refusals = self.open.apply(batch, index, selected, rows.clone()).map_err(|error| Failed {
             error,
             events: Some((sequence_of(all, rows.start), sequence_of(all, rows.end - 1))),
         })?;
@@ -171,25 +173,28 @@ impl Apply {
         self.care.alone.clear();
         let mut bytes = Vec::new();
         if self.rows_open > 0 {
-            bytes = self.instance.save(&self.open)?;
-            let fresh = self.instance.create()?;
-            self.instance.discard(std::mem::replace(&mut self.open, fresh))?;
+            bytes = self.open.take()?;
             self.rows_open = 0;
         }
         Ok(Delta { bytes, ledger: self.ledger.clone(), watermark: self.watermark })
     }
 
-    /// Goes on with another version of the plugin; only right after a cut.
-    pub fn swap(&mut self, configured: Configured) -> Result<(), CallError> {
+    /// Goes on with another version of the plugin or in another number of shards; only right after a cut.
+    pub fn swap(&mut self, configured: Configured, shards: usize) -> Result<(), CallError> {
         assert_eq!(self.rows_open, 0, "a swap follows a cut");
         let (ledger, watermark, care) = (self.ledger.clone(), self.watermark, std::mem::take(&mut self.care));
-        *self = Self::start(configured, ledger, watermark, self.batch_rows, care)?;
+        *self = Self::start(configured, ledger, watermark, shards, self.batch_rows, care)?;
         Ok(())
+    }
+
+    /// In how many shards the delta is kept.
+    pub fn shards(&self) -> usize {
+        self.open.count()
     }
 
     /// Linear memory in use, bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.instance.memory_bytes()
+        self.open.memory_bytes()
     }
 }
 

@@ -130,7 +130,9 @@ impl<S: Storage> Follower<S> {
             false => Failures::default(),
         };
         let letters = failures.care().skips.clone();
-        let apply = Apply::start(configured, last.ledger.clone(), last.watermark, rows, failures.care().clone())?;
+        let shards = context.config().shards(&name);
+        let (ledger, care) = (last.ledger.clone(), failures.care().clone());
+        let apply = Apply::start(configured, ledger, last.watermark, shards, rows, care)?;
         let meter = context.progress.meter(&name);
         meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
         Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, letters, detached: false })
@@ -240,9 +242,14 @@ impl<S: Storage> Follower<S> {
         let subscriber = Subscriber { name: self.name.clone(), manifest: configured.manifest.clone() };
         self.feed.become_subscriber(Some(subscriber), last.presets);
         self.feed.rewind(last.position);
-        let rows = self.context.config().limits.batch_rows;
-        self.apply = Apply::start(configured, last.ledger, last.watermark, rows, self.failures.care().clone())?;
+        let (rows, care) = (self.context.config().limits.batch_rows, self.failures.care().clone());
+        self.apply = Apply::start(configured, last.ledger, last.watermark, self.shards(), rows, care)?;
         Ok(())
+    }
+
+    /// In how many shards it is to run. What it computes does not depend on that, so the log says nothing of it.
+    fn shards(&self) -> usize {
+        self.context.config().shards(&self.name)
     }
 
     fn follow(&mut self) -> Result<Moved, Stopped> {
@@ -286,6 +293,10 @@ impl<S: Storage> Follower<S> {
             let subscriber = Subscriber { name: self.name.clone(), manifest: self.apply.configured().manifest.clone() };
             self.feed.become_subscriber(Some(subscriber), next.presets.clone());
         }
+        let configured = self.apply.configured();
+        if self.apply.shards() != configured.shards(self.shards()) {
+            self.apply.swap(configured.clone(), self.shards())?;
+        }
         if self.last.attached.digest != next.attached.digest {
             self.failures.forgive();
         }
@@ -307,7 +318,7 @@ impl<S: Storage> Follower<S> {
             .registry
             .configured(&attached.digest, &attached.settings)
             .map_err(|error| CallError::Refused(format!("{error:#}")))?;
-        self.apply.swap(configured.clone())?;
+        self.apply.swap(configured.clone(), self.shards())?;
         next.attached = attached.clone();
         Ok(Some((configured, attached.clone())))
     }

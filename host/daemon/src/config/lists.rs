@@ -12,10 +12,13 @@ use super::error::Origin;
 use super::file::{Entry, File};
 use super::settings::Findings;
 use super::spelling::nearest;
-use super::value::described;
+use super::value::{Kind, Value, described};
 
 /// The longest constant type, in bytes.
 const TYPE_BYTES: usize = 256;
+
+/// How many shards an aggregator may have; each is a thread and a sandbox of its own.
+const SHARDS: Kind = Kind::Count { min: 1, max: 64 };
 
 const FORMATS: [(&str, TimestampFormat); 4] = [
     ("rfc3339", TimestampFormat::Rfc3339),
@@ -252,6 +255,14 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
             String::new()
         }
     };
+    let mut shards = 1;
+    if let Some((origin, value)) = reader.take("shards") {
+        match SHARDS.read_toml(&value) {
+            Ok(Value::Count(count)) => shards = count as usize,
+            Ok(_) => unreachable!("a count is read as a count"),
+            Err(problem) => reader.problem(origin, "shards", problem),
+        }
+    }
     for (key, value) in [("plugin", &plugin), ("name", &name)] {
         let Some((origin, text)) = value else { continue };
         match text.strip_suffix(".wasm") {
@@ -266,7 +277,7 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
             }
         }
     }
-    let known = ["name", "plugin", "settings"];
+    let known = ["name", "plugin", "settings", "shards"];
     let no_plugin =
         plugin.is_none() && !reader.findings.problems.iter().any(|p| p.key == format!("{}.plugin", reader.name));
     if no_plugin {
@@ -276,7 +287,7 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
     reader.end(&known);
     let plugin = plugin?.1;
     let name = name.map_or_else(|| plugin.clone(), |(_, name)| name);
-    Some(Aggregator { name, plugin, settings })
+    Some(Aggregator { name, plugin, settings, shards })
 }
 
 /// Names stand in paths, URLs and records, so they are plain.

@@ -335,7 +335,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[[aggregator]]`: a plugin, a name and settings.
+/// `[[aggregator]]`: a plugin, a name, settings and shards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregator {
     /// The aggregator's name in questions, records and the log.
@@ -344,6 +344,8 @@ pub struct Aggregator {
     pub plugin: String,
     /// The settings as canonical JSON: keys sorted, no spaces; `{}` when none were given.
     pub settings: String,
+    /// Accumulators, each on a thread of its own, that its events are dealt to.
+    pub shards: usize,
 }
 
 impl Sources {
@@ -385,6 +387,11 @@ impl Sources {
 }
 
 impl Config {
+    /// In how many shards the aggregator of this name runs.
+    pub fn shards(&self, name: &str) -> usize {
+        self.aggregators.iter().find(|aggregator| aggregator.name == name).map_or(1, |aggregator| aggregator.shards)
+    }
+
     /// The index in [`Config::presets`] of the preset of this name.
     pub fn preset(&self, name: &str) -> Option<usize> {
         self.presets.iter().position(|preset| preset.name == name)

@@ -78,7 +78,14 @@ impl Config {
         let name = format!("aggregator.{}", aggregator.name);
         let origin = self.defined.get(&name).unwrap_or(&Origin::Default);
         let rows = [("plugin", vec![aggregator.plugin.clone()]), ("settings", vec![aggregator.settings.clone()])];
-        section(&name, rows.into_iter(), origin)
+        let mut section = section(&name, rows.into_iter(), origin);
+        section.rows.push(Row {
+            key: format!("{name}.shards"),
+            text: aggregator.shards.to_string(),
+            value: aggregator.shards.into(),
+            origin: origin.clone(),
+        });
+        section
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use tally_event::schema::{Manifest, Ordering};
+use tally_event::schema::Ordering;
 use tally_event::table::Question;
-use tally_plugin::{Component, Configured, Digest, Engine, Limits};
+use tally_plugin::{Configured, Digest, Engine, Limits};
 
 /// What `tally plugin check` finds.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +26,8 @@ pub struct PluginFacts {
     pub engine: String,
     /// Whether it checks itself when it is loaded.
     pub selfcheck: bool,
+    /// The field by which events may be dealt to several shards; none where it has to run in one.
+    pub shard_key: Option<String>,
     /// Whether merging depends on the order.
     pub ordering: Ordering,
     /// The state version it saves.
@@ -80,7 +82,7 @@ pub fn check(file: &Path, settings: &str) -> anyhow::Result<PluginFacts> {
     let component = engine.load(&bytes)?;
     let configured = component.configure(settings)?;
     let tables = one_round(&configured)?;
-    Ok(facts(&engine, &component, &configured.manifest, &bytes, tables))
+    Ok(facts(&engine, &configured, &bytes, tables))
 }
 
 /// Starts, saves, loads and reports an empty accumulator.
@@ -96,13 +98,8 @@ fn one_round(configured: &Configured) -> anyhow::Result<Vec<TableFacts>> {
     Ok(tables.iter().map(|table| TableFacts { table: table.name.clone(), columns: columns(table) }).collect())
 }
 
-fn facts(
-    engine: &Engine,
-    component: &Component,
-    manifest: &Manifest,
-    bytes: &[u8],
-    tables: Vec<TableFacts>,
-) -> PluginFacts {
+fn facts(engine: &Engine, configured: &Configured, bytes: &[u8], tables: Vec<TableFacts>) -> PluginFacts {
+    let Configured { component, manifest, .. } = configured;
     let description = &component.description;
     let path = |index: &u32| manifest.fields.get(*index as usize).map(|field| field.path.clone()).unwrap_or_default();
     let event_types = manifest.event_types.iter().map(|event_type| EventTypeFacts {
@@ -120,6 +117,7 @@ fn facts(
         size: bytes.len(),
         engine: engine.fingerprint(),
         selfcheck: component.has_selfcheck(),
+        shard_key: configured.shard_key.map(|field| manifest.fields[field].path.clone()),
         ordering: manifest.ordering,
         state_version: manifest.state_version.clone(),
         loads: manifest.loads.clone(),

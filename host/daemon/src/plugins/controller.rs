@@ -38,6 +38,8 @@ pub struct Status {
     pub state: &'static str,
     /// The running plugin's version.
     pub version: Option<String>,
+    /// In how many shards it is to run; none while it is paused.
+    pub shards: Option<usize>,
     /// Digest of the file in the plugins directory.
     pub wanted_digest: Option<String>,
     /// Digest of what runs.
@@ -180,12 +182,14 @@ impl Controller {
             let Some(file) = files.get(&aggregator.plugin) else { continue };
             let version = self.load(&aggregator.plugin, file, &aggregator.settings);
             let (plugin, settings) = (aggregator.plugin.clone(), aggregator.settings.clone());
-            wanted.insert(aggregator.name.clone(), Wanted { plugin, settings, version });
+            let shards = aggregator.shards;
+            wanted.insert(aggregator.name.clone(), Wanted { plugin, settings, shards, version });
         }
         for (stem, file) in &files {
             if configured.iter().all(|aggregator| aggregator.plugin != *stem) {
                 let version = self.load(stem, file, "{}");
-                wanted.insert(stem.clone(), Wanted { plugin: stem.clone(), settings: "{}".into(), version });
+                let (plugin, settings) = (stem.clone(), "{}".into());
+                wanted.insert(stem.clone(), Wanted { plugin, settings, shards: 1, version });
             }
         }
         Ok(wanted)
@@ -226,6 +230,7 @@ impl Controller {
                 plugin: wanted.plugin.clone(),
                 state: if running.is_some() { "running" } else { "failed" },
                 version: running.map(|running| running.version.clone()),
+                shards: Some(wanted.shards),
                 wanted_digest: match &wanted.version {
                     Ok(version) => Some(version.digest.clone()),
                     Err(failed) => failed.digest.clone(),
@@ -244,6 +249,7 @@ impl Controller {
                     plugin: meta.attached.plugin.clone(),
                     state: "paused",
                     version: Some(meta.attached.version.clone()),
+                    shards: None,
                     wanted_digest: None,
                     running_digest: None,
                     reason: Some("its file is not in the plugins directory".into()),

@@ -22,6 +22,8 @@ pub struct Wanted {
     pub plugin: String,
     /// Its settings, JSON.
     pub settings: String,
+    /// In how many shards.
+    pub shards: usize,
     /// The version that would run.
     pub version: Result<Version, Failed>,
 }
@@ -165,6 +167,14 @@ impl<S: Storage> Planner<S> {
             Ok(version) => version,
             Err(failed) => bail!("{}", failed.reason),
         };
+        if wanted.shards > 1 && version.configured.shard_key.is_none() {
+            bail!(
+                "it is to run in {} shards, but the plugin {} names no shard key to deal events by: set `shards` to 1, or \
+                 have the plugin name one",
+                wanted.shards,
+                wanted.plugin
+            );
+        }
         let attached = attached(wanted, version, running);
         let same = running.is_some_and(|running| *running == attached);
         if same && !(quarantined && self.resumed.contains(name)) {

@@ -5,3 +5,4 @@ mod caching;
 mod fixture;
 mod hostile;
 mod loading;
+mod sharding;

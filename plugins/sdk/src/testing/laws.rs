@@ -47,7 +47,25 @@ pub fn check_laws<A: Aggregator>(settings: &str, lines: &[String]) {
             same(&joined(last(), first()), &format!("merging commutes, split at {split}"));
         }
     }
+    if A::ORDERING == Ordering::Commutative {
+        same(&dealt(settings, lines, 2), "events dealt to two states by turns, merged, give the same state");
+        same(&dealt(settings, lines, 3), "events dealt to three states by turns, merged, give the same state");
+    }
     check_damage(settings, &whole);
+}
+
+/// States to which the lines were applied by turns, merged.
+fn dealt<A: Aggregator>(settings: &str, lines: &[String], states: usize) -> Harness<A> {
+    let mut whole = Harness::new(settings);
+    for turn in 0..states {
+        let mut state = Harness::new(settings);
+        for (index, line) in lines.iter().enumerate().skip(turn).step_by(states) {
+            state.sequence = 1 + index as u64;
+            state.apply(&[line]);
+        }
+        whole.merge(&state);
+    }
+    whole
 }
 
 /// A state to which these parts were applied, after so many earlier lines that it has not seen.

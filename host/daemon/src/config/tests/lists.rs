@@ -157,6 +157,7 @@ fn an_aggregator_has_a_plugin_a_name_and_settings() {
         name = "likes"
         plugin = "video-actions"
         settings = { weights = { view = -1, "b\"" = 0.5 }, "a" = [true, 1979-05-27, "x"], h = 0x1F }
+        shards = 4
         "#,
     );
     expect![[r#"
@@ -165,11 +166,13 @@ fn an_aggregator_has_a_plugin_a_name_and_settings() {
                 name: "video-actions",
                 plugin: "video-actions",
                 settings: "{}",
+                shards: 1,
             },
             Aggregator {
                 name: "likes",
                 plugin: "video-actions",
                 settings: "{\"a\":[true,\"1979-05-27\",\"x\"],\"h\":31,\"weights\":{\"b\\\"\":0.5,\"view\":-1}}",
+                shards: 4,
             },
         ]
     "#]]
@@ -207,6 +210,16 @@ fn aggregators_are_checked() {
     fails(
         "[[aggregator]]\nplugin = 'a'\nsettings = 5",
         expect!["tally.toml:6: aggregator[0].settings: found the number 5; write { key = value }"],
+    );
+    fails(
+        "[[aggregator]]\nplugin = 'a'\nshards = 0\n[[aggregator]]\nplugin = 'b'\nshards = 65\n\
+         [[aggregator]]\nplugin = 'c'\nshards = '2'\n[[aggregator]]\nplugin = 'd'\nshards = -1",
+        expect![[r#"
+            4 mistakes in the configuration:
+              tally.toml:6: aggregator[0].shards: 0 is not between 1 and 64
+              tally.toml:9: aggregator[1].shards: 65 is not between 1 and 64
+              tally.toml:12: aggregator[2].shards: "2" is text; write the number without quotes
+              tally.toml:15: aggregator[3].shards: -1 is not between 0 and 2^64"#]],
     );
     fails(
         "[aggregator]\nplugin = 'a'",

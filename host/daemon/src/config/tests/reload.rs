@@ -113,6 +113,7 @@ fn what_is_shown_of_the_file() {
         preset.p.rename | /a = /b | "/a = /b" | /etc/tally/tally.toml:6
         aggregator.a.plugin | a | "a" | /etc/tally/tally.toml:9
         aggregator.a.settings | {"x":1} | "{\"x\":1}" | /etc/tally/tally.toml:9
+        aggregator.a.shards | 1 | 1 | /etc/tally/tally.toml:9
     "#]]
     .assert_eq(&shown);
 }
