@@ -22,6 +22,8 @@ pub struct Shards {
     first: Shard,
     others: Vec<Worker>,
     dealer: Dealer,
+    /// Calls that all of them shared.
+    shared_calls: u64,
 }
 
 /// An instance with its part of the accumulator.
@@ -59,12 +61,17 @@ impl Shards {
         let shards = configured.shards(shards);
         let first = Shard::start(configured)?;
         let others = (1..shards).map(|nth| Worker::start(configured, nth)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { configured: configured.clone(), first, others, dealer: Dealer::new(shards) })
+        Ok(Self { configured: configured.clone(), first, others, dealer: Dealer::new(shards), shared_calls: 0 })
     }
 
     /// How many instances there are.
     pub fn count(&self) -> usize {
         1 + self.others.len()
+    }
+
+    /// How many calls the instances shared; the others were the first one's alone.
+    pub fn shared_calls(&self) -> u64 {
+        self.shared_calls
     }
 
     /// Applies `rows` of what subscriber `subscriber` gets of the batch, in order but for rows of different shards, and gives
@@ -84,6 +91,7 @@ impl Shards {
             Some(key)
                 if !self.others.is_empty() && rows.len() >= self.configured.limits().dealt_rows * self.count() =>
             {
+                self.shared_calls += 1;
                 self.deal(selected, rows.clone(), key);
                 self.apply_shares(batch, subscriber, selected, rows.start)
             }
@@ -185,7 +193,7 @@ impl Worker {
         let (work, to_do) = sync_channel(1);
         let (report, done) = sync_channel(1);
         std::thread::Builder::new()
-            .name(format!("shard-{nth}"))
+            .name(format!("shard{nth}-{}", configured.component.description.name))
             .stack_size(configured.limits().stack_bytes + HOST_STACK)
             .spawn(move || run(&to_do, &report))
             .map_err(|error| CallError::Memory { call: "instantiate", reason: format!("no thread: {error}") })?;

@@ -74,6 +74,8 @@ pub struct Done {
     pub disk_full: u64,
     /// Flush records written.
     pub records: u64,
+    /// Calls that several shards of an aggregator shared.
+    pub shared_calls: u64,
 }
 
 struct Aggregator {
@@ -259,7 +261,10 @@ impl Machines {
             return Ok(false);
         }
         let Some(follower) = &mut aggregator.follower else { return Ok(false) };
-        match follower.step()? {
+        let shared = follower.shared_calls();
+        let moved = follower.step()?;
+        self.done.shared_calls += follower.shared_calls().saturating_sub(shared);
+        match moved {
             Moved::Waiting => return Ok(false),
             Moved::On => {}
             Moved::Cut(saved) => aggregator.inbox.push_back(TotalMessage::Cut(saved)),

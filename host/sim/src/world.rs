@@ -311,6 +311,7 @@ impl World {
         counts.add("questions answered", done.answers);
         counts.add("cuts asked for", done.cuts);
         counts.add("flush records", done.records);
+        counts.add("calls shared by shards", done.shared_calls);
         counts.add("waits for a full disk", done.disk_full);
     }
 

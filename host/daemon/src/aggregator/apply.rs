@@ -192,6 +192,11 @@ impl Apply {
         self.open.count()
     }
 
+    /// How many calls several shards shared since this delta's sandboxes were made.
+    pub fn shared_calls(&self) -> u64 {
+        self.open.shared_calls()
+    }
+
     /// Linear memory in use, bytes.
     pub fn memory_bytes(&self) -> usize {
         self.open.memory_bytes()

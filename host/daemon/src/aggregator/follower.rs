@@ -138,6 +138,11 @@ impl<S: Storage> Follower<S> {
         Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, letters, detached: false })
     }
 
+    /// How many calls several shards shared, since it last began or changed their number.
+    pub fn shared_calls(&self) -> u64 {
+        self.apply.shared_calls()
+    }
+
     /// Waits until there may be something to do.
     pub fn wait(&self) {
         match &self.asked {

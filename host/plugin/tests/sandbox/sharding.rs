@@ -138,7 +138,10 @@ fn every_shard_gets_rows_and_small_batches_wake_nobody() {
         let made = batch(&configured, 1, &many());
         let selected = made.for_subscriber(0);
         assert!(Shards::start(&configured, 1).unwrap().apply(&made, 0, &selected, 0..600).is_err());
-        assert_eq!(Shards::start(&configured, shards).unwrap().apply(&made, 0, &selected, 0..600), Ok(vec![]));
+        let mut set = Shards::start(&configured, shards).unwrap();
+        assert_eq!(set.apply(&made, 0, &selected, 0..600), Ok(vec![]));
+        assert_eq!(set.apply(&made, 0, &selected, 7..7 + shards - 1), Ok(vec![]));
+        assert_eq!(set.shared_calls(), 1);
     }
     let limits = Limits { dealt_rows: 301, ..Limits::default() };
     let configured = load(limits, &bytes("probe")).configure(&most(599)).unwrap();
