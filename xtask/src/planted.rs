@@ -168,6 +168,18 @@ const BUGS: &[Bug] = &[
         "Err(ReadError::Gone { .. }) if self.target >= self.first_frame() => {}",
         "Err(ReadError::Gone { .. }) if self.target == 0 => {}",
     ),
+    bug(
+        "leave a shard out of the merge",
+        "host/plugin/src/shards.rs",
+        ".filter(|shard| !shard.is_empty) {",
+        ".filter(|shard| !shard.is_empty).skip(1) {",
+    ),
+    bug(
+        "deal a row to two shards",
+        "host/plugin/src/deal.rs",
+        "            self.shares[shard].push(number(row));\n",
+        "            self.shares[shard].push(number(row));\n            if row == 5 { self.shares[(shard + 1) % shards].push(number(row)); }\n",
+    ),
 ];
 
 /// What the simulation is asked, one after the other, until it finds something.

@@ -44,9 +44,11 @@ fn least(shares: &[Vec<u32>]) -> usize {
     (0..shares.len()).min_by_key(|&shard| shares[shard].len()).unwrap_or(0)
 }
 
-/// The shard of a hash, by its upper half: hash tables go by the lower bits.
+/// The shard of a hash. Guests have hash tables that go by its highest bits or by its lowest, so a shard's hashes must not have any
+/// of them in common: they are mixed first.
 fn home(hash: u64, shards: usize) -> usize {
-    (((hash >> 32) * shards as u64) >> 32) as usize
+    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (((mixed >> 32) * shards as u64) >> 32) as usize
 }
 
 #[cfg(test)]
@@ -104,6 +106,20 @@ mod tests {
             }
         }
         assert!(of_the_hot.iter().all(|rows| (1000..1500).contains(rows)), "{of_the_hot:?}");
+    }
+
+    #[test]
+    fn the_hashes_of_a_shard_have_no_bits_in_common() {
+        for shards in [2, 3, 4, 8] {
+            for shard in 0..shards {
+                let own: Vec<u64> = (0..20_000).map(hash).filter(|&hash| home(hash, shards) == shard).collect();
+                for bit in 0..64 {
+                    let ones = own.iter().filter(|&&hash| hash >> bit & 1 == 1).count();
+                    let half = own.len() / 2;
+                    assert!(ones.abs_diff(half) < half / 8, "bit {bit} is 1 in {ones} of {} hashes", own.len());
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tally_event::batch::{Batch, Selected};
-use tally_event::columns::ValuesRef;
+use tally_event::columns::{Rows, ValuesRef};
 
 /// What a thread needs beside the guest's stack.
 const HOST_STACK: usize = 1 << 20;
@@ -169,7 +169,7 @@ impl Shard {
         Ok(Self { instance, open, is_empty: true, share: Vec::new() })
     }
 
-    fn apply(&mut self, rows: &tally_event::columns::Rows<'_>) -> Result<Vec<Refusal>, CallError> {
+    fn apply(&mut self, rows: &Rows<'_>) -> Result<Vec<Refusal>, CallError> {
         self.is_empty &= rows.is_empty();
         self.instance.apply(&self.open, rows)
     }

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tally_tests::{Daemon, Work, component, plugin, succeed, tally, text, wait_until};
+use tally_tests::{Daemon, Work, component, plugin, tally, text, wait_until};
 
 use crate::counts::everything_equals_the_count;
 

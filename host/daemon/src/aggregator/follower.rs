@@ -298,9 +298,9 @@ impl<S: Storage> Follower<S> {
             let subscriber = Subscriber { name: self.name.clone(), manifest: self.apply.configured().manifest.clone() };
             self.feed.become_subscriber(Some(subscriber), next.presets.clone());
         }
-        let configured = self.apply.configured();
-        if self.apply.shards() != configured.shards(self.shards()) {
-            self.apply.swap(configured.clone(), self.shards())?;
+        let (configured, shards) = (self.apply.configured(), self.shards());
+        if self.apply.shards() != configured.shards(shards) {
+            self.apply.swap(configured.clone(), shards)?;
         }
         if self.last.attached.digest != next.attached.digest {
             self.failures.forgive();
