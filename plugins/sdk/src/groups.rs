@@ -102,6 +102,9 @@ impl<V: Default> Groups<V> {
     #[inline]
     pub fn number(&mut self, text: Text<'_>) -> usize {
         if !self.numbers.are_of(text) {
+            if !self.numbers.are_older_than(text) {
+                return self.number_of(text.as_bytes()) as usize;
+            }
             self.turn_to(text);
         }
         match self.numbers.by_code[text.code()] {
@@ -224,6 +227,12 @@ impl Numbers {
     #[inline]
     fn are_of(&self, text: Text<'_>) -> bool {
         self.dictionary == text.dictionary_number() && self.prefix == text.prefix()
+    }
+
+    /// Texts of several columns may come by turns: then those of the last one are remembered.
+    #[inline]
+    fn are_older_than(&self, text: Text<'_>) -> bool {
+        self.dictionary < text.dictionary_number()
     }
 
     fn turn_to(&mut self, text: Text<'_>, texts: usize) {
@@ -372,7 +381,9 @@ mod tests {
         fn texts_of_batches_are_counted_as_they_are(
             batches in prop::collection::vec((prop::collection::vec(("p?[a-c]{0,3}", any::<bool>()), 1..80), 0..200usize), 1..5),
             prefix in prop_oneof![Just(""), Just("p")],
+            turns in prop::collection::vec(0..2usize, 0..30),
         ) {
+            let mut turns = turns.into_iter();
             let mut groups = Groups::<Count>::default();
             let mut expected = BTreeMap::<String, u64>::new();
             for (entries, rows) in &batches {
@@ -380,9 +391,10 @@ mod tests {
                 let mut end = 0;
                 let ends: Vec<u32> = entries.iter().map(|(entry, _)| { end += entry.len() as u32; end }).collect();
                 let hashes: Vec<u64> = entries.iter().map(|(entry, _)| xxh3_64(entry.as_bytes())).collect();
-                let dictionary = Dictionary::new(*rows, &ends, bytes.as_bytes(), &hashes);
+                // As two columns that come by turns.
+                let dictionaries = [(); 2].map(|()| Dictionary::new(*rows, &ends, bytes.as_bytes(), &hashes));
                 for (code, (entry, is_asked)) in entries.iter().enumerate() {
-                    let whole = Text::new(&dictionary, code as u32);
+                    let whole = Text::new(&dictionaries[turns.next().unwrap_or_default()], code as u32);
                     let text = if prefix.is_empty() { Some(whole) } else { whole.strip(prefix) };
                     if let Some(text) = text.filter(|_| *is_asked) {
                         let number = groups.number(text);

@@ -143,7 +143,7 @@ pub struct Json<'a>(pub Text<'a>);
 /// Something worked out once per distinct text of a batch instead of once per event. It forgets at every new batch, so it
 /// is no part of the state: mark it `#[state(skip)]`.
 ///
-/// Meant for one column: fed with texts of several columns by turns it stays right, and saves nothing.
+/// Meant for one column: fed with texts of several columns by turns it stays right, and remembers those of one.
 #[derive(Clone, Debug)]
 pub struct PerText<T> {
     dictionary: u64,
@@ -175,19 +175,24 @@ impl<T: Copy> PerText<T> {
     /// What is remembered for this text in this batch.
     #[inline]
     pub fn get(&mut self, text: Text<'_>) -> Option<T> {
-        if self.dictionary != text.dictionary.number || self.prefix != text.prefix {
-            self.turn_to(text);
-        }
-        self.values[text.code as usize]
+        if self.remembers(text) { self.values[text.code as usize] } else { None }
     }
 
     /// Remembers a value for this text until the batch ends.
     #[inline]
     pub fn set(&mut self, text: Text<'_>, value: T) {
-        if self.dictionary != text.dictionary.number || self.prefix != text.prefix {
+        if self.remembers(text) {
+            self.values[text.code as usize] = Some(value);
+        }
+    }
+
+    /// Whether it is of the column that is remembered, which is the last one that a batch came with.
+    #[inline]
+    fn remembers(&mut self, text: Text<'_>) -> bool {
+        if self.dictionary < text.dictionary.number {
             self.turn_to(text);
         }
-        self.values[text.code as usize] = Some(value);
+        self.dictionary == text.dictionary.number && self.prefix == text.prefix
     }
 
     /// Forgets everything; needed when what was worked out from does not hold any longer.
