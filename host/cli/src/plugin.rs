@@ -130,11 +130,15 @@ fn inspected(name: &str, list: &Value, status: &Value) -> anyhow::Result<Value> 
     Ok(all)
 }
 
-/// Names and reasons of the plugins whose wanted build is not the running one.
+/// Names and reasons of the plugins that do not run as wanted: another build, or as before for a reason.
 fn not_running(value: &Value) -> Vec<String> {
     plugins(value)
         .iter()
-        .filter(|plugin| plugin["wanted_digest"].is_string() && plugin["wanted_digest"] != plugin["running_digest"])
+        .filter(|plugin| {
+            let is_another = plugin["wanted_digest"] != plugin["running_digest"];
+            let is_as_before = plugin["state"] == "running" && plugin["reason"].is_string();
+            plugin["wanted_digest"].is_string() && (is_another || is_as_before)
+        })
         .map(|plugin| {
             let name = plugin["name"].as_str().unwrap_or("?");
             let reason = plugin["reason"].as_str().unwrap_or("no reason given");
@@ -155,8 +159,10 @@ mod tests {
             {"name": "paused", "wanted_digest": null, "running_digest": null, "reason": "its file was removed"},
             {"name": "broken", "wanted_digest": "2", "running_digest": "1", "reason": "no component"},
             {"name": "new", "wanted_digest": "3", "running_digest": null, "reason": "no component"},
+            {"name": "dealt", "wanted_digest": "4", "running_digest": "4", "state": "running", "reason": "no shard key"},
+            {"name": "out", "wanted_digest": "5", "running_digest": "5", "state": "quarantined", "reason": "it trapped"},
         ]});
-        assert_eq!(not_running(&value), ["broken (no component)", "new (no component)"]);
+        assert_eq!(not_running(&value), ["broken (no component)", "new (no component)", "dealt (no shard key)"]);
         assert!(not_running(&json!({})).is_empty());
     }
 

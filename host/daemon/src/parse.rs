@@ -15,7 +15,7 @@ use crate::context::Token;
 
 /// Bytes that one job takes off the queue at most (a single longer chunk goes alone). About 4,096 events of 125 bytes:
 /// large enough that a call per batch costs nothing, small enough that its columns stay in the cache. By default no plugin is given
-/// a job in pieces (`limits.batch_rows`), since each would come with the dictionaries of the whole.
+/// a job of usual lines in pieces (`limits.batch_rows`), since each would come with the dictionaries of the whole.
 const JOB_BYTES: usize = 512 * 1024;
 
 /// Decoded chunks, or a token, with their place in the queue.

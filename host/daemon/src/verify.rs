@@ -28,7 +28,7 @@ use crate::{DECODER_VERSION, LOG_FOLDER};
 pub struct VerifyOptions {
     /// The data directory of a daemon that is not running.
     pub data_dir: PathBuf,
-    /// Rows given to a plugin in one call; any number gives the same results. `None`: 4,096.
+    /// Rows given to a plugin in one call; any number gives the same results. `None`: 16,384.
     pub batch_rows: Option<usize>,
 }
 

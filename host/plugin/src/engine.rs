@@ -39,8 +39,7 @@ struct Inner {
     linker: Linker<Sandbox>,
     limits: Arc<Limits>,
     cache: Option<Cache>,
-    /// How often the backstop's thread has ticked.
-    /// Counted by the ticking thread.
+    /// Milliseconds that have passed, counted by the ticking thread.
     millis: Arc<AtomicU64>,
 }
 

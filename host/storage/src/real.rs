@@ -117,7 +117,11 @@ impl Storage for RealStorage {
 
     fn create_for_appending(&self, name: &str) -> io::Result<RealFile> {
         let file = self.create(name)?;
-        Ok(RealFile { direct: Direct::open(&self.path(name))?, ..file })
+        let direct = Direct::open(&self.path(name)).inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = std::fs::remove_file(self.path(name));
+        })?;
+        Ok(RealFile { direct, ..file })
     }
 
     fn open_for_appending(&self, name: &str) -> io::Result<RealFile> {

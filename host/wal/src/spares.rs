@@ -21,9 +21,9 @@ use crate::options::Options;
 const CHUNK: usize = 256 << 10;
 const CHUNKS_PER_SYNC: u64 = 16;
 
-/// A spare is filled this many times as fast as the segment in use, or at the pace of one chunk in `PAUSE`.
+/// A spare is filled this many times as fast as the segment in use, or in about `FILL`.
 const AHEAD: u64 = 4;
-const PAUSE: Duration = Duration::from_millis(4);
+const FILL: Duration = Duration::from_secs(1);
 
 /// A file ready to become a segment.
 pub(crate) struct Spare<F> {
@@ -246,6 +246,8 @@ impl<S: Storage> Inner<S> {
             _ => {}
         }
         let zeros = AlignedBuffer::zeroed(CHUNK.min(self.bytes as usize));
+        // Of a small segment no chunk is worth a longer one.
+        let pause = FILL.mul_f64(zeros.len() as f64 / self.bytes as f64).min(Duration::from_millis(4));
         let mut offset = 0;
         let mut chunks = 0;
         while offset < self.bytes {
@@ -260,7 +262,7 @@ impl<S: Storage> Inner<S> {
                 file.sync_data()?;
             }
             if offset > AHEAD * self.used.load(Ordering::Relaxed) {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(pause);
             }
         }
         file.sync_all()?;

@@ -53,15 +53,23 @@ impl State for Distinct {
 
     fn load(&mut self, saved: &mut Reader<'_>) -> Result<(), LoadError> {
         let count = saved.count(8)?;
-        let mut hashes = Vec::with_capacity(count);
+        let mut set = HashSet64::default();
+        let mut hashes = Vec::new();
+        if count > MOST_LOADED {
+            set.reserve(count);
+        } else {
+            hashes.reserve_exact(count);
+        }
+        let mut last = None;
         for _ in 0..count {
             let hash = saved.u64()?;
-            if hashes.last().is_some_and(|last| *last >= hash) {
+            if last.is_some_and(|last| last >= hash) {
                 return Err(LoadError::new("a set of hashes is not in order"));
             }
-            hashes.push(hash);
+            last = Some(hash);
+            if count > MOST_LOADED { set.insert(hash) } else { hashes.push(hash) }
         }
-        self.set.get_mut().load(hashes);
+        *self.set.get_mut() = Gathered { set, waiting: Vec::new(), loaded: hashes };
         Ok(())
     }
 
@@ -77,6 +85,9 @@ impl State for Distinct {
         }
     }
 }
+
+/// Up to so many hashes (8 MiB) stay as they were loaded until somebody puts another one in; more would not fit twice.
+const MOST_LOADED: usize = 1 << 20;
 
 /// How many hashes are gathered before they are looked up.
 const GATHERED: usize = 64;
@@ -99,11 +110,6 @@ impl Gathered {
         if self.waiting.len() == GATHERED {
             self.settled();
         }
-    }
-
-    fn load(&mut self, hashes: Vec<u64>) {
-        self.settled();
-        self.loaded = hashes;
     }
 
     /// What was loaded, if that is all.
@@ -318,7 +324,7 @@ mod tests {
         ) {
             let loaded = |set: &BTreeSet<u64>| {
                 let mut distinct = Distinct::default();
-                distinct.set.get_mut().load(set.iter().copied().collect());
+                distinct.set.get_mut().loaded = set.iter().copied().collect();
                 distinct
             };
             let mut all = loaded(&sets[0]);

@@ -1,4 +1,5 @@
-//! One piece of state per text: counts by page, by country, by post. Texts are compared whole, not by hash.
+//! One piece of state per text: counts by page, by country, by post. Texts are compared whole, not by hash. Where they are found goes by
+//! a hash that does not withstand somebody who looks for texts to make look-ups slow; the compute limit does.
 
 use crate::state::{LoadError, Reader, State, put_count};
 use crate::text::Text;

@@ -333,7 +333,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "tally_aggregator_memory_bytes",
         &["aggregator"],
-        "Linear memory of the aggregator's two instances.",
+        "Linear memory of all the aggregator's instances.",
         |all, to| to.aggregators(all, |one| one.meter.memory_bytes),
     ),
     metric("tally_aggregator_state_bytes", &["aggregator"], "Bytes of the aggregator's saved state.", |all, to| {
