@@ -110,7 +110,7 @@ const BUGS: &[Bug] = &[
     ),
     bug(
         "begin the open delta anew only in name, so that events are applied twice",
-        "host/daemon/src/aggregator/apply.rs",
+        "host/plugin/src/shards.rs",
         "self.instance.discard(std::mem::replace(&mut self.open, fresh))?;",
         "self.instance.discard(fresh)?;",
     ),
