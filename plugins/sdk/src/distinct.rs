@@ -86,8 +86,8 @@ impl State for Distinct {
     }
 }
 
-/// Up to so many hashes (8 MiB) stay as they were loaded until somebody puts another one in; more would not fit twice.
-const MOST_LOADED: usize = 1 << 20;
+/// Up to so many hashes (4 MiB) stay as they were loaded until somebody puts another one in; more would not fit twice.
+const MOST_LOADED: usize = 1 << 19;
 
 /// How many hashes are gathered before they are looked up.
 const GATHERED: usize = 64;
