@@ -266,6 +266,20 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    #[test]
+    fn a_set_that_is_too_large_to_stay_as_it_was_loaded_is_the_same() {
+        let mut saved = Vec::new();
+        put_count(&mut saved, MOST_LOADED + 1);
+        (0..=MOST_LOADED as u64).for_each(|number| saved.extend_from_slice(&(number << 43).to_le_bytes()));
+        let mut distinct = Distinct::default();
+        distinct.load(&mut Reader::new(&saved)).expect("they are in order");
+        assert!(distinct.set.get_mut().only_loaded().is_none());
+        assert_eq!(distinct.len(), MOST_LOADED as u64 + 1);
+        let mut again = Vec::new();
+        distinct.save(&mut again);
+        assert!(again == saved);
+    }
+
     proptest! {
         #[test]
         fn the_set_is_a_set(hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0..40u64, (0..9u64).prop_map(|n| n << 61), (0..90u64).prop_map(|n| u64::MAX - n)], 0..400)) {

@@ -251,7 +251,6 @@ struct Index {
     slots: Vec<u64>,
     /// Bits of a tag that do not count for its place.
     shift: u32,
-    len: usize,
 }
 
 const SMALLEST: usize = 64;
@@ -286,16 +285,15 @@ impl Index {
         }
     }
 
-    /// At least a quarter of the slots stays empty.
+    /// Puts in the next number, which says how many there are already. At least a quarter of the slots stays empty.
     fn insert(&mut self, tag: u32, number: u32) {
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
+        if (number as usize + 1) * 4 > self.slots.len() * 3 {
             let slots = (self.slots.len() * 2).max(SMALLEST);
             let old = std::mem::replace(&mut self.slots, vec![0; slots]);
             self.shift = 32 - slots.trailing_zeros();
             old.into_iter().filter(|&slot| slot != 0).for_each(|slot| self.put(slot));
         }
         self.put(u64::from(tag) << 32 | u64::from(number + 1));
-        self.len += 1;
     }
 
     fn put(&mut self, slot: u64) {
@@ -407,6 +405,21 @@ mod tests {
             let found: BTreeMap<String, u64> = groups.iter().map(|(key, count)| (key.to_owned(), count.0)).collect();
             prop_assert_eq!(groups.len(), expected.len());
             prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn keys_are_equal_when_all_their_bytes_are(
+            key in prop::collection::vec(any::<u8>(), 0..40),
+            at in any::<prop::sample::Index>(),
+            change in 1..=255u8,
+        ) {
+            prop_assert!(equal(&key, &key.clone()));
+            prop_assert!(!equal(&key, &[&key[..], &[0]].concat()));
+            if !key.is_empty() {
+                let mut other = key.clone();
+                other[at.index(key.len())] ^= change;
+                prop_assert!(!equal(&key, &other));
+            }
         }
 
         #[test]
