@@ -166,6 +166,17 @@ impl Work {
         send
     }
 
+    /// `tally generate` with this shape, so many events a second, into `tally send` with these arguments. Both end by themselves.
+    pub fn stream(&self, shape: &str, rate: u32, arguments: &[&str]) -> (Child, Child) {
+        let mut generate = tally();
+        generate.arg("generate").args(shape.split_whitespace()).args(["--rate", &rate.to_string()]);
+        let mut generate = generate.stdout(Stdio::piped()).spawn().expect("tally generate");
+        let lines = generate.stdout.take().expect("its output");
+        let mut send = self.send(&["-", "--ack"]);
+        let send = send.args(arguments).stdin(lines).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        (generate, send.expect("tally send"))
+    }
+
     /// A command of `tally` that asks the daemon here, as JSON.
     pub fn ask(&self, arguments: &[&str]) -> Value {
         let mut ask = tally();

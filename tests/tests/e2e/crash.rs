@@ -1,6 +1,6 @@
 //! Crashes: SIGKILL at any moment loses nothing acknowledged and counts nothing twice; what is acknowledged is on disk.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tally_tests::{Client, Work, component, plugin, root, succeed, tally};
@@ -13,21 +13,7 @@ fn twenty_kills_count_every_event_once() {
     let shape = "--events 300000 --seed 11 --invalid 0.01 --unsubscribed 0.1 --refused 0.01 --homepage 0.05";
     let events = work.generate("events", shape);
     let mut daemon = work.start("--flush-events 9000");
-    let mut generate = tally()
-        .arg("generate")
-        .args(shape.split_whitespace())
-        .args(["--rate", "15000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tally generate");
-    let lines = generate.stdout.take().expect("its output");
-    let mut send = work
-        .send(&["-", "--ack", "--producer", "api-1", "--retry-for", "120s"])
-        .stdin(lines)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("tally send");
+    let (mut generate, mut send) = work.stream(shape, 15_000, &["--producer", "api-1", "--retry-for", "120s"]);
     let mut kills = 0;
     let mut moment: u64 = 12345;
     while kills < 20 {

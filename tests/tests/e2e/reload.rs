@@ -1,6 +1,5 @@
 //! Plugins change while events flow: nothing is lost, counted twice or stopped.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tally_tests::{Work, component, plugin, succeed, tally, wait_until};
@@ -18,16 +17,7 @@ fn two_builds_alternate_under_load_and_every_event_counts_once() {
     let shape = "--events 400000 --seed 5 --invalid 0.01 --unsubscribed 0.1 --refused 0.01 --homepage 0.05";
     let events = work.generate("events", shape);
     let daemon = work.start("--flush-events 20000");
-    let mut generate = tally()
-        .arg("generate")
-        .args(shape.split_whitespace())
-        .args(["--rate", "60000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tally generate");
-    let lines = generate.stdout.take().expect("its output");
-    let mut send =
-        work.send(&["-", "--ack"]).stdin(lines).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("send");
+    let (mut generate, mut send) = work.stream(shape, 60_000, &[]);
     let mut swaps = 0;
     while send.try_wait().expect("tally send").is_none() {
         swaps += 1;

@@ -1,6 +1,5 @@
 //! An aggregator in several shards: whatever their number, and however it changes, every number is as it would be with one.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tally_tests::{Daemon, Work, component, plugin, tally, text, wait_until};
@@ -31,21 +30,7 @@ fn kills_and_other_numbers_of_shards_change_no_number() {
     let shape = "--events 300000 --seed 31 --invalid 0.01 --unsubscribed 0.1 --refused 0.01 --homepage 0.2";
     let events = work.generate("events", shape);
     let mut daemon = work.start(&format!("--flush-events 40000 {}", work.configure(&shards(3, 2))));
-    let mut generate = tally()
-        .arg("generate")
-        .args(shape.split_whitespace())
-        .args(["--rate", "60000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tally generate");
-    let lines = generate.stdout.take().expect("its output");
-    let mut send = work
-        .send(&["-", "--ack", "--producer", "api-1", "--retry-for", "120s"])
-        .stdin(lines)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("tally send");
+    let (mut generate, mut send) = work.stream(shape, 60_000, &["--producer", "api-1", "--retry-for", "120s"]);
     for (of_actions, of_fetches) in [(1, 3), (4, 1), (2, 2), (3, 5)] {
         std::thread::sleep(Duration::from_millis(500));
         daemon.kill();
