@@ -43,7 +43,12 @@ impl<F: StorageFile, L: Send + Sync + 'static> StorageBackend for Backend<F, L> 
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_len(length)
+        self.file.set_len(length).map_err(|error| match self.file.len() {
+            Ok(now) if now < length => error,
+            // redb makes the file shorter once a commit is durable: like a failed sync this is final, or the commit would be told to be
+            // undone because the disk is full.
+            _ => io::Error::other(error),
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Commits are all or nothing and durable, whatever happens in the middle.
 
 use proptest::prelude::*;
-use tally_testkit::{Fault, MemStorage, Reached};
+use tally_testkit::{Fault, Kind, MemStorage, Reached};
 
 use crate::{StateError, Store};
 
@@ -112,6 +112,38 @@ proptest! {
             prop_assert!(found == counted || found == model);
         }
     }
+}
+
+/// A file that cannot be made shorter once a commit is durable: the commit is not told to be undone because the disk is full.
+#[test]
+fn a_full_disk_after_the_commit_is_final() {
+    let steps = [
+        Step::Cut { name: 1, bytes: 60_000 },
+        Step::Cut { name: 0, bytes: 0 },
+        Step::Merge { name: 1, count: 2 },
+        Step::Cut { name: 0, bytes: 5000 },
+    ];
+    let disk = MemStorage::new();
+    let store = Store::open(&disk).unwrap();
+    let (model, _) = work(&store, &steps);
+    let before = disk.operations();
+    disk.trace(true);
+    let mut done = model.clone();
+    Step::Cut { name: 0, bytes: 5000 }.take(1001, &mut done, &store).unwrap();
+    let last = disk.take_trace().pop().unwrap();
+    assert_eq!(last.kind, Kind::SetLen, "the last operation of this commit was to make the file shorter");
+    let operations = last.number - before;
+    drop(store);
+
+    let disk = MemStorage::new();
+    let store = Store::open(&disk).unwrap();
+    let (mut model, _) = work(&store, &steps);
+    disk.inject(disk.operations() + operations, Fault::NoSpace);
+    let failed = Step::Cut { name: 0, bytes: 5000 }.take(1001, &mut model, &store);
+    assert!(matches!(failed, Err(StateError::Store { .. })), "{failed:?}");
+    assert!(Step::Cut { name: 2, bytes: 10 }.take(1002, &mut Model::default(), &store).is_err());
+    drop(store);
+    assert_eq!(Model::of(&Store::open(&disk.crash(0)).unwrap()).unwrap(), model);
 }
 
 /// The power goes off at each operation of a short life that does everything once, with many outcomes each.
