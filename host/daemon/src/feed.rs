@@ -161,8 +161,15 @@ impl<S: Storage> Feed<S> {
 
     fn fetch(&mut self) -> anyhow::Result<Fetched> {
         if let Some(tail) = &self.tail {
-            match tail.after(self.next_frame - 1) {
+            let mut position = self.next_frame - 1;
+            let next = match self.subscriber {
+                Some(_) => tail.after(position),
+                None => tail.barrier_after(&mut position),
+            };
+            self.next_frame = position + 1;
+            match next {
                 Next::Frame(frame) => {
+                    self.next_frame = frame.number;
                     self.source = Source::Live { frame, index: 0 };
                     self.reader_at = None;
                     return Ok(Fetched::Frame);

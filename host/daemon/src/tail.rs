@@ -2,6 +2,7 @@
 //!
 //! The sequencer publishes and never waits; followers keep their own position and ask for the next frame. The tail is
 //! only a cache of the log's end, bounded in bytes: who falls behind it reads the log on disk until it has caught up.
+//! Barriers are remembered for longer than events: who wants nothing else may wait at one for as long as a flush takes.
 //! One lock per frame, on both sides.
 
 use std::collections::VecDeque;
@@ -51,12 +52,33 @@ pub enum Next {
     Closed,
 }
 
+/// Frames whose barriers are remembered, at most.
+const MOST_BARRIERS: usize = 1024;
+
 #[derive(Debug)]
 struct Ring {
     frames: VecDeque<Arc<LiveFrame>>,
     bytes: usize,
+    /// The barriers of all frames after `barriers_after`, as frames without events; those without barriers are left out.
+    barriers: VecDeque<Arc<LiveFrame>>,
+    barriers_after: u64,
     last: u64,
     closed: bool,
+}
+
+impl Ring {
+    fn remember_barriers(&mut self, frame: &LiveFrame) {
+        let items = frame.items.iter().filter(|item| matches!(item, Item::Barrier(_)));
+        let items: Vec<Item> = items.cloned().collect();
+        if !items.is_empty() {
+            self.barriers.push_back(Arc::new(LiveFrame { items, ..*frame }));
+        }
+        if self.barriers.len() > MOST_BARRIERS
+            && let Some(oldest) = self.barriers.pop_front()
+        {
+            self.barriers_after = oldest.number;
+        }
+    }
 }
 
 /// The ring of recent frames.
@@ -70,7 +92,14 @@ pub struct Tail {
 impl Tail {
     /// An empty tail of a log whose last durable frame is `last`.
     pub fn new(last: u64, max_bytes: usize) -> Self {
-        let ring = Ring { frames: VecDeque::new(), bytes: 0, last, closed: false };
+        let ring = Ring {
+            frames: VecDeque::new(),
+            bytes: 0,
+            barriers: VecDeque::new(),
+            barriers_after: last,
+            last,
+            closed: false,
+        };
         Self { ring: Mutex::new(ring), changed: Condvar::new(), max_bytes }
     }
 
@@ -83,6 +112,7 @@ impl Tail {
         let mut ring = self.ring();
         assert_eq!(frame.number, ring.last + 1, "frames are published in order");
         ring.last = frame.number;
+        ring.remember_barriers(&frame);
         ring.bytes += frame.bytes;
         ring.frames.push_back(Arc::new(frame));
         while ring.bytes > self.max_bytes && ring.frames.len() > 1 {
@@ -103,6 +133,20 @@ impl Tail {
             let index = usize::try_from(index).expect("the ring fits in memory");
             return Next::Frame(ring.frames[index].clone());
         }
+        if ring.closed { Next::Closed } else { Next::NotYet }
+    }
+
+    /// The next frame after `position` that holds a barrier, without its events. If there is none yet, `position` moves to the last frame.
+    pub fn barrier_after(&self, position: &mut u64) -> Next {
+        let ring = self.ring();
+        if *position < ring.barriers_after {
+            return Next::Behind;
+        }
+        let next = ring.barriers.partition_point(|frame| frame.number <= *position);
+        if let Some(frame) = ring.barriers.get(next) {
+            return Next::Frame(frame.clone());
+        }
+        *position = ring.last.max(*position);
         if ring.closed { Next::Closed } else { Next::NotYet }
     }
 
@@ -153,6 +197,41 @@ mod tests {
         assert!(matches!(tail.after(7), Next::Frame(f) if f.number == 8));
         tail.close();
         assert!(matches!(tail.after(8), Next::Closed));
+    }
+
+    #[test]
+    fn barriers_outlive_the_frames_they_stand_in() {
+        let barrier = |cut| {
+            let plan = None;
+            let (reason, anchor) = (String::new(), false);
+            Item::Barrier(Arc::new(Barrier { cut, reason, at: 0, last_sequence: 0, flush: None, plan, anchor }))
+        };
+        let tail = Tail::new(4, 10);
+        let mut position = 4;
+        assert!(matches!(tail.barrier_after(&mut position), Next::NotYet));
+        assert!(matches!(tail.barrier_after(&mut 3), Next::Behind));
+        for number in 5..=4000 {
+            let items = if number % 2 == 0 { vec![barrier(number), barrier(number + 1)] } else { vec![] };
+            tail.publish(LiveFrame { number, bytes: 10, items });
+            if number == 6 {
+                assert!(matches!(tail.after(4), Next::Behind));
+                assert!(matches!(tail.barrier_after(&mut position), Next::Frame(f) if f.number == 6 && f.items.len() == 2));
+            }
+        }
+        assert!(matches!(tail.barrier_after(&mut position), Next::Behind), "so many are not kept");
+        let mut position = 4000 - 2 * MOST_BARRIERS as u64;
+        let mut seen = 0;
+        while let Next::Frame(frame) = tail.barrier_after(&mut position) {
+            assert_eq!(frame.number, position + 2);
+            position = frame.number;
+            seen += 1;
+        }
+        assert_eq!((seen, position), (MOST_BARRIERS, 4000));
+        tail.publish(frame(4001));
+        assert!(matches!(tail.barrier_after(&mut position), Next::NotYet));
+        assert_eq!(position, 4001, "it waits for what comes behind the last frame");
+        tail.close();
+        assert!(matches!(tail.barrier_after(&mut position), Next::Closed));
     }
 
     #[test]
