@@ -177,41 +177,38 @@ pub struct EntryError {
     pub what: String,
 }
 
-/// Builds a frame's body in one reused buffer, behind some room for whoever writes it.
+/// Builds a frame's body in one reused buffer, behind what somebody else has there.
 #[derive(Debug, Default)]
 pub struct BodyBuilder {
-    body: Vec<u8>,
-    room: usize,
+    whole: Vec<u8>,
+    /// Where the body begins.
+    at: usize,
 }
 
 impl BodyBuilder {
-    /// An empty body behind so many bytes.
-    pub fn behind(room: usize) -> Self {
-        Self { body: vec![0; room], room }
-    }
-
-    /// Starts a new body, keeping the memory.
-    pub fn clear(&mut self) {
-        self.body.truncate(self.room);
+    /// Starts a new body, keeping the memory, behind what `before` leaves in it.
+    pub fn begin(&mut self, before: impl FnOnce(&mut Vec<u8>)) {
+        before(&mut self.whole);
+        self.at = self.whole.len();
     }
 
     /// The body so far.
     pub fn bytes(&self) -> &[u8] {
-        &self.body[self.room..]
+        &self.whole[self.at..]
     }
 
-    /// The body with the room before it.
-    pub fn whole(&mut self) -> &mut Vec<u8> {
-        &mut self.body
+    /// Everything, and where the body begins in it.
+    pub fn whole(&mut self) -> (&mut Vec<u8>, usize) {
+        (&mut self.whole, self.at)
     }
 
     fn entry(&mut self, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
-        self.body.push(kind);
-        let at = self.body.len();
-        self.body.extend_from_slice(&[0; 4]);
-        fill(&mut self.body);
-        let length = u32::try_from(self.body.len() - at - 4).expect("an entry is smaller than a segment");
-        self.body[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        self.whole.push(kind);
+        let at = self.whole.len();
+        self.whole.extend_from_slice(&[0; 4]);
+        fill(&mut self.whole);
+        let length = u32::try_from(self.whole.len() - at - 4).expect("an entry is smaller than a segment");
+        self.whole[at..at + 4].copy_from_slice(&length.to_le_bytes());
     }
 
     /// Adds events; each of `spans` holds whole lines, and a last line without its newline gets one.
@@ -423,7 +420,7 @@ mod tests {
     fn entries_are_read_on_from_where_another_stopped() {
         let mut builder = BodyBuilder::default();
         builder.counts(&Counts::default());
-        builder.clear();
+        builder.begin(|before| before.truncate(3));
         let control = Control { cut: 7, ..Control::default() };
         builder.opening(&control);
         builder.events(1, 0, 0, [].into_iter());

@@ -178,7 +178,7 @@ impl<S: Storage> Sequencer<S> {
             retention: Retention { bytes: config.log.retain_bytes, age: config.log.retain_age },
             frame_bytes: FRAME_BYTES.min(quarter),
             table_rows: config.analytics.table_rows,
-            body: BodyBuilder::behind(tally_wal::HEADER),
+            body: BodyBuilder::default(),
             before: Control::default(),
             frame: OpenFrame::default(),
             cut_millis: 0,
@@ -267,7 +267,7 @@ impl<S: Storage> Sequencer<S> {
     /// Begins a frame, unless one has begun.
     fn open_frame(&mut self) {
         if !self.frame.dirty {
-            self.body.clear();
+            self.body.begin(|bytes| self.log.begin(bytes));
             self.before = self.control.clone();
             self.frame.dirty = true;
         }

@@ -9,6 +9,9 @@
 //! whole pages; PostgreSQL's log, InnoDB's redo log and SQLite ("powersafe overwrite") trust in the same. The end of a file that ends
 //! within a block is written through the cache, so a file never gets longer than what was written.
 //!
+//! *Memory.* The disk takes whole blocks from memory that begins on a multiple of 4096. Bytes that stand in memory at the same place within 4096
+//! as in the file are written from where they are, but for the blocks at both ends; others are copied first.
+//!
 //! *One writer.* Reading through the cache beside it is coherent: the kernel drops what it has of a range that is written past it. What is written
 //! through the cache at the same time would not be. Here the same file does both, one after the other.
 //!
@@ -16,7 +19,7 @@
 //! blocks.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -28,6 +31,9 @@ use crate::aligned::{AlignedBuffer, BLOCK};
 
 /// The most that is written by one call: each waits for the disk, and memory beyond does not stay in the processor's caches.
 const MOST: usize = 1 << 20;
+
+/// So many bytes are not copied if they stand in memory as in the file; of fewer, the ends are most.
+const WORTH_IT: usize = 8 * BLOCK;
 
 /// The way past the cache to a file.
 #[derive(Debug)]
@@ -106,6 +112,9 @@ impl State {
             self.last = None;
             return direct.write_all_at(bytes, offset);
         }
+        if bytes.len() >= WORTH_IT && bytes.as_ptr().addr() % BLOCK == offset as usize % BLOCK {
+            return self.write_in_place(direct, cached, bytes, offset);
+        }
         let (mut offset, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let front = offset as usize % BLOCK;
@@ -140,6 +149,36 @@ impl State {
         Ok(())
     }
 
+    /// Writes bytes that stand in memory at the same place of a block as in the file: whole blocks from where they are, those at the ends
+    /// from the staging buffer.
+    fn write_in_place(&mut self, direct: &File, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let front = offset as usize % BLOCK;
+        let at = offset - front as u64;
+        self.grow(front, 2 * BLOCK);
+        if self.last.take() != Some(Last { at, held: front }) {
+            read_front(cached, &mut self.staging[..front], at)?;
+        }
+        let end = offset + bytes.len() as u64;
+        let held = end as usize % BLOCK;
+        let last = Last { at: end - held as u64, held };
+        let (bytes, behind) = bytes.split_at(bytes.len() - held);
+        let (before, blocks) = bytes.split_at((BLOCK - front) % BLOCK);
+        self.staging[BLOCK - before.len()..BLOCK].copy_from_slice(before);
+        self.staging[BLOCK..BLOCK + held].copy_from_slice(behind);
+        self.staging[BLOCK + held..2 * BLOCK].fill(0);
+        let mut with_last = held > 0;
+        if with_last && !self.is_as_long(direct, last.at + BLOCK as u64)? {
+            cached.write_all_at(behind, last.at)?;
+            with_last = false;
+        }
+        let first = if before.is_empty() { &[][..] } else { &self.staging[..BLOCK] };
+        let behind = if with_last { &self.staging[BLOCK..2 * BLOCK] } else { &[][..] };
+        write_all_vectored_at(direct, [first, blocks, behind], at)?;
+        self.staging.copy_within(BLOCK..BLOCK + held, 0);
+        self.last = Some(last);
+        Ok(())
+    }
+
     /// Makes room, and keeps what stands at the front.
     fn grow(&mut self, front: usize, filled: usize) {
         if filled > self.staging.len() {
@@ -156,6 +195,25 @@ impl State {
         }
         Ok(self.length >= length)
     }
+}
+
+/// Writes all of these bytes, one behind the other.
+fn write_all_vectored_at(file: &File, parts: [&[u8]; 3], mut offset: u64) -> io::Result<()> {
+    let mut slices = parts.map(IoSlice::new);
+    let mut rest = &mut slices[..];
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match rustix::io::pwritev(file, rest, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut rest, written);
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Reads what stands at the front of a block; zeros behind the end of the file.
@@ -202,6 +260,8 @@ mod tests {
     enum Step {
         /// Write so many bytes behind the last.
         Append(usize),
+        /// Write so many bytes behind the last, from memory that is at the same place of a block, or so many bytes beside it.
+        InPlace(usize, usize),
         /// Write so many of the last bytes again, as recovery does.
         Again(usize),
         /// Write so many blocks of zeros from aligned memory, from the block on that the last byte is in.
@@ -221,9 +281,12 @@ mod tests {
         let step = prop_oneof![
             200 => length().prop_map(Step::Append),
             1 => large.prop_map(Step::Append),
+            60 => (WORTH_IT - 5..WORTH_IT + 3 * BLOCK).prop_map(|length| Step::InPlace(length, 0)),
+            60 => (2..9_usize, 0..2_usize).prop_map(|(blocks, beside)| Step::InPlace(blocks * BLOCK, beside)),
             20 => length().prop_map(Step::Again),
             10 => (1..4_usize).prop_map(Step::Zeros),
             20 => (1..5 * BLOCK).prop_map(Step::Extend),
+            30 => (20 * BLOCK..40 * BLOCK).prop_map(Step::Extend),
             10 => (length(), any::<bool>()).prop_map(|(less, written)| Step::Cut(less, written)),
             10 => length().prop_map(Step::Skip),
             30 => Just(Step::Reopen),
@@ -270,6 +333,13 @@ mod tests {
                 Step::Append(length) => {
                     let bytes: Vec<u8> = (0..*length).map(|at| (at as u8).wrapping_mul(salt) | 1).collect();
                     self.write(&bytes, self.end);
+                }
+                Step::InPlace(length, beside) => {
+                    let start = (self.end + beside) % BLOCK;
+                    let mut memory = AlignedBuffer::zeroed(start + length);
+                    let bytes = &mut memory[start..];
+                    bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at as u8).wrapping_mul(salt) | 1);
+                    self.write(bytes, self.end);
                 }
                 Step::Again(length) => {
                     let from = self.end.saturating_sub(*length);

@@ -261,22 +261,32 @@ impl<S: Storage> Log<S> {
         bytes.clear();
         bytes.resize(HEADER, 0);
         bytes.extend_from_slice(body);
-        let appended = self.append_enclosed(count, &mut bytes);
+        let appended = self.append_enclosed(count, &mut bytes, HEADER);
         self.buffer = bytes;
         appended
     }
 
-    /// [`Log::append`] for a body that stands behind [`HEADER`] bytes of room, and is written from where it is; afterwards it stands there
-    /// as before.
-    pub fn append_enclosed(&mut self, count: u32, bytes: &mut Vec<u8>) -> Result<Appended, AppendError> {
+    /// Empties `bytes`, and gives them room for all that stands before the body of the next frame: at such a place in memory that the frame
+    /// need not be copied on its way to the disk, unless the memory moves or a segment is opened meanwhile.
+    pub fn begin(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.reserve(BLOCK + HEADER);
+        let end = self.active.as_ref().map_or(0, |active| active.end as usize);
+        let start = end.wrapping_sub(bytes.as_ptr().addr()) % BLOCK;
+        bytes.resize(start + HEADER, 0);
+    }
+
+    /// [`Log::append`] for the body from `body_at` on, behind at least [`HEADER`] bytes of room, as [`Log::begin`] makes it. It is written from
+    /// where it is, and stands there afterwards as before.
+    pub fn append_enclosed(&mut self, count: u32, bytes: &mut Vec<u8>, body_at: usize) -> Result<Appended, AppendError> {
         let whole = bytes.len();
-        let appended = self.enclose_and_write(count, bytes);
+        let appended = self.enclose_and_write(count, bytes, body_at - HEADER);
         bytes.truncate(whole);
         appended
     }
 
-    fn enclose_and_write(&mut self, count: u32, bytes: &mut Vec<u8>) -> Result<Appended, AppendError> {
-        let body_len = bytes.len() - HEADER;
+    fn enclose_and_write(&mut self, count: u32, bytes: &mut Vec<u8>, start: usize) -> Result<Appended, AppendError> {
+        let body_len = bytes.len() - start - HEADER;
         self.check(body_len)?;
         if self.needs_roll(body_len) {
             return Err(AppendError::NeedsRoll);
@@ -290,7 +300,8 @@ impl<S: Storage> Log<S> {
             return Err(AppendError::NeedsRoll);
         };
         let frame = self.next.header(count, false, unsynced);
-        let crc = format::enclose_frame(bytes, 0, &active.header, active.end, &frame);
+        let crc = format::enclose_frame(bytes, start, &active.header, active.end, &frame);
+        let bytes = &bytes[start..];
         // A frame that is longer than a segment: where there is no room for it nothing is written, and it can be tried again.
         let end = active.end + bytes.len() as u64;
         if end > active.bytes {

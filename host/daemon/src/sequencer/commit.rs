@@ -43,7 +43,8 @@ impl<S: Storage> Sequencer<S> {
 
     /// Writes the frame; none where there is no room for it, which only one that is longer than a segment can meet.
     fn append(&mut self) -> anyhow::Result<Option<Appended>> {
-        let appended = self.log.append_enclosed(self.frame.events, self.body.whole());
+        let (bytes, body_at) = self.body.whole();
+        let appended = self.log.append_enclosed(self.frame.events, bytes, body_at);
         self.with_room(appended)
     }
 
@@ -204,7 +205,7 @@ impl<S: Storage> Sequencer<S> {
     /// An empty frame behind the last one, so that rot in that one would be noticed.
     pub(super) fn close_behind(&mut self) -> anyhow::Result<Settled> {
         self.sync()?;
-        self.body.clear();
+        self.body.begin(|bytes| self.log.begin(bytes));
         self.before = self.control.clone();
         if self.make_room()? == Settled::DiskFull {
             return Ok(Settled::DiskFull);

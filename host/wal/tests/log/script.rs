@@ -131,9 +131,12 @@ impl Promises {
         let appended = if len.is_multiple_of(2) {
             log.append(count, &body)?
         } else {
-            let mut bytes = [&[7; tally_wal::HEADER][..], &body].concat();
-            let appended = log.append_enclosed(count, &mut bytes);
-            assert_eq!(bytes[tally_wal::HEADER..], body);
+            let mut bytes = vec![7; 5000];
+            log.begin(&mut bytes);
+            let body_at = bytes.len();
+            bytes.extend_from_slice(&body);
+            let appended = log.append_enclosed(count, &mut bytes, body_at);
+            assert_eq!(bytes[body_at..], body);
             appended?
         };
         self.acknowledge(appended);
