@@ -124,16 +124,27 @@ impl Engine {
     }
 }
 
-/// Compiles, and takes a panic of the compiler as a property of the component.
+/// Compiles on all processors, but for what nobody else wants of them; takes a panic of the compiler as a property of the component.
 fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::component::Component, PluginError> {
-    let compiled = catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::from_binary(engine, bytes)));
-    match compiled {
+    let compilers = rayon::ThreadPoolBuilder::new()
+        .thread_name(|number| format!("plugin-compile-{number}"))
+        .start_handler(|_| give_way())
+        .build()
+        .map_err(|error| PluginError::Engine(format!("no threads to compile on: {error}")))?;
+    let compile = || wasmtime::component::Component::from_binary(engine, bytes);
+    match compilers.install(|| catch_unwind(AssertUnwindSafe(compile))) {
         Ok(Ok(code)) => Ok(code),
         Ok(Err(error)) => Err(PluginError::NotAComponent(format!("{error:#}"))),
         Err(_) => {
             Err(PluginError::NotAComponent("the compiler gave up on it (see the panic message before this one)".into()))
         }
     }
+}
+
+/// The least priority for this thread: a reload must not be felt by events on their way.
+fn give_way() {
+    // Where it is not allowed, it takes its turn like everybody else.
+    let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// Everything that decides what a guest computes is set here, also where it is wasmtime's default.
@@ -226,6 +237,17 @@ mod tests {
         let mut other = config(&Limits::default());
         other.consume_fuel(false);
         assert_ne!(a, code_fingerprint(&wasmtime::Engine::new(&other).unwrap()));
+    }
+
+    #[test]
+    fn only_the_thread_that_gives_way_does() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let before = priority();
+        let of_it = std::thread::spawn(move || {
+            give_way();
+            priority()
+        });
+        assert_eq!((of_it.join().unwrap(), priority()), (19, before));
     }
 
     #[test]
