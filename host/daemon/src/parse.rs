@@ -1,17 +1,19 @@
 //! Parser threads: each takes the next job off the queue, decodes it by the plan in force at that place, and hands it to
-//! the sequencer, which puts the jobs back in order by number.
+//! the sequencer, whose [`Intake`] puts the jobs back in order by number. While there is little to do, the sequencer decodes for itself: lines that
+//! trickle in wake no parser, and what came while a frame was written goes into the next.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, EventId, Mode, Pushed, Reject, RejectReason};
 use tally_event::plan::Plan;
 use tally_ingest::{Body, Chunk, Popped, Queue, Refusal};
 
 use crate::context::Token;
+use crate::reorder::Reorder;
 
 /// Bytes that one job takes off the queue at most (a single longer chunk goes alone). About 4,096 events of 125 bytes:
 /// large enough that a call per batch costs nothing, small enough that its columns stay in the cache. By default no plugin is given
@@ -64,36 +66,89 @@ pub struct DecodedChunk {
     pub removed: Vec<Range<usize>>,
 }
 
-/// Starts `count` parser threads. They end, and with them the returned channel, when the queue is closed and empty.
-pub fn spawn(
+/// What parsers and sequencer share: the queue, and the plan in force at its front.
+struct Front {
+    queue: Arc<Queue<Token>>,
+    plan: Mutex<Arc<Plan>>,
+}
+
+impl Front {
+    /// Taking a job and learning the plan in force at its place are one step, since an activation changes the plan for every job behind it.
+    fn take(&self, pop: impl FnOnce(&Queue<Token>) -> Option<(u64, Popped<Token>)>) -> Option<Taken> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Taken::new(pop(&self.queue)?, &mut plan))
+    }
+}
+
+/// The sequencer's end, and `count` parsers, each for a thread of its own. They end when the queue is closed and nearly empty.
+pub fn begin(
     queue: &Arc<Queue<Token>>,
     plan: Arc<Plan>,
     count: usize,
-) -> anyhow::Result<(mpsc::Receiver<Job>, Vec<JoinHandle<()>>)> {
-    let (to_sequencer, jobs) = mpsc::sync_channel(2 * count);
-    let plan = Arc::new(Mutex::new(plan));
-    let threads = (0..count)
-        .map(|i| {
-            let (queue, plan, to_sequencer) = (queue.clone(), plan.clone(), to_sequencer.clone());
-            std::thread::Builder::new()
-                .name(format!("parser-{i}"))
-                .spawn(move || run(&queue, &plan, &to_sequencer))
-                .context("starting a parser thread")
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((jobs, threads))
+) -> (Intake, impl Iterator<Item = impl FnOnce() + Send + use<>> + use<>) {
+    let (to_sequencer, parsed) = mpsc::sync_channel(2 * count);
+    let front = Arc::new(Front { queue: queue.clone(), plan: Mutex::new(plan) });
+    let intake = Intake { front: front.clone(), parsed, parser: Parser::default(), order: Reorder::default() };
+    let parsers = std::iter::repeat_n((front, to_sequencer), count).map(|(front, to_sequencer)| {
+        move || {
+            parse_much(&front, &to_sequencer);
+            // Whoever is rung finds that it is gone.
+            drop(to_sequencer);
+            front.queue.ring();
+        }
+    });
+    (intake, parsers)
 }
 
-fn run(queue: &Queue<Token>, plan: &Mutex<Arc<Plan>>, to_sequencer: &mpsc::SyncSender<Job>) {
+fn parse_much(front: &Front, to_sequencer: &mpsc::SyncSender<Job>) {
     let mut parser = Parser::default();
-    loop {
-        // The lock is held while waiting, on purpose: taking a job and learning the plan in force at its place are one
-        // step, and an activation changes the plan for every job behind it. Other parsers have nothing to do meanwhile.
-        let popped = take(queue, &mut plan.lock().unwrap_or_else(PoisonError::into_inner));
-        let Some(job) = parser.parse(popped) else { return };
+    while front.queue.wait_for_much() {
+        let Some(taken) = front.take(|queue| queue.pop_of_much(JOB_BYTES)) else { continue };
+        let Some(job) = parser.parse(taken) else { return };
         if to_sequencer.send(job).is_err() {
             return;
         }
+        front.queue.ring();
+    }
+}
+
+/// The sequencer's end: the parsers' jobs in order, and between them those that it decodes itself.
+pub struct Intake {
+    front: Arc<Front>,
+    parsed: mpsc::Receiver<Job>,
+    parser: Parser,
+    order: Reorder,
+}
+
+impl Intake {
+    /// The next work, if it is there.
+    pub fn peek(&mut self) -> Option<&Work> {
+        while let Ok(job) = self.parsed.try_recv() {
+            self.order.take(job);
+        }
+        if self.order.peek().is_none() {
+            let number = self.order.next();
+            let taken = self.front.take(|queue| Some((number, queue.pop_of_little(number, JOB_BYTES)?)));
+            if let Some(job) = taken.and_then(|taken| self.parser.parse(taken)) {
+                self.order.take(job);
+            }
+        }
+        self.order.peek()
+    }
+
+    /// Takes out what [`Intake::peek`] showed.
+    pub fn pop(&mut self) -> Option<Work> {
+        self.order.pop()
+    }
+
+    /// Waits until there may be work, at most so long. False when there will not be any more.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        match self.parsed.try_recv() {
+            Ok(job) => self.order.take(job),
+            Err(TryRecvError::Disconnected) if self.front.queue.is_drained() => return false,
+            Err(_) => self.front.queue.wait_for_little(self.order.next(), timeout),
+        }
+        true
     }
 }
 
@@ -104,13 +159,19 @@ pub struct Taken {
     plan: Arc<Plan>,
 }
 
-/// Waits for the next job of the queue. `current` is the plan in force there, and what follows an activation gets its plan.
-pub fn take(queue: &Queue<Token>, current: &mut Arc<Plan>) -> Taken {
-    let (number, popped) = queue.pop_numbered(JOB_BYTES);
-    if let Popped::Control(Token::Activate(activation)) = &popped {
-        *current = activation.decoding.clone();
+impl Taken {
+    /// `current` is the plan in force at its place, and what follows an activation gets its plan.
+    fn new((number, popped): (u64, Popped<Token>), current: &mut Arc<Plan>) -> Self {
+        if let Popped::Control(Token::Activate(activation)) = &popped {
+            *current = activation.decoding.clone();
+        }
+        Self { number, popped, plan: current.clone() }
     }
-    Taken { number, popped, plan: current.clone() }
+}
+
+/// Waits for the next job of the queue, however little it is.
+pub fn take(queue: &Queue<Token>, current: &mut Arc<Plan>) -> Taken {
+    Taken::new(queue.pop_numbered(JOB_BYTES), current)
 }
 
 /// Decodes jobs, one after the other.
@@ -189,5 +250,73 @@ impl DecodedChunk {
         let ends = self.removed.iter().map(|r| r.start).chain([bytes.len()]);
         let starts = [0].into_iter().chain(self.removed.iter().map(|r| r.end));
         starts.zip(ends).filter(|(start, end)| start < end).map(|(start, end)| &bytes[start..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tally_event::plan::Limits;
+    use tally_event::schema::Preset;
+    use tally_ingest::Stream;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Little and much by turns, tokens between, through two parsers: everything comes out once, in order, and then it ends.
+    #[test]
+    fn work_comes_in_the_order_of_the_queue() {
+        const CHUNKS: u64 = 2000;
+        let queue = Queue::new(1 << 20);
+        let plan = Plan::new(vec![], vec![Preset::default()], Limits::default()).expect("a plan");
+        let (mut intake, parsers) = begin(&queue, Arc::new(plan), 2);
+        let parsers: Vec<_> = parsers.map(thread::spawn).collect();
+        let feeder = thread::spawn({
+            let queue = queue.clone();
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                let stream = Stream::plain("test".into(), "#1".into());
+                for number in 0..CHUNKS {
+                    if number % 97 == 0 {
+                        let (done, _) = oneshot::channel();
+                        queue.push_control(Token::Cut { reason: "test", flush: false, done });
+                    }
+                    let lines = if number / 100 % 2 == 0 { 1 } else { number as u32 * 7 % 1000 };
+                    let body = b"{\"type\":\"a\"}\n".repeat(lines as usize);
+                    let permit = runtime.block_on(queue.reserve(body.len())).expect("open");
+                    let mut chunk = Chunk::new(Body::Lines(body), lines, 0, stream.clone(), permit);
+                    chunk.first_line = number;
+                    queue.push(chunk);
+                    if number % 50 == 0 {
+                        thread::yield_now();
+                    }
+                }
+                queue.close();
+            }
+        });
+        let (mut chunks, mut tokens) = (0, 0);
+        loop {
+            while intake.peek().is_some() {
+                match intake.pop().expect("it was shown") {
+                    Work::Token(_) => {
+                        tokens += 1;
+                        assert_eq!(chunks, (tokens - 1) * 97, "a token is at its place");
+                    }
+                    Work::Events(decoded) => {
+                        for decoded in &decoded.chunks {
+                            assert_eq!(decoded.chunk.first_line, chunks);
+                            assert_eq!(decoded.received, decoded.chunk.lines);
+                            chunks += 1;
+                        }
+                    }
+                }
+            }
+            if !intake.wait(Duration::from_secs(3600)) {
+                break;
+            }
+        }
+        assert_eq!((chunks, tokens), (CHUNKS, CHUNKS.div_ceil(97)));
+        parsers.into_iter().chain([feeder]).for_each(|thread| thread.join().expect("no panic"));
     }
 }

@@ -60,8 +60,15 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (config, queue) = (&context.config, &context.queue);
 
     // sources -> queue -> parsers -> sequencer (log) -> tail -> apply threads -> total threads -> records
-    let (jobs, parsers) = parse::spawn(queue, decoding, config.workers.parsers)?;
-    let sequencer = guarded(&context, "sequencer", move |_| sequencer::run(sequencer, &jobs))?;
+    let (intake, parsers) = parse::begin(queue, decoding, config.workers.parsers);
+    let parsers = parsers.enumerate().map(|(number, parse)| {
+        guarded(&context, &format!("parser-{number}"), move |_| {
+            parse();
+            Ok(())
+        })
+    });
+    let parsers: Vec<JoinHandle<()>> = parsers.collect::<anyhow::Result<_>>()?;
+    let sequencer = guarded(&context, "sequencer", move |_| sequencer::run(sequencer, intake))?;
     let mut aggregators = BTreeMap::new();
     for start in starts {
         aggregators.insert(start.name.clone(), thread::spawn(&context, start)?);

@@ -17,6 +17,11 @@ impl Reorder {
         self.waiting.insert(job.number, job.work);
     }
 
+    /// The number of the next job in order.
+    pub fn next(&self) -> u64 {
+        self.taken + 1
+    }
+
     /// The next job in order, if it has come.
     pub fn peek(&self) -> Option<&Work> {
         self.waiting.get(&(self.taken + 1))

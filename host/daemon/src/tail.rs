@@ -215,7 +215,9 @@ mod tests {
             tail.publish(LiveFrame { number, bytes: 10, items });
             if number == 6 {
                 assert!(matches!(tail.after(4), Next::Behind));
-                assert!(matches!(tail.barrier_after(&mut position), Next::Frame(f) if f.number == 6 && f.items.len() == 2));
+                assert!(
+                    matches!(tail.barrier_after(&mut position), Next::Frame(f) if f.number == 6 && f.items.len() == 2)
+                );
             }
         }
         assert!(matches!(tail.barrier_after(&mut position), Next::Behind), "so many are not kept");

@@ -5,15 +5,21 @@
 //! Must not know: what a control token means, what is in a chunk.
 //!
 //! The lock is a plain mutex: producers are async tasks that never hold it across an await, consumers are threads that block on a condition.
+//! Waking a thread costs more than to parse a few lines. So there are two kinds of consumers: some wait until there is [`MUCH`] to do; one takes
+//! little, when it has nothing else to do, and is not woken while it has.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::framer::Body;
 use crate::stream::Stream;
+
+/// Bytes of queued bodies for which it is worth to wake another thread.
+pub const MUCH: usize = 64 * 1024;
 
 /// What a queued chunk costs beside the memory of its body, in bytes.
 pub const CHUNK_OVERHEAD: usize = 256;
@@ -119,15 +125,22 @@ enum Item<C> {
 struct State<C> {
     items: VecDeque<Item<C>>,
     chunks: usize,
+    /// Of the bodies that wait to be popped.
+    bytes: usize,
     lines: u64,
     closed: bool,
     popped: u64,
+    rung: bool,
+    /// Who waits on the two conditions.
+    wait_for_any: usize,
+    wait_for_much: usize,
 }
 
 /// See the module. `C` is the control token.
 pub struct Queue<C> {
     state: Mutex<State<C>>,
-    filled: Condvar,
+    any: Condvar,
+    much: Condvar,
     budget: Arc<Semaphore>,
     max_bytes: usize,
 }
@@ -136,10 +149,21 @@ impl<C: Send> Queue<C> {
     /// An empty queue for `max_bytes` of chunks.
     pub fn new(max_bytes: usize) -> Arc<Self> {
         let max_bytes = max_bytes.clamp(1, Semaphore::MAX_PERMITS);
-        let state = State { items: VecDeque::new(), chunks: 0, lines: 0, closed: false, popped: 0 };
+        let state = State {
+            items: VecDeque::new(),
+            chunks: 0,
+            bytes: 0,
+            lines: 0,
+            closed: false,
+            popped: 0,
+            rung: false,
+            wait_for_any: 0,
+            wait_for_much: 0,
+        };
         Arc::new(Self {
             state: Mutex::new(state),
-            filled: Condvar::new(),
+            any: Condvar::new(),
+            much: Condvar::new(),
             budget: Arc::new(Semaphore::new(max_bytes)),
             max_bytes,
         })
@@ -172,6 +196,12 @@ impl<C: Send> Queue<C> {
         state.closed || !state.items.is_empty()
     }
 
+    /// Whether it is closed, and everything was popped.
+    pub fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.closed && state.items.is_empty()
+    }
+
     /// Appends a chunk. False, and the chunk is dropped, when the queue is closed.
     pub fn push(&self, chunk: Chunk) -> bool {
         self.append(Item::Chunk(chunk))
@@ -193,23 +223,71 @@ impl<C: Send> Queue<C> {
     pub fn pop_numbered(&self, max_bytes: usize) -> (u64, Popped<C>) {
         let mut state = self.lock();
         while state.items.is_empty() && !state.closed {
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait_for_any(state, Duration::MAX);
         }
         let number = state.popped + 1;
-        let popped = match state.items.pop_front() {
-            None => return (number, Popped::Closed),
-            Some(Item::Control(token)) => Popped::Control(token),
-            Some(Item::Chunk(first)) => Popped::Chunks(state.take_run(first, max_bytes)),
-        };
-        state.popped = number;
+        let popped = state.pop(max_bytes).unwrap_or(Popped::Closed);
         (number, popped)
+    }
+
+    /// For those who take much: waits until there is. False once the queue is closed and there is not.
+    pub fn wait_for_much(&self) -> bool {
+        let mut state = self.lock();
+        while state.bytes < MUCH && !state.closed {
+            state.wait_for_much += 1;
+            state = self.much.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.wait_for_much -= 1;
+        }
+        state.bytes >= MUCH
+    }
+
+    /// [`pop_numbered`](Self::pop_numbered) if there is much to do.
+    pub fn pop_of_much(&self, max_bytes: usize) -> Option<(u64, Popped<C>)> {
+        let mut state = self.lock();
+        let popped = (state.bytes >= MUCH).then(|| state.pop(max_bytes))??;
+        Some((state.popped, popped))
+    }
+
+    /// For the one who takes little: waits until the next item has this number and there is not much behind it, until somebody
+    /// [rings](Self::ring), or for so long.
+    pub fn wait_for_little(&self, number: u64, timeout: Duration) {
+        let mut state = self.lock();
+        if !state.has_little(number) && !state.rung {
+            state = self.wait_for_any(state, timeout);
+        }
+        state.rung = false;
+    }
+
+    /// [`pop_numbered`](Self::pop_numbered) if the next item has this number and there is not much behind it.
+    pub fn pop_of_little(&self, number: u64, max_bytes: usize) -> Option<Popped<C>> {
+        let mut state = self.lock();
+        state.has_little(number).then(|| state.pop(max_bytes))?
+    }
+
+    /// Wakes the one who waits for little.
+    pub fn ring(&self) {
+        let mut state = self.lock();
+        state.rung = true;
+        let waits = state.wait_for_any > 0;
+        drop(state);
+        if waits {
+            self.any.notify_one();
+        }
+    }
+
+    fn wait_for_any<'a>(&self, mut state: MutexGuard<'a, State<C>>, timeout: Duration) -> MutexGuard<'a, State<C>> {
+        state.wait_for_any += 1;
+        let mut state = self.any.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        state.wait_for_any -= 1;
+        state
     }
 
     /// Takes no more chunks or tokens; what is queued can still be popped. Reservations that wait fail.
     pub fn close(&self) {
         self.lock().closed = true;
         self.budget.close();
-        self.filled.notify_all();
+        self.any.notify_all();
+        self.much.notify_all();
     }
 
     /// How full it is.
@@ -229,10 +307,18 @@ impl<C: Send> Queue<C> {
         if let Item::Chunk(chunk) = &item {
             state.chunks += 1;
             state.lines += u64::from(chunk.lines);
+            state.bytes += chunk.body.len();
         }
         state.items.push_back(item);
+        let wake = match state.bytes {
+            MUCH.. if state.wait_for_much > 0 => Some(&self.much),
+            _ if state.wait_for_any > 0 => Some(&self.any),
+            _ => None,
+        };
         drop(state);
-        self.filled.notify_one();
+        if let Some(waiting) = wake {
+            waiting.notify_one();
+        }
         true
     }
 
@@ -242,6 +328,20 @@ impl<C: Send> Queue<C> {
 }
 
 impl<C> State<C> {
+    fn has_little(&self, number: u64) -> bool {
+        !self.items.is_empty() && self.bytes < MUCH && self.popped + 1 == number
+    }
+
+    /// The next item, if there is one.
+    fn pop(&mut self, max_bytes: usize) -> Option<Popped<C>> {
+        let popped = match self.items.pop_front()? {
+            Item::Control(token) => Popped::Control(token),
+            Item::Chunk(first) => Popped::Chunks(self.take_run(first, max_bytes)),
+        };
+        self.popped += 1;
+        Some(popped)
+    }
+
     fn take_run(&mut self, first: Chunk, max_bytes: usize) -> Vec<Chunk> {
         let (preset, mut bytes) = (first.preset, first.body.len());
         let mut run = vec![first];
@@ -255,6 +355,7 @@ impl<C> State<C> {
             }
         }
         self.chunks -= run.len();
+        self.bytes -= run.iter().map(|chunk| chunk.body.len()).sum::<usize>();
         self.lines -= run.iter().map(|chunk| u64::from(chunk.lines)).sum::<u64>();
         run
     }

@@ -278,7 +278,12 @@ impl<S: Storage> Log<S> {
 
     /// [`Log::append`] for the body from `body_at` on, behind at least [`HEADER`] bytes of room, as [`Log::begin`] makes it. It is written from
     /// where it is, and stands there afterwards as before.
-    pub fn append_enclosed(&mut self, count: u32, bytes: &mut Vec<u8>, body_at: usize) -> Result<Appended, AppendError> {
+    pub fn append_enclosed(
+        &mut self,
+        count: u32,
+        bytes: &mut Vec<u8>,
+        body_at: usize,
+    ) -> Result<Appended, AppendError> {
         let whole = bytes.len();
         let appended = self.enclose_and_write(count, bytes, body_at - HEADER);
         bytes.truncate(whole);

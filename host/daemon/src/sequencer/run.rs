@@ -1,33 +1,24 @@
 //! The sequencer's thread: waits for the parsers' jobs and for what is due. Must not decide anything.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-
 use tally_storage::Storage;
 
 use super::{Sequencer, Settled};
 use crate::DISK_FULL_PAUSE;
-use crate::parse::Job;
-use crate::reorder::Reorder;
+use crate::parse::Intake;
 
 /// Runs until the parsers are gone, then writes the closing frame.
-pub fn run<S: Storage>(mut sequencer: Sequencer<S>, jobs: &Receiver<Job>) -> anyhow::Result<()> {
-    let mut order = Reorder::default();
+pub fn run<S: Storage>(mut sequencer: Sequencer<S>, mut intake: Intake) -> anyhow::Result<()> {
     loop {
         patiently(|| sequencer.settle())?;
-        if order.peek().is_none() {
-            match jobs.recv_timeout(sequencer.quiet_for()) {
-                Ok(job) => order.take(job),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+        if intake.peek().is_none() {
+            if intake.wait(sequencer.quiet_for()) {
+                continue;
             }
-            continue;
+            break;
         }
         let mut begun = false;
         while !sequencer.is_full() {
-            while let Ok(job) = jobs.try_recv() {
-                order.take(job);
-            }
-            match order.peek().map(|work| sequencer.reserve(work)).transpose()? {
+            match intake.peek().map(|work| sequencer.reserve(work)).transpose()? {
                 None => break,
                 Some(Settled::Done) => {}
                 // What has begun is written first.
@@ -37,7 +28,7 @@ pub fn run<S: Storage>(mut sequencer: Sequencer<S>, jobs: &Receiver<Job>) -> any
                     break;
                 }
             }
-            let Some(work) = order.pop() else { break };
+            let Some(work) = intake.pop() else { break };
             sequencer.add(work);
             begun = true;
         }

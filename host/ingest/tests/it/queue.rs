@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use expect_test::expect;
-use tally_ingest::queue::CHUNK_OVERHEAD;
+use tally_ingest::queue::{CHUNK_OVERHEAD, MUCH};
 use tally_ingest::{Body, Chunk, Closed, Popped, Queue, ReserveError, Stream};
 use tokio::time::timeout;
 
@@ -114,6 +114,65 @@ async fn closing_refuses_new_and_keeps_what_is_queued() {
     assert!(!queue.push_control("late"));
     assert_eq!(text(queue.pop(100)), "preset 0: 1234");
     assert_eq!(text(queue.pop(100)), "closed");
+}
+
+#[tokio::test]
+async fn little_goes_to_one_and_much_to_others() {
+    let queue = Queue::new(4 * MUCH);
+    let taken = |popped: Option<(u64, Popped<_>)>| popped.map(|(number, popped)| (number, text(popped).len()));
+    queue.push(chunk(&queue, "little", 0).await);
+    assert_eq!(taken(queue.pop_of_much(MUCH)), None);
+    assert!(queue.pop_of_little(2, MUCH).is_none(), "somebody else has to come first");
+    assert_eq!(queue.pop_of_little(1, MUCH).map(text).as_deref(), Some("preset 0: little"));
+    queue.push_control("a token");
+    assert_eq!(queue.pop_of_little(2, MUCH).map(text).as_deref(), Some("control a token"));
+    assert!(queue.pop_of_little(3, MUCH).is_none(), "nothing is there");
+
+    queue.push_control("a token");
+    queue.push(chunk(&queue, &"x".repeat(MUCH - 1), 0).await);
+    assert_eq!(taken(queue.pop_of_much(MUCH)), None, "it lacks a byte");
+    queue.push(chunk(&queue, "x", 0).await);
+    queue.push(chunk(&queue, "xxxxxxxxxx", 0).await);
+    assert!(queue.pop_of_little(3, MUCH).is_none(), "there is much");
+    assert_eq!(taken(queue.pop_of_much(MUCH)), Some((3, "control a token".len())));
+    assert_eq!(taken(queue.pop_of_much(MUCH)), Some((4, "preset 0:  ".len() + MUCH)));
+    assert_eq!(taken(queue.pop_of_much(MUCH)), None, "the rest is little");
+    assert!(!queue.is_drained());
+    queue.close();
+    assert!(!queue.wait_for_much());
+    assert_eq!(queue.pop_of_little(5, MUCH).map(text).as_deref(), Some("preset 0: xxxxxxxxxx"));
+    assert!(queue.is_drained());
+}
+
+#[test]
+fn who_waits_is_woken() {
+    let forever = Duration::from_secs(3600);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let queue = Queue::new(4 * MUCH);
+    let wait_for_little = || {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.wait_for_little(1, forever))
+    };
+    let waiting = wait_for_little();
+    queue.ring();
+    waiting.join().expect("it was rung");
+    let waiting = wait_for_little();
+    let much = thread::spawn({
+        let queue = Arc::clone(&queue);
+        move || (queue.wait_for_much(), queue.wait_for_much())
+    });
+    queue.push(runtime.block_on(chunk(&queue, "little", 0)));
+    waiting.join().expect("there is little");
+    queue.push(runtime.block_on(chunk(&queue, &"x".repeat(MUCH), 0)));
+    while !much.is_finished() {
+        if queue.pop_of_much(2 * MUCH).is_some() {
+            queue.close();
+        }
+        thread::yield_now();
+    }
+    let (first, second) = much.join().expect("there was much");
+    assert!(!second && (first || queue.is_drained()));
+    queue.wait_for_little(1, Duration::ZERO);
 }
 
 #[test]
