@@ -152,6 +152,14 @@ impl Intake {
     }
 }
 
+impl Drop for Intake {
+    /// Nothing is decided any more: whoever waits for a decision, or means to, learns it.
+    fn drop(&mut self) {
+        self.front.queue.close();
+        while !matches!(self.front.queue.pop(JOB_BYTES), Popped::Closed) {}
+    }
+}
+
 /// A job as it came off the queue, with the plan in force at its place.
 pub struct Taken {
     number: u64,
@@ -263,6 +271,23 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_decision_learns_that_there_will_be_none() {
+        let queue = Queue::new(1 << 20);
+        let plan = Plan::new(vec![], vec![Preset::default()], Limits::default()).expect("a plan");
+        let (intake, parsers) = begin(&queue, Arc::new(plan), 1);
+        let ask = || {
+            let (done, decided) = oneshot::channel();
+            queue.push_control(Token::Cut { reason: "test", flush: false, done });
+            decided
+        };
+        let before = ask();
+        drop(intake);
+        before.await.expect_err("nobody decides");
+        ask().await.expect_err("nobody will decide");
+        parsers.for_each(|parse| parse());
+    }
 
     /// Little and much by turns, tokens between, through two parsers: everything comes out once, in order, and then it ends.
     #[test]
