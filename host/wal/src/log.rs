@@ -346,7 +346,13 @@ impl<S: Storage> Log<S> {
         Reader::new(self.storage.clone(), self.shared.clone(), None)
     }
 
-    /// The segments, oldest first.
+    /// How many segments there are, and how many bytes their files have.
+    pub fn size(&self) -> (u64, u64) {
+        let written = self.shared.written();
+        (written.segments.len() as u64, written.segments.iter().map(|segment| segment.bytes).sum())
+    }
+
+    /// The segments, oldest first. Asks the storage for a time.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let mut infos: Vec<SegmentInfo> =
             self.shared.written().segments.iter().map(|segment| info(segment, true)).collect();

@@ -176,7 +176,7 @@ impl<S: Storage> Sequencer<S> {
     }
 
     pub(super) fn publish_facts(&self) -> Arc<Published> {
-        let segments = self.log.segments();
+        let (segments, log_bytes) = self.log.size();
         let published = Arc::new(Published {
             last_sequence: self.control.last_sequence,
             frame: self.control.frame,
@@ -186,8 +186,8 @@ impl<S: Storage> Sequencer<S> {
             batch_id: self.control.batch_id,
             counts: self.control.counts.clone(),
             arrival: self.control.arrival,
-            log_bytes: segments.iter().map(|segment| segment.bytes).sum(),
-            segments: segments.len() as u64,
+            log_bytes,
+            segments,
             open_events: self.policy.open_events(),
             flushes: self.flushes.clone(),
             rejected_lines: self.rejected.counts(),

@@ -198,6 +198,7 @@ fn deleting_takes_whole_sealed_segments_from_the_front() {
 
     log.delete_before(u64::MAX).expect("deletes");
     let left = log.segments();
+    assert_eq!(log.size(), (left.len() as u64, left.iter().map(|segment| segment.bytes).sum()));
     assert_eq!((left.len(), left[0].first_frame, left[0].sealed), (1, 7, false));
 }
 
