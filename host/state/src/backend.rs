@@ -1,5 +1,5 @@
 //! redb on a file of a [`Storage`](tally_storage::Storage), which is what its files and ours are locked, torn and refused through.
-//! Knows nothing of what is in the file.
+//! Knows nothing of what is in the file, but for one bit of its header.
 
 use std::fmt;
 use std::io;
@@ -22,6 +22,17 @@ impl<F, L> Backend<F, L> {
     }
 }
 
+/// redb counts its regions in the header, without a checksum. In a file that was not closed it works them out from its length; but when the power
+/// goes while it writes that it has done so, a disk that leaves something else in the sector takes the counts along, and redb refuses the file.
+/// Ours are never closed (see [`Quiet`](crate::guard::Quiet)), so each one is to recover. (Place and flag as in redb 4.5's `header.rs`.)
+fn trust_no_counts(header: &mut [u8]) {
+    const FLAGS: usize = 9;
+    const RECOVERY_REQUIRED: u8 = 2;
+    if let Some(flags) = header.get_mut(FLAGS) {
+        *flags |= RECOVERY_REQUIRED;
+    }
+}
+
 impl<F, L> fmt::Debug for Backend<F, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Backend")
@@ -36,10 +47,13 @@ impl<F: StorageFile, L: Send + Sync + 'static> StorageBackend for Backend<F, L> 
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.file.read_full_at(out, offset)? {
-            read if read == out.len() => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        if self.file.read_full_at(out, offset)? < out.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        if offset == 0 {
+            trust_no_counts(out);
+        }
+        Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
