@@ -286,7 +286,7 @@ mod tests {
             let (reason, anchor) = (String::new(), false);
             Item::Barrier(Arc::new(Barrier { cut, reason, at: 0, last_sequence: 0, flush: None, plan, anchor }))
         };
-        let tail = Tail::new(4, 10);
+        let tail = Arc::new(Tail::new(4, 10));
         let mut position = 4;
         assert!(matches!(tail.barrier_after(&mut position), Next::NotYet));
         assert!(matches!(tail.barrier_after(&mut 3), Next::Behind));
@@ -320,10 +320,10 @@ mod tests {
     fn a_waiting_follower_is_woken() {
         let tail = Arc::new(Tail::new(0, 100));
         let follower = std::thread::spawn({
-            let tail = tail.clone();
+            let (tail, seat) = (tail.clone(), tail.seat(0));
             move || {
                 tail.wait(0);
-                matches!(tail.after(0), Next::Frame(f) if f.number == 1)
+                matches!(seat.after(0), Next::Frame(f) if f.number == 1)
             }
         });
         tail.publish(frame(1));

@@ -243,7 +243,7 @@ fn memory_of_a_busy_stretch_is_given_back() {
     for shards in [1, 2] {
         let mut set = Shards::start(&configured, shards).expect("start");
         let new = set.memory_bytes();
-        let mut busy = |set: &mut Shards, events: &[(u32, u32, u8)]| {
+        let busy = |set: &mut Shards, events: &[(u32, u32, u8)]| {
             let batch = batch(&configured, 1, events);
             let selected = batch.for_subscriber(0);
             set.apply(&batch, 0, &selected, 0..selected.rows.len()).expect("apply");
