@@ -261,6 +261,7 @@ impl<S: Storage> Follower<S> {
         match self.feed.step().map_err(Stopped::Fatal)? {
             Step::Nothing => {
                 self.apply.rest()?;
+                self.meter.rests(self.apply.memory_bytes());
                 Ok(Moved::Waiting)
             }
             Step::End => Ok(Moved::Ended),
