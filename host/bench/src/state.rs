@@ -104,6 +104,8 @@ pub fn memory(options: &Options) -> Result<Vec<Outcome>> {
         daemon.applied(count.events)?;
         check::daemon(&daemon, &count)?;
         daemon.settled()?;
+        // What it takes when nothing comes any more.
+        thread::sleep(Duration::from_secs(2));
         outcome.add("rss_after_bytes", daemon.process.resident_bytes()? as f64);
         ground.costs(&daemon, count.events, outcome)?;
         daemon.stop()

@@ -3,7 +3,6 @@
 //! Exit codes: 0 done, 1 the answer is no or it failed, 2 asked wrongly (flags or configuration).
 
 mod address;
-mod allocator;
 mod batch;
 mod bench;
 mod client;
@@ -75,7 +74,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    allocator::bound();
+    tally_daemon::allocator::bound();
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Send(args) => send::run(args),

@@ -14,7 +14,7 @@ use tally_event::schema::Preset;
 use tally_storage::Storage;
 use tally_wal::{Frame, Reader};
 
-use crate::tail::{Item, LiveFrame, Next, Tail};
+use crate::tail::{Item, LiveFrame, Next, Seat, Tail};
 
 /// Lines in the log were within the limits of their day; replay must take them whatever the limits are now.
 const REPLAY_LIMITS: Limits = Limits { line_bytes: 1 << 30, depth: 128, type_bytes: 1 << 30, event_id_bytes: 1 << 30 };
@@ -74,6 +74,8 @@ enum Fetched {
 /// A follower of the log.
 pub struct Feed<S: Storage> {
     tail: Option<Arc<Tail>>,
+    /// Its place at the tail, if it wants events.
+    seat: Option<Seat>,
     reader: Reader<S>,
     next_frame: u64,
     reader_at: Option<u64>,
@@ -97,6 +99,7 @@ impl<S: Storage> Feed<S> {
     ) -> Self {
         let mut feed = Self {
             tail,
+            seat: None,
             reader,
             next_frame: 1,
             reader_at: None,
@@ -163,7 +166,7 @@ impl<S: Storage> Feed<S> {
         if let Some(tail) = &self.tail {
             let mut position = self.next_frame - 1;
             let next = match self.subscriber {
-                Some(_) => tail.after(position),
+                Some(_) => self.seat.get_or_insert_with(|| tail.seat(position)).after(position),
                 None => tail.barrier_after(&mut position),
             };
             self.next_frame = position + 1;
@@ -174,7 +177,12 @@ impl<S: Storage> Feed<S> {
                     self.reader_at = None;
                     return Ok(Fetched::Frame);
                 }
-                Next::NotYet => return Ok(Fetched::Nothing),
+                Next::NotYet => {
+                    // What was read from the log is not needed again soon, and it is as large as a frame.
+                    self.disk = Frame::default();
+                    self.reader.rest();
+                    return Ok(Fetched::Nothing);
+                }
                 Next::Closed => return Ok(Fetched::End),
                 Next::Behind => {}
             }

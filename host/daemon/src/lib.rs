@@ -6,6 +6,7 @@
 //! ```
 
 pub mod aggregator;
+pub mod allocator;
 pub mod answers;
 pub mod at_rest;
 pub mod clock;

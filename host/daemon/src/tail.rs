@@ -1,11 +1,12 @@
 //! The tail: the most recent durable frames, decoded, shared by everybody who follows the log.
 //!
 //! The sequencer publishes and never waits; followers keep their own position and ask for the next frame. The tail is
-//! only a cache of the log's end, bounded in bytes: who falls behind it reads the log on disk until it has caught up.
+//! only a cache of the log's end, bounded in bytes: who falls behind it reads the log on disk until it has caught up. A frame
+//! that everybody who has a [`Seat`] is done with goes at once.
 //! Barriers are remembered for longer than events: who wants nothing else may wait at one for as long as a flush takes.
 //! One lock per frame, on both sides.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -64,9 +65,37 @@ struct Ring {
     barriers_after: u64,
     last: u64,
     closed: bool,
+    /// The last frame that each seat is done with.
+    seats: BTreeMap<u64, u64>,
+    next_seat: u64,
 }
 
 impl Ring {
+    /// Takes out the oldest frames: those that nobody wants any more, and as many as are too many. The caller drops them without the
+    /// lock.
+    fn make_room(&mut self, max_bytes: usize) -> Vec<Arc<LiveFrame>> {
+        let done = self.seats.values().min().copied().unwrap_or(u64::MAX);
+        let mut gone = Vec::new();
+        while let Some(oldest) = self.frames.front()
+            && (oldest.number <= done || (self.bytes > max_bytes && self.frames.len() > 1))
+        {
+            self.bytes -= oldest.bytes;
+            gone.extend(self.frames.pop_front());
+        }
+        gone
+    }
+
+    /// The frame after `position`, if it is there.
+    fn after(&self, position: u64) -> Next {
+        if position < self.last {
+            let oldest = self.frames.front().map_or(u64::MAX, |frame| frame.number);
+            let Some(index) = (position + 1).checked_sub(oldest) else { return Next::Behind };
+            let index = usize::try_from(index).expect("the ring fits in memory");
+            return Next::Frame(self.frames[index].clone());
+        }
+        if self.closed { Next::Closed } else { Next::NotYet }
+    }
+
     fn remember_barriers(&mut self, frame: &LiveFrame) {
         let items = frame.items.iter().filter(|item| matches!(item, Item::Barrier(_)));
         let items: Vec<Item> = items.cloned().collect();
@@ -99,6 +128,8 @@ impl Tail {
             barriers_after: last,
             last,
             closed: false,
+            seats: BTreeMap::new(),
+            next_seat: 0,
         };
         Self { ring: Mutex::new(ring), changed: Condvar::new(), max_bytes }
     }
@@ -115,25 +146,20 @@ impl Tail {
         ring.remember_barriers(&frame);
         ring.bytes += frame.bytes;
         ring.frames.push_back(Arc::new(frame));
-        while ring.bytes > self.max_bytes && ring.frames.len() > 1 {
-            if let Some(oldest) = ring.frames.pop_front() {
-                ring.bytes -= oldest.bytes;
-            }
-        }
+        let gone = ring.make_room(self.max_bytes);
         drop(ring);
+        drop(gone);
         self.changed.notify_all();
     }
 
-    /// The frame after `position`, if it is there.
-    pub fn after(&self, position: u64) -> Next {
-        let ring = self.ring();
-        if position < ring.last {
-            let oldest = ring.frames.front().map_or(u64::MAX, |frame| frame.number);
-            let Some(index) = (position + 1).checked_sub(oldest) else { return Next::Behind };
-            let index = usize::try_from(index).expect("the ring fits in memory");
-            return Next::Frame(ring.frames[index].clone());
-        }
-        if ring.closed { Next::Closed } else { Next::NotYet }
+    /// A seat for somebody who wants the frames after `position`.
+    pub fn seat(self: &Arc<Self>, position: u64) -> Seat {
+        let mut ring = self.ring();
+        let number = ring.next_seat;
+        ring.next_seat += 1;
+        ring.seats.insert(number, position);
+        drop(ring);
+        Seat { tail: self.clone(), number }
     }
 
     /// The next frame after `position` that holds a barrier, without its events. If there is none yet, `position` moves to the last frame.
@@ -178,6 +204,36 @@ impl Tail {
     }
 }
 
+/// Keeps the frames that its holder still wants, as far as there is room.
+#[derive(Debug)]
+pub struct Seat {
+    tail: Arc<Tail>,
+    number: u64,
+}
+
+impl Seat {
+    /// The frame after `position`, if it is there. The holder is done with those up to `position`.
+    pub fn after(&self, position: u64) -> Next {
+        let mut ring = self.tail.ring();
+        ring.seats.insert(self.number, position);
+        let gone = ring.make_room(self.tail.max_bytes);
+        let next = ring.after(position);
+        drop(ring);
+        drop(gone);
+        next
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut ring = self.tail.ring();
+        ring.seats.remove(&self.number);
+        let gone = ring.make_room(self.tail.max_bytes);
+        drop(ring);
+        drop(gone);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,15 +244,39 @@ mod tests {
 
     #[test]
     fn followers_read_in_order_and_learn_that_they_are_behind() {
-        let tail = Tail::new(4, 25);
+        let tail = Arc::new(Tail::new(4, 25));
+        let (seat, late) = (tail.seat(4), tail.seat(4));
         for number in 5..=8 {
             tail.publish(frame(number));
         }
-        assert!(matches!(tail.after(5), Next::Behind));
-        assert!(matches!(tail.after(6), Next::Frame(f) if f.number == 7));
-        assert!(matches!(tail.after(7), Next::Frame(f) if f.number == 8));
+        assert!(matches!(late.after(5), Next::Behind));
+        assert!(matches!(seat.after(6), Next::Frame(f) if f.number == 7));
+        assert!(matches!(seat.after(7), Next::Frame(f) if f.number == 8));
         tail.close();
-        assert!(matches!(tail.after(8), Next::Closed));
+        assert!(matches!(seat.after(8), Next::Closed));
+    }
+
+    #[test]
+    fn a_frame_goes_when_everybody_is_done_with_it() {
+        let tail = Arc::new(Tail::new(0, 1000));
+        let (fast, slow) = (tail.seat(0), tail.seat(0));
+        for number in 1..=5 {
+            tail.publish(frame(number));
+        }
+        assert!(matches!(fast.after(5), Next::NotYet));
+        assert_eq!(tail.bytes(), 50, "the other one wants them all");
+        assert!(matches!(slow.after(2), Next::Frame(f) if f.number == 3));
+        assert_eq!(tail.bytes(), 30);
+        let begins_again = fast;
+        assert!(matches!(begins_again.after(1), Next::Behind), "it reads the log");
+        assert!(matches!(begins_again.after(3), Next::Frame(f) if f.number == 4));
+        drop(slow);
+        assert_eq!(tail.bytes(), 20, "who is gone wants nothing");
+        drop(begins_again);
+        tail.publish(frame(6));
+        assert_eq!(tail.bytes(), 0);
+        assert!(matches!(tail.seat(5).after(5), Next::Behind));
+        assert!(matches!(tail.seat(6).after(6), Next::NotYet));
     }
 
     #[test]
@@ -206,7 +286,7 @@ mod tests {
             let (reason, anchor) = (String::new(), false);
             Item::Barrier(Arc::new(Barrier { cut, reason, at: 0, last_sequence: 0, flush: None, plan, anchor }))
         };
-        let tail = Tail::new(4, 10);
+        let tail = Arc::new(Tail::new(4, 10));
         let mut position = 4;
         assert!(matches!(tail.barrier_after(&mut position), Next::NotYet));
         assert!(matches!(tail.barrier_after(&mut 3), Next::Behind));
@@ -214,7 +294,7 @@ mod tests {
             let items = if number % 2 == 0 { vec![barrier(number), barrier(number + 1)] } else { vec![] };
             tail.publish(LiveFrame { number, bytes: 10, items });
             if number == 6 {
-                assert!(matches!(tail.after(4), Next::Behind));
+                assert!(matches!(tail.seat(4).after(4), Next::Behind));
                 assert!(
                     matches!(tail.barrier_after(&mut position), Next::Frame(f) if f.number == 6 && f.items.len() == 2)
                 );
@@ -240,10 +320,10 @@ mod tests {
     fn a_waiting_follower_is_woken() {
         let tail = Arc::new(Tail::new(0, 100));
         let follower = std::thread::spawn({
-            let tail = tail.clone();
+            let (tail, seat) = (tail.clone(), tail.seat(0));
             move || {
                 tail.wait(0);
-                matches!(tail.after(0), Next::Frame(f) if f.number == 1)
+                matches!(seat.after(0), Next::Frame(f) if f.number == 1)
             }
         });
         tail.publish(frame(1));

@@ -15,6 +15,9 @@ use tally_event::columns::{Rows, ValuesRef};
 /// What a thread needs beside the guest's stack.
 const HOST_STACK: usize = 1 << 20;
 
+/// An instance that has grown by more than this gives it up when nothing is in it: linear memory never shrinks.
+const MUCH: usize = 4 << 20;
+
 /// See the module. After an error it takes no more calls.
 pub struct Shards {
     configured: Configured,
@@ -32,6 +35,8 @@ struct Shard {
     open: Accumulator,
     /// Nothing was applied since the accumulator was taken.
     is_empty: bool,
+    /// The instance's memory when it was new, in bytes.
+    new_bytes: usize,
     /// Rows of the batch that it was dealt, by number.
     share: Vec<u32>,
 }
@@ -155,6 +160,17 @@ impl Shards {
         first.take()
     }
 
+    /// Gives up memory that nothing is in any more; for a moment when there is nothing else to do. The next rows take some anew.
+    pub fn rest(&mut self) -> Result<(), CallError> {
+        let Self { configured, first, others, .. } = self;
+        let shards = std::iter::once(first).chain(others.iter_mut().map(Worker::shard));
+        let large = |shard: &&mut Shard| shard.is_empty && shard.instance.memory_bytes() > shard.new_bytes + MUCH;
+        for shard in shards.filter(large) {
+            *shard = Shard { share: std::mem::take(&mut shard.share), ..Shard::start(configured)? };
+        }
+        Ok(())
+    }
+
     /// Linear memory of all instances, in bytes.
     pub fn memory_bytes(&self) -> usize {
         let others = self.others.iter().filter_map(|worker| worker.shard.as_ref());
@@ -166,7 +182,8 @@ impl Shard {
     fn start(configured: &Configured) -> Result<Self, CallError> {
         let mut instance = configured.instantiate()?;
         let open = instance.create()?;
-        Ok(Self { instance, open, is_empty: true, share: Vec::new() })
+        let new_bytes = instance.memory_bytes();
+        Ok(Self { instance, open, is_empty: true, new_bytes, share: Vec::new() })
     }
 
     fn apply(&mut self, rows: &Rows<'_>) -> Result<Vec<Refusal>, CallError> {

@@ -22,8 +22,9 @@ use crate::snapshot::Snapshot;
 
 /// The store's file in the data directory.
 pub const FILE_NAME: &str = "state.redb";
-/// What redb may keep in memory. Runs are read once at a start, so a large cache would only hold what nobody asks for.
-const CACHE_BYTES: usize = 16 << 20;
+/// What redb may keep in memory, of what it read and of what a commit has changed so far. A run is read once, at a start or to be merged,
+/// so a large cache would only hold what nobody asks for; of a commit that is larger, pages are written before its end.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// The state store. Shared by reference: any thread may read, one at a time commits, the others wait for it.
 ///

@@ -135,6 +135,13 @@ impl<S: Storage> Reader<S> {
         Ok(())
     }
 
+    /// Gives up the memory that it reads into, until it reads again.
+    pub fn rest(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.window = Vec::new();
+        }
+    }
+
     fn check_target(&self, frame: u64) -> Result<(), ReadError> {
         let written = self.shared.written();
         let (oldest, next) = (written.first_frame(), written.next_frame);

@@ -4,11 +4,10 @@
 //! `n^2 / 2^65`: 1 in 37 million for a million, 1 in 3,700 for a hundred million. That holds for texts that came about by
 //! themselves; XXH3 does not withstand somebody who looks for texts with equal hashes.
 //!
-//! A million texts take 8 to 32 MiB of memory and save to 8 MB.
+//! A million texts take 10 to 16 MB of memory and save to 8 MB.
 
 use crate::state::{LoadError, Reader, State, put_count};
 use crate::text::{PerText, Text};
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 /// A set of texts, known by their hashes.
@@ -31,7 +30,7 @@ impl Distinct {
 
     /// How many different texts are in.
     pub fn len(&self) -> u64 {
-        self.set.borrow_mut().len() as u64
+        self.set.borrow_mut().settled().len as u64
     }
 
     /// Whether nothing was put in.
@@ -43,10 +42,11 @@ impl Distinct {
 impl State for Distinct {
     fn save(&self, out: &mut Vec<u8>) {
         let mut set = self.set.borrow_mut();
-        let hashes = set.sorted();
-        put_count(out, hashes.len());
-        out.reserve(hashes.len() * 8);
-        for hash in &*hashes {
+        let set = set.settled();
+        put_count(out, set.len);
+        // With room for what else is saved behind them, or it would double.
+        out.reserve(set.len * 9);
+        for hash in set.iter() {
             out.extend_from_slice(&hash.to_le_bytes());
         }
     }
@@ -54,12 +54,7 @@ impl State for Distinct {
     fn load(&mut self, saved: &mut Reader<'_>) -> Result<(), LoadError> {
         let count = saved.count(8)?;
         let mut set = HashSet64::default();
-        let mut hashes = Vec::new();
-        if count > MOST_LOADED {
-            set.reserve(count);
-        } else {
-            hashes.reserve_exact(count);
-        }
+        set.reserve(count);
         let mut last = None;
         for _ in 0..count {
             let hash = saved.u64()?;
@@ -67,27 +62,16 @@ impl State for Distinct {
                 return Err(LoadError::new("a set of hashes is not in order"));
             }
             last = Some(hash);
-            if count > MOST_LOADED { set.insert(hash) } else { hashes.push(hash) }
+            set.insert(hash);
         }
-        *self.set.get_mut() = Gathered { set, waiting: Vec::new(), loaded: hashes };
+        *self.set.get_mut() = Gathered { set, waiting: Vec::new() };
         Ok(())
     }
 
     fn merge(&mut self, later: &Self) {
-        let mut later = later.set.borrow_mut();
-        let set = self.set.get_mut().settled();
-        match later.only_loaded() {
-            Some(hashes) => set.merge(|| hashes.iter().copied()),
-            None => {
-                let later = later.settled();
-                set.merge(|| later.iter());
-            }
-        }
+        self.set.get_mut().settled().merge(later.set.borrow_mut().settled());
     }
 }
-
-/// Up to so many hashes (4 MiB) stay as they were loaded until somebody puts another one in; more would not fit twice.
-const MOST_LOADED: usize = 1 << 19;
 
 /// How many hashes are gathered before they are looked up.
 const GATHERED: usize = 64;
@@ -99,8 +83,6 @@ struct Gathered {
     set: HashSet64,
     /// Not in the set yet.
     waiting: Vec<u64>,
-    /// Not in the set yet either; ascending. What was loaded is often only saved again or merged into another set.
-    loaded: Vec<u64>,
 }
 
 impl Gathered {
@@ -112,28 +94,8 @@ impl Gathered {
         }
     }
 
-    /// What was loaded, if that is all.
-    fn only_loaded(&self) -> Option<&[u64]> {
-        (self.set.len == 0 && self.waiting.is_empty()).then_some(&self.loaded)
-    }
-
-    fn len(&mut self) -> usize {
-        self.only_loaded().map(<[u64]>::len).unwrap_or_else(|| self.settled().len)
-    }
-
-    /// All hashes, ascending.
-    fn sorted(&mut self) -> Cow<'_, [u64]> {
-        if self.only_loaded().is_none() {
-            return Cow::Owned(self.settled().sorted());
-        }
-        Cow::Borrowed(&self.loaded)
-    }
-
     /// The set with everything in it.
     fn settled(&mut self) -> &mut HashSet64 {
-        let loaded = std::mem::take(&mut self.loaded);
-        self.set.merge(|| loaded.iter().copied());
-        self.set.reserve(self.set.len + self.waiting.len());
         // Looks that depend on nothing, so that they all wait together.
         std::hint::black_box(self.waiting.iter().fold(0, |all, &hash| all ^ self.set.look(hash)));
         for hash in self.waiting.drain(..) {
@@ -143,20 +105,24 @@ impl Gathered {
     }
 }
 
-/// A set of hashes by open addressing: their own highest bits say where to look, so that a look-up touches one cache line, and the
-/// hashes lie in it nearly in their order.
+/// A set of hashes by open addressing. Their own highest bits say where to look, and of those that meet the smaller one stands first: so the
+/// hashes lie in their order, and one that is not in is known not to be where a larger one is met, which lets the table be full for the most
+/// part.
 #[derive(Clone, Debug, Default)]
 struct HashSet64 {
-    /// A power of two of slots (or none); 0 is an empty one.
+    /// 0 is an empty slot. Behind the homes there are as many more as those of the last ones take, and one that is empty.
     slots: Vec<u64>,
-    /// Bits of a hash that do not count for its place.
-    shift: u32,
+    /// So many slots are the home of a hash.
+    homes: usize,
     /// Whether 0 itself is in.
     zero: bool,
     len: usize,
 }
 
+/// The fewest homes, but for none.
 const SMALLEST: usize = 64;
+/// Slots that are added behind the homes at a time.
+const MORE: usize = 64;
 
 impl HashSet64 {
     /// Puts a hash in.
@@ -167,24 +133,25 @@ impl HashSet64 {
             self.zero = true;
             return;
         }
-        if self.slots.is_empty() {
-            self.grow_to(SMALLEST);
+        if self.is_full() {
+            self.grow_to(self.homes + self.homes / 2);
         }
-        let slot = self.slot_of(hash);
-        if self.slots[slot] == 0 {
-            if (self.len + 1) * 2 > self.slots.len() {
-                self.grow_to(self.slots.len() * 2);
-                return self.insert(hash);
-            }
-            self.slots[slot] = hash;
-            self.len += 1;
+        let at = self.slot_of(hash);
+        if self.slots[at] != hash {
+            self.put(at, hash);
         }
+    }
+
+    /// Whether one more hash would be too many: at most four fifths of the homes may be taken.
+    #[inline]
+    fn is_full(&self) -> bool {
+        (self.len + 1) * 5 > self.homes * 4
     }
 
     /// Where to begin to look for the hash.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (hash >> self.shift) as usize
+        ((hash >> 32) * self.homes as u64 >> 32) as usize
     }
 
     /// What is where the hash would be.
@@ -193,70 +160,78 @@ impl HashSet64 {
         self.slots.get(self.home(hash)).copied().unwrap_or_default()
     }
 
-    /// Where the hash is or would be. There is always an empty slot.
+    /// Where the hash is or would be put. There are slots.
     #[inline]
     fn slot_of(&self, hash: u64) -> usize {
-        let mask = self.slots.len() - 1;
         let mut slot = self.home(hash);
-        while self.slots[slot] != 0 && self.slots[slot] != hash {
-            slot = (slot + 1) & mask;
+        while self.slots[slot] != 0 && self.slots[slot] < hash {
+            slot += 1;
         }
         slot
     }
 
-    fn reserve(&mut self, len: usize) {
-        if len * 2 > self.slots.len() {
-            self.grow_to((len * 2).next_power_of_two());
+    /// Puts a hash where it would be; those that stand there move on.
+    #[inline]
+    fn put(&mut self, mut at: usize, mut hash: u64) {
+        while hash != 0 {
+            hash = std::mem::replace(&mut self.slots[at], hash);
+            at += 1;
+        }
+        self.len += 1;
+        if at == self.slots.len() {
+            self.slots.reserve_exact(MORE);
+            self.slots.resize(at + MORE, 0);
         }
     }
 
-    /// They come in their order: if the set grew on the way, all of them would crowd in the beginning of one that is still too small.
-    fn merge<I: Iterator<Item = u64>>(&mut self, later: impl Fn() -> I) {
-        let new = later().filter(|&hash| !self.contains(hash)).count();
+    /// Makes room for so many hashes in all.
+    fn reserve(&mut self, len: usize) {
+        if len * 5 > self.homes * 4 {
+            self.grow_to((len * 5).div_ceil(4).max(self.homes + self.homes / 4));
+        }
+    }
+
+    fn merge(&mut self, later: &Self) {
+        let new = later.iter().filter(|&hash| !self.contains(hash)).count();
         self.reserve(self.len + new);
-        later().for_each(|hash| self.insert(hash));
+        later.iter().for_each(|hash| self.insert(hash));
     }
 
     fn contains(&self, hash: u64) -> bool {
-        if hash == 0 { self.zero } else { !self.slots.is_empty() && self.slots[self.slot_of(hash)] == hash }
+        if hash == 0 { self.zero } else { self.homes > 0 && self.slots[self.slot_of(hash)] == hash }
     }
 
+    /// Spreads the hashes over more homes, within the same memory where that can grow: they go to the end, and from there to their places.
     #[cold]
-    fn grow_to(&mut self, slots: usize) {
-        let old = std::mem::replace(&mut self.slots, vec![0; slots.max(SMALLEST)]);
-        self.shift = 64 - self.slots.len().trailing_zeros();
-        for hash in old.into_iter().filter(|&hash| hash != 0) {
-            let slot = self.slot_of(hash);
-            self.slots[slot] = hash;
+    fn grow_to(&mut self, homes: usize) {
+        self.homes = homes.max(SMALLEST);
+        let next = |free: usize, hash| self.home(hash).max(free) + 1;
+        let behind_last = self.slots.iter().filter(|hash| **hash != 0).fold(0, |free, &hash| next(free, hash));
+        let old = self.slots.len();
+        let new = self.homes.max(behind_last) + 1;
+        self.slots.reserve_exact(new.saturating_sub(old));
+        self.slots.resize(new.max(old), 0);
+        let mut from = self.slots.len();
+        for at in (0..old).rev() {
+            let hash = std::mem::take(&mut self.slots[at]);
+            if hash != 0 {
+                from -= 1;
+                self.slots[from] = hash;
+            }
         }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u64> {
-        let zero = self.zero.then_some(0);
-        zero.into_iter().chain(self.slots.iter().copied().filter(|&hash| hash != 0))
+        let mut free = 0;
+        for from in from..self.slots.len() {
+            let hash = std::mem::take(&mut self.slots[from]);
+            let at = self.home(hash).max(free);
+            self.slots[at] = hash;
+            free = at + 1;
+        }
     }
 
     /// All hashes, ascending.
-    fn sorted(&self) -> Vec<u64> {
-        let mut hashes = Vec::with_capacity(self.len);
-        hashes.extend(self.zero.then_some(0));
-        // Those that found the end taken lie at the beginning.
-        let first_run = self.slots.iter().position(|&hash| hash == 0).unwrap_or_default();
-        let is_wrapped = |slot: usize, hash: u64| slot < first_run && self.home(hash) > slot;
-        let taken = || self.slots.iter().copied().enumerate().filter(|(_, hash)| *hash != 0);
-        hashes.extend(taken().filter(|&(slot, hash)| !is_wrapped(slot, hash)).map(|(_, hash)| hash));
-        hashes.extend(taken().take(first_run).filter(|&(slot, hash)| is_wrapped(slot, hash)).map(|(_, hash)| hash));
-        // Each is at most a run of slots away from its place.
-        for end in 1..hashes.len() {
-            let hash = hashes[end];
-            let mut at = end;
-            while at > 0 && hashes[at - 1] > hash {
-                hashes[at] = hashes[at - 1];
-                at -= 1;
-            }
-            hashes[at] = hash;
-        }
-        hashes
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        let zero = self.zero.then_some(0);
+        zero.into_iter().chain(self.slots.iter().copied().filter(|&hash| hash != 0))
     }
 }
 
@@ -265,20 +240,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-
-    #[test]
-    fn a_set_that_is_too_large_to_stay_as_it_was_loaded_is_the_same() {
-        let mut saved = Vec::new();
-        put_count(&mut saved, MOST_LOADED + 1);
-        (0..=MOST_LOADED as u64).for_each(|number| saved.extend_from_slice(&(number << 43).to_le_bytes()));
-        let mut distinct = Distinct::default();
-        distinct.load(&mut Reader::new(&saved)).expect("they are in order");
-        assert!(distinct.set.get_mut().only_loaded().is_none());
-        assert_eq!(distinct.len(), MOST_LOADED as u64 + 1);
-        let mut again = Vec::new();
-        distinct.save(&mut again);
-        assert!(again == saved);
-    }
 
     proptest! {
         #[test]
@@ -290,10 +251,8 @@ mod tests {
                 expected.insert(hash);
                 prop_assert_eq!(set.len, expected.len());
             }
-            let found: BTreeSet<u64> = set.iter().collect();
-            prop_assert_eq!(set.iter().count(), expected.len());
-            prop_assert_eq!(set.sorted(), found.iter().copied().collect::<Vec<_>>());
-            prop_assert_eq!(found, expected);
+            prop_assert!(expected.iter().all(|&hash| set.contains(hash)));
+            prop_assert!(set.iter().eq(expected));
         }
 
         #[test]
@@ -310,7 +269,7 @@ mod tests {
                     prop_assert_eq!(gathered.settled().len, expected.len());
                 }
             }
-            prop_assert_eq!(gathered.settled().sorted(), expected.into_iter().collect::<Vec<_>>());
+            prop_assert!(gathered.settled().iter().eq(expected));
         }
 
         #[test]
@@ -324,11 +283,10 @@ mod tests {
                 set
             };
             let mut merged = set(&one);
-            let other_set = set(&other);
-            merged.merge(|| other_set.iter());
+            merged.merge(&set(&other));
             let expected: BTreeSet<u64> = one.iter().chain(&other).copied().collect();
             prop_assert_eq!(merged.len, expected.len());
-            prop_assert_eq!(merged.sorted(), expected.into_iter().collect::<Vec<_>>());
+            prop_assert!(merged.iter().eq(expected));
         }
 
         #[test]
@@ -337,8 +295,14 @@ mod tests {
             more in prop::collection::vec(0..99u64, 0..9),
         ) {
             let loaded = |set: &BTreeSet<u64>| {
+                let mut saved = Vec::new();
+                put_count(&mut saved, set.len());
+                set.iter().for_each(|hash| saved.extend_from_slice(&hash.to_le_bytes()));
                 let mut distinct = Distinct::default();
-                distinct.set.get_mut().loaded = set.iter().copied().collect();
+                distinct.load(&mut Reader::new(&saved)).expect("they are in order");
+                let mut again = Vec::new();
+                distinct.save(&mut again);
+                assert_eq!(again, saved);
                 distinct
             };
             let mut all = loaded(&sets[0]);
@@ -352,8 +316,19 @@ mod tests {
                 all.set.get_mut().insert(hash);
                 expected.insert(hash);
             }
-            prop_assert_eq!(all.set.get_mut().sorted().to_vec(), expected.iter().copied().collect::<Vec<_>>());
+            prop_assert!(all.set.get_mut().settled().iter().eq(expected.iter().copied()));
             prop_assert_eq!(all.len(), expected.len() as u64);
+        }
+
+        #[test]
+        fn the_table_is_mostly_full(count in 1..40_000u64) {
+            let mut one_by_one = HashSet64::default();
+            (1..=count).for_each(|number| one_by_one.insert(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            let mut reserved = HashSet64::default();
+            reserved.merge(&one_by_one);
+            let most = |factor: usize| SMALLEST + MORE + 1 + count as usize * factor / 100;
+            prop_assert!(one_by_one.slots.capacity() <= most(188));
+            prop_assert!(reserved.slots.capacity() <= most(126));
         }
 
         #[test]

@@ -179,6 +179,11 @@ impl Apply {
         Ok(Delta { bytes, ledger: self.ledger.clone(), watermark: self.watermark })
     }
 
+    /// There is nothing to apply: gives up memory that the next delta will take anew.
+    pub fn rest(&mut self) -> Result<(), CallError> {
+        self.open.rest()
+    }
+
     /// Goes on with another version of the plugin or in another number of shards; only right after a cut.
     pub fn swap(&mut self, configured: Configured, shards: usize) -> Result<(), CallError> {
         assert_eq!(self.rows_open, 0, "a swap follows a cut");

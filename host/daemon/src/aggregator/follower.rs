@@ -259,7 +259,11 @@ impl<S: Storage> Follower<S> {
 
     fn follow(&mut self) -> Result<Moved, Stopped> {
         match self.feed.step().map_err(Stopped::Fatal)? {
-            Step::Nothing => Ok(Moved::Waiting),
+            Step::Nothing => {
+                self.apply.rest()?;
+                self.meter.rests(self.apply.memory_bytes());
+                Ok(Moved::Waiting)
+            }
             Step::End => Ok(Moved::Ended),
             Step::Events { batch, subscriber, rows, arrival } => {
                 self.apply.set_batch_rows(self.context.config().limits.batch_rows);

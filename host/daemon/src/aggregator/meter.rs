@@ -44,6 +44,11 @@ impl Meter {
         self.apply_memory.store(memory_bytes as u64, Relaxed);
     }
 
+    /// The apply side has nothing to apply.
+    pub(super) fn rests(&self, memory_bytes: usize) {
+        self.apply_memory.store(memory_bytes as u64, Relaxed);
+    }
+
     /// The total side has saved a cut.
     pub(super) fn saved(&self, state_bytes: u64, memory_bytes: usize) {
         self.state_bytes.store(state_bytes, Relaxed);

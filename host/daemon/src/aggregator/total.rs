@@ -38,6 +38,9 @@ impl From<tally_state::StateError> for Failure {
 /// Level of a run that an anchor pins: it is merged with nothing until the next anchor replaces it.
 const PINNED: u8 = u8::MAX;
 
+/// Linear memory, in bytes, that is never too much for a total.
+const MUCH: usize = 16 << 20;
+
 /// An aggregator's saved past.
 pub struct Total {
     name: String,
@@ -183,23 +186,42 @@ impl Total {
             let settled = self.runs.partition_point(|run| run.last <= self.meta.flushed_cut);
             let levels: Vec<u8> = self.runs[..settled].iter().map(|run| run.level).collect();
             let Some((range, level)) = runs::to_merge(&levels) else { return Ok(()) };
-            let mut merged: Option<Accumulator> = None;
-            for run in &self.runs[range.clone()] {
-                let bytes = self.store.run(&self.name, run)?;
-                let loaded = self.instance.load(&self.configured.manifest.state_version, &bytes)?;
-                match &merged {
-                    None => merged = Some(loaded),
-                    Some(into) => {
-                        self.instance.merge(into, &loaded)?;
-                        self.instance.discard(loaded)?;
-                    }
+            // All of them together are the total.
+            let is_all = range == (0..self.runs.len());
+            let bytes = if is_all { self.instance.save(&self.total)? } else { self.merged(&self.runs[range.clone()])? };
+            self.replace_runs(range, level, &bytes)?;
+            if is_all {
+                self.renew(&bytes)?;
+            }
+        }
+    }
+
+    /// Goes on in a new instance where this one has far more memory than its total takes: linear memory never shrinks. Only while no
+    /// window is open.
+    fn renew(&mut self, total: &[u8]) -> Result<(), CallError> {
+        if self.window.is_none() && self.instance.memory_bytes() > MUCH.max(total.len().saturating_mul(4)) {
+            self.instance = self.configured.instantiate()?;
+            self.total = self.instance.load(&self.configured.manifest.state_version, total)?;
+        }
+        Ok(())
+    }
+
+    /// Runs as one. They are merged in an instance that is gone afterwards, since linear memory never shrinks.
+    fn merged(&self, runs: &[RunInfo]) -> Result<Vec<u8>, Failure> {
+        let mut instance = self.configured.instantiate()?;
+        let mut merged: Option<Accumulator> = None;
+        for run in runs {
+            let bytes = self.store.run(&self.name, run)?;
+            let loaded = instance.load(&self.configured.manifest.state_version, &bytes)?;
+            match &merged {
+                None => merged = Some(loaded),
+                Some(into) => {
+                    instance.merge(into, &loaded)?;
+                    instance.discard(loaded)?;
                 }
             }
-            let merged = merged.expect("a merge has runs");
-            let bytes = self.instance.save(&merged)?;
-            self.instance.discard(merged)?;
-            self.replace_runs(range, level, &bytes)?;
         }
+        Ok(instance.save(&merged.expect("a merge has runs"))?)
     }
 
     fn replace_runs(&mut self, range: std::ops::Range<usize>, level: u8, bytes: &[u8]) -> Result<(), Failure> {
@@ -225,7 +247,8 @@ impl Total {
         if self.runs.is_empty() {
             return self.save_meta(self.meta.clone());
         }
-        self.replace_runs(0..self.runs.len(), PINNED, &bytes)
+        self.replace_runs(0..self.runs.len(), PINNED, &bytes)?;
+        Ok(self.renew(&bytes)?)
     }
 
     /// Whether the total is pinned as of the last cut.

@@ -242,7 +242,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "queue.max_bytes",
         size(1, TIB),
-        text("64MiB"),
+        text("16MiB"),
         "What may wait between sources and parsers; a full queue stops reading",
     )
     .limit(),

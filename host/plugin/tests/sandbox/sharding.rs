@@ -235,3 +235,34 @@ fn shard_keys_that_cannot_be_are_refused() {
     let error = PROBE.configure(r#"{"shard_key": 1, "trap_in": "shard_key"}"#).err().unwrap();
     assert!(matches!(&error, PluginError::Call(CallError::Trap { call: "shard-key", .. })), "{error:?}");
 }
+
+#[test]
+fn memory_of_a_busy_stretch_is_given_back() {
+    let configured = ACTIONS.configure("{}").expect("configure");
+    let many: Vec<(u32, u32, u8)> = (0..300_000).map(|user| (user, user % 10, 2)).collect();
+    for shards in [1, 2] {
+        let mut set = Shards::start(&configured, shards).expect("start");
+        let new = set.memory_bytes();
+        let busy = |set: &mut Shards, events: &[(u32, u32, u8)]| {
+            let batch = batch(&configured, 1, events);
+            let selected = batch.for_subscriber(0);
+            set.apply(&batch, 0, &selected, 0..selected.rows.len()).expect("apply");
+        };
+        busy(&mut set, &many);
+        let saved = set.take().expect("take");
+        let grown = set.memory_bytes();
+        assert!(grown > new + (5 << 20), "{grown} bytes after {new}");
+        busy(&mut set, &many[..2000]);
+        set.rest().expect("rest");
+        assert_eq!(set.memory_bytes(), grown, "something is in it");
+        let few = set.take().expect("take");
+        set.rest().expect("rest");
+        assert_eq!(set.memory_bytes(), new, "nothing is in it");
+        busy(&mut set, &many);
+        assert!(set.take().expect("take") == saved);
+        set.rest().expect("rest");
+        busy(&mut set, &many[..2000]);
+        set.rest().expect("rest");
+        assert!(set.take().expect("take") == few, "what is in it stays");
+    }
+}
