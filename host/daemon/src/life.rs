@@ -108,6 +108,9 @@ pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
     }
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits())?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
+    for start in starts.iter().filter(|start| start.meta.frame < last_frame) {
+        context.replay.expect(start.meta.position());
+    }
     let plan = control.plan.clone();
     let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.note(&Note::Started {
