@@ -141,7 +141,7 @@ const BUGS: &[Bug] = &[
     bug(
         "forget event ids after a restart",
         RECOVERY,
-        "window.restore(arrival, tally_aggregate::entry::ids(ids));",
+        "window.restore(*arrival, tally_aggregate::entry::ids(ids));",
         "let _ = (arrival, ids);",
     ),
     bug(

@@ -16,8 +16,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::plugins::Registry;
 use crate::progress::Progress;
+use crate::replay::Replay;
 use crate::sequencer::Published;
 use crate::tail::Tail;
+
+/// What those who catch up share holds so many bytes at most, and no more than the tail.
+const REPLAYED_BYTES: usize = 4 << 20;
 
 /// A decision that is asked for: it travels in the queue, so that it has its place among the events.
 pub enum Token {
@@ -87,6 +91,8 @@ pub struct Context<S: Storage = RealStorage> {
     pub queue: Arc<Queue<Token>>,
     /// Recent durable frames.
     pub tail: Arc<Tail>,
+    /// What those behind them share.
+    pub replay: Arc<Replay<S>>,
     /// How far everybody is.
     pub progress: Arc<Progress>,
     /// What the source of datagrams counts; the sequencer takes what it dropped into the ledger.
@@ -126,6 +132,7 @@ impl<S: Storage> Context<S> {
     ) -> Self {
         Self {
             in_force: Mutex::new(Arc::new(config.clone())),
+            replay: Arc::new(Replay::new(reader.clone(), REPLAYED_BYTES.min(config.log.tail_bytes))),
             config,
             clock,
             queue,

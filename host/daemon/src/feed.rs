@@ -1,23 +1,22 @@
-//! A follower's way through the log: from the tail while it keeps up, from disk when it fell behind or starts late.
-//! Either way the same items come in the same order. Decides nothing and writes nothing.
+//! A follower's way through the log: from the tail while it keeps up, from disk when it fell behind or starts late, and there together
+//! with others if it can. Either way the same items come in the same order. Decides nothing and writes nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use tally_aggregate::{Barrier, Entries, Entry};
+use anyhow::bail;
+use tally_aggregate::Barrier;
 use tally_event::batch::Batch;
-use tally_event::decode::{Decoder, Mode};
-use tally_event::plan::{Limits, Plan, Subscriber};
+use tally_event::decode::Decoder;
+use tally_event::plan::{Plan, Subscriber};
 use tally_event::schema::Preset;
 use tally_storage::Storage;
-use tally_wal::{Frame, Reader};
+use tally_wal::Reader;
 
+use crate::disk::{self, Disk};
+use crate::replay::{Membership, Place, Replay, Taken};
 use crate::tail::{Item, LiveFrame, Next, Seat, Tail};
-
-/// Lines in the log were within the limits of their day; replay must take them whatever the limits are now.
-const REPLAY_LIMITS: Limits = Limits { line_bytes: 1 << 30, depth: 128, type_bytes: 1 << 30, event_id_bytes: 1 << 30 };
 
 /// For how long a follower that had nothing to do lets frames gather: what the freshest answer may cost, at most.
 const GATHER: Duration = Duration::from_millis(1);
@@ -62,7 +61,8 @@ pub enum Step {
 enum Source {
     Between,
     Live { frame: Arc<LiveFrame>, index: usize },
-    Disk { offset: usize, sequence: u64 },
+    Shared { offset: usize },
+    Disk,
 }
 
 enum Fetched {
@@ -76,12 +76,12 @@ pub struct Feed<S: Storage> {
     tail: Option<Arc<Tail>>,
     /// Its place at the tail, if it wants events.
     seat: Option<Seat>,
-    reader: Reader<S>,
+    /// Its place among those who catch up, if it shares with them.
+    membership: Option<Membership<S>>,
+    disk: Disk<S>,
     next_frame: u64,
-    reader_at: Option<u64>,
     skip_to_cut: Option<u64>,
     source: Source,
-    disk: Frame,
     subscriber: Option<Subscriber>,
     presets: Vec<Preset>,
     decoder: Option<Decoder>,
@@ -100,12 +100,11 @@ impl<S: Storage> Feed<S> {
         let mut feed = Self {
             tail,
             seat: None,
-            reader,
+            membership: None,
+            disk: Disk::new(reader),
             next_frame: 1,
-            reader_at: None,
             skip_to_cut: None,
             source: Source::Between,
-            disk: Frame::default(),
             subscriber,
             presets,
             decoder: None,
@@ -114,12 +113,18 @@ impl<S: Storage> Feed<S> {
         feed
     }
 
+    /// What it reads from disk it shares with others that are on the same stretch of the log.
+    #[must_use]
+    pub fn together(self, replay: &Arc<Replay<S>>) -> Self {
+        Self { membership: Some(Membership::new(replay.clone())), ..self }
+    }
+
     /// Goes back (or on) to `position`.
     pub fn rewind(&mut self, position: Position) {
         self.next_frame = position.frame.max(1);
         self.skip_to_cut = (position.cut > 0).then_some(position.cut);
         self.source = Source::Between;
-        self.reader_at = None;
+        self.leave();
     }
 
     /// From here on the follower wants other columns, or lines are read differently.
@@ -127,12 +132,17 @@ impl<S: Storage> Feed<S> {
         self.subscriber = subscriber;
         self.presets = presets;
         self.decoder = None;
+        if let (Some(membership), Some(subscriber)) = (&self.membership, &self.subscriber) {
+            membership.become_subscriber(subscriber);
+        }
     }
 
     /// Waits until the next step is there, and a little longer, so that a trickle of small frames does not wake every follower for
     /// each of them. Without a tail there is nothing to wait for.
     pub fn wait(&self) {
-        if let Some(tail) = &self.tail {
+        if let Some(membership) = self.membership.as_ref().filter(|membership| membership.is_held()) {
+            membership.wait();
+        } else if let Some(tail) = &self.tail {
             tail.wait(self.next_frame - 1);
             std::thread::sleep(GATHER);
         }
@@ -148,7 +158,8 @@ impl<S: Storage> Feed<S> {
                     Fetched::End => return Ok(Step::End),
                 },
                 Source::Live { .. } => self.next_live()?,
-                Source::Disk { .. } => self.next_disk()?,
+                Source::Shared { offset } => self.next_shared(*offset)?,
+                Source::Disk => self.next_disk()?,
             };
             let Some(step) = step else { continue };
             let Some(cut) = self.skip_to_cut else { return Ok(step) };
@@ -170,41 +181,48 @@ impl<S: Storage> Feed<S> {
                 None => tail.barrier_after(&mut position),
             };
             self.next_frame = position + 1;
+            if !matches!(next, Next::Behind) {
+                self.leave();
+            }
             match next {
                 Next::Frame(frame) => {
                     self.next_frame = frame.number;
                     self.source = Source::Live { frame, index: 0 };
-                    self.reader_at = None;
                     return Ok(Fetched::Frame);
                 }
                 Next::NotYet => {
                     // What was read from the log is not needed again soon, and it is as large as a frame.
-                    self.disk = Frame::default();
-                    self.reader.rest();
+                    self.disk.rest();
                     return Ok(Fetched::Nothing);
                 }
                 Next::Closed => return Ok(Fetched::End),
                 Next::Behind => {}
             }
         }
+        if let (Some(membership), Some(subscriber), None) = (&mut self.membership, &self.subscriber, self.skip_to_cut)
+            && membership.join(self.next_frame, subscriber)
+        {
+            self.source = Source::Shared { offset: 0 };
+            return Ok(Fetched::Frame);
+        }
         Ok(if self.fetch_from_disk()? { Fetched::Frame } else { Fetched::End })
     }
 
     fn fetch_from_disk(&mut self) -> anyhow::Result<bool> {
-        let wanted = self.next_frame;
-        if self.reader_at != Some(wanted) {
-            self.reader.seek(wanted).with_context(|| format!("looking for frame {wanted} of the log"))?;
-        }
-        if !self.reader.next(&mut self.disk).with_context(|| format!("reading frame {wanted} of the log"))? {
+        if !self.disk.load(self.next_frame)? {
             if self.tail.is_some() {
-                bail!("frame {wanted} of the log is known as durable but cannot be read");
+                bail!("frame {} of the log is known as durable but cannot be read", self.next_frame);
             }
             return Ok(false);
         }
-        anyhow::ensure!(self.disk.number == wanted, "the log gave frame {} for {wanted}", self.disk.number);
-        self.reader_at = Some(wanted + 1);
-        self.source = Source::Disk { offset: 0, sequence: self.disk.first_sequence };
+        self.source = Source::Disk;
         Ok(true)
+    }
+
+    fn leave(&mut self) {
+        if let Some(membership) = &mut self.membership {
+            membership.leave();
+        }
     }
 
     fn finish_frame(&mut self) {
@@ -224,87 +242,83 @@ impl<S: Storage> Feed<S> {
             Item::Events { .. } if self.skip_to_cut.is_some() => Ok(None),
             Item::Events { batch, rows, arrival } => {
                 let Some(wanted) = &self.subscriber else { return Ok(None) };
-                let found = batch.plan().subscribers().iter().position(|s| {
-                    s.name == wanted.name
-                        && (Arc::ptr_eq(&s.manifest, &wanted.manifest) || s.manifest == wanted.manifest)
-                });
-                if let Some(subscriber) = found {
+                if let Some(subscriber) = index_of(wanted, batch.plan()) {
                     let (batch, rows, arrival) = (batch.clone(), rows.clone(), *arrival);
                     return Ok(Some(Step::Events { batch, subscriber, rows, arrival }));
                 }
                 // Decoded before this follower was known (it is catching up): take the frame from disk instead.
                 let taken = *index - 1;
-                self.switch_to_disk(taken)?;
+                self.switch_to_disk()?;
+                self.disk.pass_items(taken)?;
                 Ok(None)
             }
         }
     }
 
-    /// Reads the current frame from disk and passes over the `taken` items that were seen already.
-    fn switch_to_disk(&mut self, taken: usize) -> anyhow::Result<()> {
-        anyhow::ensure!(self.fetch_from_disk()?, "frame {} of the log cannot be read back", self.next_frame);
-        let Source::Disk { offset, sequence } = &mut self.source else { unreachable!("just fetched") };
-        let mut entries = Entries::new(&self.disk.body);
-        let mut seen = 0;
-        while seen < taken {
-            match entries.next().context("a frame ended early")?? {
-                Entry::Events { count, .. } => {
-                    *sequence += u64::from(count);
-                    seen += 1;
-                }
-                Entry::Barrier(_) => seen += 1,
-                _ => {}
+    fn next_shared(&mut self, offset: usize) -> anyhow::Result<Option<Step>> {
+        let Some(membership) = &mut self.membership else { unreachable!("shared by members") };
+        let piece = match membership.take(Place { frame: self.next_frame, offset }, &self.presets)? {
+            Taken::Piece(piece) => piece,
+            Taken::Held => return Ok(Some(Step::Nothing)),
+            Taken::Nothing => return self.rest_from_disk(offset),
+        };
+        let frame = self.next_frame;
+        let step = match &piece.item {
+            None => None,
+            Some(Item::Barrier(barrier)) => Some(Step::Barrier { frame, barrier: barrier.clone() }),
+            Some(Item::Events { batch, rows, arrival }) => {
+                let wanted = self.subscriber.as_ref().filter(|_| batch.plan().presets() == self.presets);
+                let Some(subscriber) = wanted.and_then(|wanted| index_of(wanted, batch.plan())) else {
+                    return self.rest_from_disk(offset);
+                };
+                Some(Step::Events { batch: batch.clone(), subscriber, rows: rows.clone(), arrival: *arrival })
             }
+        };
+        self.source = Source::Shared { offset: piece.next.offset };
+        if piece.next.frame > frame {
+            self.finish_frame();
         }
-        *offset = entries.offset();
+        Ok(step)
+    }
+
+    /// What others decoded there is not for this follower, or is gone: takes the rest of the frame from disk.
+    fn rest_from_disk(&mut self, offset: usize) -> anyhow::Result<Option<Step>> {
+        self.switch_to_disk()?;
+        self.disk.pass_to(offset)?;
+        Ok(None)
+    }
+
+    /// Reads the current frame from disk.
+    fn switch_to_disk(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.fetch_from_disk()?, "frame {} of the log cannot be read back", self.next_frame);
         Ok(())
     }
 
     fn next_disk(&mut self) -> anyhow::Result<Option<Step>> {
-        let Source::Disk { offset, .. } = self.source else { unreachable!("asked while on a frame from disk") };
-        if offset >= self.disk.body.len() {
-            self.finish_frame();
-            return Ok(None);
-        }
-        let decode = self.subscriber.is_some() && self.skip_to_cut.is_none();
-        self.step_disk(decode)
-    }
-
-    /// One entry; none where it does not concern the follower.
-    fn step_disk(&mut self, decode: bool) -> anyhow::Result<Option<Step>> {
-        let Source::Disk { offset, sequence } = &mut self.source else { unreachable!("asked while on disk") };
-        let number = self.disk.number;
-        let mut entries = Entries::at(&self.disk.body, *offset);
-        let entry = entries.next().context("a frame ended early")?;
-        let entry = entry.with_context(|| format!("frame {number} of the log"))?;
-        *offset = entries.offset();
-        match entry {
-            Entry::Events { arrival, preset, count, lines } => {
-                let first = *sequence;
-                *sequence += u64::from(count);
-                if !decode {
-                    return Ok(None);
-                }
-                if self.decoder.is_none() {
-                    let subscribers = self.subscriber.iter().cloned().collect();
-                    let plan = Plan::new(subscribers, self.presets.clone(), REPLAY_LIMITS)?;
-                    self.decoder = Some(Decoder::new(Arc::new(plan)));
-                }
-                let Some(decoder) = &mut self.decoder else { unreachable!("made above") };
-                let pushed = decoder.push(preset.into(), lines, Mode::Replay);
-                let mut batch = decoder.finish();
-                anyhow::ensure!(
-                    pushed.accepted == count,
-                    "frame {number}: {} of {count} events from sequence {first} on no longer decode ({}); \
-                     the log was written by another decoder version",
-                    count - pushed.accepted.min(count),
-                    pushed.rejects.first().map_or_else(String::new, |r| format!("{}: {}", r.reason.as_str(), r.detail)),
-                );
-                batch.stamp(first, arrival);
-                Ok(Some(Step::Events { batch: Arc::new(batch), subscriber: 0, rows: 0..count, arrival }))
+        let mut decoder = None;
+        if let (Some(subscriber), None) = (&self.subscriber, self.skip_to_cut) {
+            if self.decoder.is_none() {
+                self.decoder = Some(disk::decoder(vec![subscriber.clone()], self.presets.clone())?);
             }
-            Entry::Barrier(barrier) => Ok(Some(Step::Barrier { frame: number, barrier: Arc::new(*barrier) })),
-            _ => Ok(None),
+            decoder = self.decoder.as_mut();
+        }
+        match self.disk.next(decoder)? {
+            Some(Item::Events { batch, rows, arrival }) => {
+                Ok(Some(Step::Events { batch, subscriber: 0, rows, arrival }))
+            }
+            Some(Item::Barrier(barrier)) => Ok(Some(Step::Barrier { frame: self.next_frame, barrier })),
+            None => {
+                self.finish_frame();
+                Ok(None)
+            }
         }
     }
+}
+
+/// Whom a plan decodes for this subscriber.
+fn index_of(wanted: &Subscriber, plan: &Plan) -> Option<usize> {
+    let is_wanted = |s: &Subscriber| {
+        s.name == wanted.name && (Arc::ptr_eq(&s.manifest, &wanted.manifest) || s.manifest == wanted.manifest)
+    };
+    plan.subscribers().iter().position(is_wanted)
 }

@@ -70,7 +70,8 @@ pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
         data.folder(LOG_FOLDER).with_context(|| format!("opening the log's folder {}", data.describe(LOG_FOLDER)))?;
     let log = open_log(&config, folder, (spare_segments, salt))?;
     let last_frame = log.next_frame() - 1;
-    let control = recovery::control_at(&mut log.reader(), None, last_frame)?;
+    let window = i64::try_from(config.dedupe.window.as_micros()).unwrap_or(i64::MAX);
+    let (control, ids) = recovery::at_end(&mut log.reader(), last_frame, remembered_ids(&config), window)?;
     let store = Arc::new(Store::open(&data)?);
     let registry = Registry::new(engine, data.clone(), compiled);
     let queue = Queue::<Token>::new(config.queue.max_bytes);
@@ -107,9 +108,10 @@ pub fn begin<S: Storage>(beginning: Beginning<S>) -> anyhow::Result<Life<S>> {
     }
     let decoding = recovery::decoding_plan(&control, &context.registry, context.limits())?;
     let starts = recovery::starts(&context.store, &log.reader(), &control, &context.progress)?;
+    for start in starts.iter().filter(|start| start.meta.frame < last_frame) {
+        context.replay.expect(start.meta.position());
+    }
     let plan = control.plan.clone();
-    let window = i64::try_from(config.dedupe.window.as_micros()).unwrap_or(i64::MAX);
-    let ids = recovery::remembered_ids(&mut log.reader(), last_frame, remembered_ids(config), window)?;
     let mut sequencer = Sequencer::new(&context, log, control, producers.clone(), rejected, ids);
     sequencer.note(&Note::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),

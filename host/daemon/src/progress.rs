@@ -34,8 +34,6 @@ pub struct Facts {
     pub skips: BTreeMap<String, Skips>,
     /// Number of the last cut whose flush record is written, or that had none.
     pub records_cut: u64,
-    /// Frame of that cut.
-    pub records_frame: u64,
     /// Frame of the last record that is written: from there the next start follows the log.
     pub records_from: u64,
     /// Flush records written since the start.

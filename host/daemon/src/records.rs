@@ -17,6 +17,7 @@ use crate::DISK_FULL_PAUSE;
 use crate::context::Context;
 use crate::feed::{Feed, Position, Step};
 use crate::progress::Facts;
+use crate::recovery;
 
 /// One analytics record. The order of the members is the order in the file.
 #[derive(Debug, Serialize)]
@@ -136,12 +137,16 @@ impl<S: Storage> RecordWriter<S> {
         let rotation = Rotation { max_bytes: analytics.max_bytes, max_batches: analytics.max_batches };
         let files =
             RecordFiles::open(context.data.clone(), cursor.files, rotation).context("opening the analytics files")?;
+        let (mut position, mut cut, found) = (cursor.log, cursor.log.cut, &context.recovered);
+        if recovery::has_no_flush_behind(&mut context.reader(), position, found)? {
+            (position, cut) = (Position { frame: found.frame + 1, cut: 0 }, found.cut);
+        }
         context.progress.update(|facts| {
-            (facts.records_cut, facts.records_frame) = (cursor.log.cut, cursor.log.frame);
+            facts.records_cut = cut;
             facts.records_from = cursor.log.frame;
             facts.records_end = cursor.files;
         });
-        let feed = Feed::new(Some(context.tail.clone()), context.reader(), cursor.log, None, Vec::new());
+        let feed = Feed::new(Some(context.tail.clone()), context.reader(), position, None, Vec::new());
         Ok(Self { context, files, feed, next: None, appended: None })
     }
 
@@ -153,7 +158,7 @@ impl<S: Storage> RecordWriter<S> {
                 Step::End => return Ok(Wrote::Ended),
                 Step::Events { .. } => {}
                 Step::Barrier { frame, barrier } if barrier.flush.is_some() => self.next = Some((frame, barrier)),
-                Step::Barrier { frame, barrier } => self.pass(frame, &barrier),
+                Step::Barrier { barrier, .. } => self.pass(&barrier),
             }
             return Ok(Wrote::On);
         };
@@ -179,7 +184,7 @@ impl<S: Storage> RecordWriter<S> {
             reason = barrier.reason,
             "flushed"
         );
-        self.pass(frame, &barrier);
+        self.pass(&barrier);
         Ok(Wrote::On)
     }
 
@@ -207,9 +212,9 @@ impl<S: Storage> RecordWriter<S> {
     }
 
     /// Everything up to this barrier is written.
-    fn pass(&self, frame: u64, barrier: &Barrier) {
+    fn pass(&self, barrier: &Barrier) {
         self.context.progress.update(|facts| {
-            (facts.records_cut, facts.records_frame) = (barrier.cut, frame);
+            facts.records_cut = barrier.cut;
             facts.records_written += u64::from(barrier.flush.is_some());
         });
     }

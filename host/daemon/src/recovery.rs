@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tally_aggregate::{Attached, Control, Detached, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
 use tally_storage::Storage;
-use tally_wal::{Frame, Reader};
+use tally_wal::{Reader, View};
 
 use crate::aggregator::{Meta, Start, presets};
 use crate::feed::Position;
@@ -21,26 +21,54 @@ pub fn control_at<S: Storage>(
     until: Option<Position>,
     last_frame: u64,
 ) -> anyhow::Result<Control> {
+    fold(reader, until, last_frame, |_| {})
+}
+
+/// The control state at the end of the log, and the event ids that it remembers there: at most `most`, of the last `micros` microseconds.
+/// Reads the last segment.
+pub fn at_end<S: Storage>(
+    reader: &mut Reader<S>,
+    last_frame: u64,
+    most: usize,
+    micros: i64,
+) -> anyhow::Result<(Control, IdWindow)> {
+    let mut window = IdWindow::new(most, micros);
+    let control = fold(reader, None, last_frame, |entry| {
+        if let (Entry::Ids { arrival, ids }, true) = (entry, window.is_on()) {
+            window.restore(*arrival, tally_aggregate::entry::ids(ids));
+        }
+    })?;
+    Ok((control, window))
+}
+
+fn fold<S: Storage>(
+    reader: &mut Reader<S>,
+    until: Option<Position>,
+    last_frame: u64,
+    mut look: impl FnMut(&Entry<'_>),
+) -> anyhow::Result<Control> {
     let mut control = Control::default();
     let stop_frame = until.map_or(last_frame, |position| position.frame);
     if stop_frame == 0 {
         return Ok(control);
     }
     reader.seek_segment_of(stop_frame).with_context(|| format!("looking for frame {stop_frame} of the log"))?;
-    let mut frame = Frame::default();
-    while reader.next(&mut frame).context("reading the log")? {
-        for entry in Entries::new(&frame.body) {
-            let entry = entry.with_context(|| format!("frame {} of the log", frame.number))?;
-            control.apply(frame.number, &entry);
+    while reader.advance().context("reading the log")?
+        && let Some(View { number, body, .. }) = reader.current()
+    {
+        for entry in Entries::new(body) {
+            let entry = entry.with_context(|| format!("frame {number} of the log"))?;
+            look(&entry);
+            control.apply(number, &entry);
             if let (Entry::Barrier(barrier), Some(until)) = (&entry, until)
-                && frame.number == until.frame
+                && number == until.frame
                 && barrier.cut == until.cut
             {
                 return Ok(control);
             }
         }
-        control.frame = frame.number;
-        if frame.number >= stop_frame {
+        control.frame = number;
+        if number >= stop_frame {
             break;
         }
     }
@@ -51,29 +79,6 @@ pub fn control_at<S: Storage>(
         control.frame
     );
     Ok(control)
-}
-
-/// The event ids that the log remembers at its end, at most `most`, of the last `micros` microseconds. Reads the last segment.
-pub fn remembered_ids<S: Storage>(
-    reader: &mut Reader<S>,
-    last_frame: u64,
-    most: usize,
-    micros: i64,
-) -> anyhow::Result<IdWindow> {
-    let mut window = IdWindow::new(most, micros);
-    if last_frame == 0 || !window.is_on() {
-        return Ok(window);
-    }
-    reader.seek_segment_of(last_frame).with_context(|| format!("looking for frame {last_frame} of the log"))?;
-    let mut frame = Frame::default();
-    while reader.next(&mut frame).context("reading the log")? {
-        for entry in Entries::new(&frame.body) {
-            if let Entry::Ids { arrival, ids } = entry.with_context(|| format!("frame {} of the log", frame.number))? {
-                window.restore(arrival, tally_aggregate::entry::ids(ids));
-            }
-        }
-    }
-    Ok(window)
 }
 
 /// Quarantines of those aggregators whose plugin does not even start any more, under lower limits perhaps: that is no
@@ -142,11 +147,13 @@ pub fn starts<S: Storage>(
         }
     }
     let mut starts = Vec::new();
+    // Most have saved the same cut.
+    let mut then = None;
     for (name, meta) in names {
         if progress.facts().quarantined.contains_key(&name) {
             continue;
         }
-        if let Some(start) = start_of(reader, control, name, meta)? {
+        if let Some(start) = start_of(reader, control, &mut then, name, meta)? {
             starts.push(start);
         }
     }
@@ -156,6 +163,7 @@ pub fn starts<S: Storage>(
 fn start_of<S: Storage>(
     reader: &Reader<S>,
     control: &Control,
+    known: &mut Option<(Position, Control)>,
     name: String,
     meta: Option<Meta>,
 ) -> anyhow::Result<Option<Start>> {
@@ -170,7 +178,11 @@ fn start_of<S: Storage>(
         // Attached, but the daemon ended before anything was saved of it: it begins at its attachment.
         None => find_cut(reader, current.applies_after, control.frame)?,
     };
-    let then = control_at(reader, Some(position), control.frame)?;
+    let then = match known.take() {
+        Some((at, then)) if at == position => then,
+        _ => control_at(reader, Some(position), control.frame)?,
+    };
+    let (_, then) = known.insert((position, then));
     let attached = match current {
         // Attached anew and still catching up: what was attached then covers everything up to there.
         attached if attached.attached_at > position.cut => {
@@ -190,16 +202,17 @@ pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -
         return Ok(Position::default());
     }
     reader.seek_segment_of(last_frame)?;
-    let mut frame = Frame::default();
     let mut segment_start = None;
     loop {
-        while reader.next(&mut frame)? {
-            segment_start = segment_start.or(Some(frame.number));
-            for entry in Entries::new(&frame.body) {
-                if let Entry::Barrier(barrier) = entry.with_context(|| format!("frame {} of the log", frame.number))?
+        while reader.advance()?
+            && let Some(View { number, body, .. }) = reader.current()
+        {
+            segment_start = segment_start.or(Some(number));
+            for entry in Entries::new(body) {
+                if let Entry::Barrier(barrier) = entry.with_context(|| format!("frame {number} of the log"))?
                     && barrier.cut == cut
                 {
-                    return Ok(Position { frame: frame.number, cut });
+                    return Ok(Position { frame: number, cut });
                 }
             }
         }
@@ -210,6 +223,31 @@ pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -
         };
         reader.seek_segment_of(before).with_context(|| format!("looking for cut {cut} before frame {before}"))?;
     }
+}
+
+/// Whether the log ends without a flush behind `position`. Reads no further than to the next opening, which says how many there were.
+pub fn has_no_flush_behind<S: Storage>(
+    reader: &mut Reader<S>,
+    position: Position,
+    control: &Control,
+) -> anyhow::Result<bool> {
+    if control.batch_id == 0 {
+        return Ok(true);
+    }
+    reader.seek(position.frame.max(1)).with_context(|| format!("looking for frame {} of the log", position.frame))?;
+    while reader.position() <= control.frame
+        && reader.advance().context("reading the log")?
+        && let Some(View { number, body, .. }) = reader.current()
+    {
+        for entry in Entries::new(body) {
+            match entry.with_context(|| format!("frame {number} of the log"))? {
+                Entry::Opening(opening) => return Ok(opening.batch_id == control.batch_id),
+                Entry::Barrier(barrier) if barrier.flush.is_some() && barrier.cut > position.cut => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// An aggregator that is attached now, at `position`.

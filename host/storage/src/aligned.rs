@@ -21,6 +21,11 @@ impl AlignedBuffer {
         bytes.truncate(start + length);
         AlignedBuffer { bytes, start }
     }
+
+    /// Keeps so many bytes, or all if there are fewer.
+    pub fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(self.start + length);
+    }
 }
 
 impl Deref for AlignedBuffer {

@@ -1,4 +1,4 @@
-//! Writing past the page cache (`O_DIRECT`), in whole blocks, what is written from front to back over zeros.
+//! Past the page cache (`O_DIRECT`), in whole blocks: writing what is written from front to back over zeros, and reading it.
 //!
 //! A log's bytes are written once and hardly ever read by the same machine in the same hour. Through the page cache each costs a fresh page
 //! and a copy into it; past it the disk takes them from a buffer that stays warm.
@@ -14,6 +14,9 @@
 //!
 //! *One writer.* Reading through the cache beside it is coherent: the kernel drops what it has of a range that is written past it. What is written
 //! through the cache at the same time would not be. Here the same file does both, one after the other.
+//!
+//! *Reading.* A log that was written so is not in the cache, and a restart reads it once: whole blocks go from the disk to where they are
+//! wanted. Anything else is read through the cache.
 //!
 //! *Where it is not possible* everything goes through the cache: file systems that refuse to open a file so, or to write it, or ask for larger
 //! blocks.
@@ -65,15 +68,7 @@ struct Last {
 impl Direct {
     /// The way past the cache to the file at `path`, or `None` where there is none.
     pub(crate) fn open(path: &Path) -> io::Result<Option<Direct>> {
-        let flags = OFlags::DIRECT.bits().cast_signed();
-        match OpenOptions::new().write(true).custom_flags(flags).open(path) {
-            Ok(file) if takes_blocks(&file) => Ok(Some(Direct::new(file))),
-            Err(error) if !is_refusal(&error) => Err(error),
-            _ => {
-                tracing::debug!(path = %path.display(), "the file system cannot write past its cache");
-                Ok(None)
-            }
-        }
+        Ok(open(path, OpenOptions::new().write(true))?.map(Direct::new))
     }
 
     fn new(file: File) -> Direct {
@@ -107,8 +102,7 @@ impl Direct {
 
 impl State {
     fn write(&mut self, direct: &File, cached: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let is_whole = |number: usize| number.is_multiple_of(BLOCK);
-        if is_whole(bytes.as_ptr().addr()) && is_whole(bytes.len()) && is_whole(offset as usize) {
+        if is_whole(bytes, offset) {
             self.last = None;
             return direct.write_all_at(bytes, offset);
         }
@@ -216,6 +210,27 @@ fn write_all_vectored_at(file: &File, parts: [&[u8]; 3], mut offset: u64) -> io:
     Ok(())
 }
 
+/// A way past the cache that reads; whole blocks only, see [`is_whole`].
+pub(crate) fn open_to_read(path: &Path) -> io::Result<Option<File>> {
+    open(path, OpenOptions::new().read(true))
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Option<File>> {
+    match options.custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path) {
+        Ok(file) if takes_blocks(&file) => Ok(Some(file)),
+        Err(error) if !is_refusal(&error) => Err(error),
+        _ => {
+            tracing::debug!(path = %path.display(), "the file system has no way past its cache");
+            Ok(None)
+        }
+    }
+}
+
+/// Whether these are whole blocks, in memory as in the file.
+pub(crate) fn is_whole(bytes: &[u8], offset: u64) -> bool {
+    [bytes.as_ptr().addr(), bytes.len(), offset as usize].iter().all(|number| number.is_multiple_of(BLOCK))
+}
+
 /// Reads what stands at the front of a block; zeros behind the end of the file.
 fn read_front(file: &File, mut front: &mut [u8], mut at: u64) -> io::Result<()> {
     while !front.is_empty() {
@@ -243,8 +258,8 @@ fn takes_blocks(file: &File) -> bool {
     }
 }
 
-/// How a file system says that it does not write past its cache, or not so.
-fn is_refusal(error: &io::Error) -> bool {
+/// How a file system says that it has no way past its cache, or not this one.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
 }
 
@@ -255,6 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{RealStorage, Storage, StorageFile};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -426,6 +442,23 @@ mod tests {
         direct.write_at(&cached, &AlignedBuffer::zeroed(BLOCK), 0).expect("writes");
         direct.write_at(&cached, b"new", 15).expect("writes");
         assert_eq!(&fs::read(&path).expect("reads")[10..20], b"\0\0\0\0\0new\0\0");
+    }
+
+    #[test]
+    fn whole_blocks_are_read_past_the_cache_and_anything_else_through_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let storage = RealStorage::new(dir.path()).expect("a storage");
+        let bytes: Vec<u8> = (0..3 * BLOCK + 100).map(|at| (at % 251) as u8).collect();
+        fs::write(dir.path().join("file"), &bytes).expect("writes");
+        let file = storage.open_past_cache("file").expect("opens");
+        let mut blocks = AlignedBuffer::zeroed(4 * BLOCK);
+        assert_eq!(file.read_full_at(&mut blocks, 0).expect("reads to the end"), bytes.len());
+        assert!(blocks[..bytes.len()] == bytes);
+        for (length, offset) in [(BLOCK, BLOCK), (BLOCK, 7), (10, BLOCK), (2 * BLOCK, 2 * BLOCK), (BLOCK, 4 * BLOCK)] {
+            let read = file.read_full_at(&mut blocks[..length], offset as u64).expect("reads");
+            assert!(blocks[..read] == bytes[offset.min(bytes.len())..bytes.len().min(offset + length)]);
+        }
+        storage.open_past_cache("missing").map(drop).expect_err("no such file");
     }
 
     #[test]

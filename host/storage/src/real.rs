@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use rustix::fs::FallocateFlags;
 
-use crate::direct::Direct;
+use crate::direct::{self, Direct};
 use crate::storage::{Storage, StorageFile};
 
 /// A directory of the file system.
@@ -107,12 +107,12 @@ impl Storage for RealStorage {
     fn create(&self, name: &str) -> io::Result<RealFile> {
         self.check_writable()?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))?;
-        Ok(RealFile { file, direct: None })
+        Ok(RealFile { file, direct: None, past_cache: None })
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
         let file = OpenOptions::new().read(true).write(self.writable).open(self.path(name))?;
-        Ok(RealFile { file, direct: None })
+        Ok(RealFile { file, direct: None, past_cache: None })
     }
 
     fn create_for_appending(&self, name: &str) -> io::Result<RealFile> {
@@ -127,6 +127,11 @@ impl Storage for RealStorage {
     fn open_for_appending(&self, name: &str) -> io::Result<RealFile> {
         let file = self.open(name)?;
         Ok(RealFile { direct: Direct::open(&self.path(name))?, ..file })
+    }
+
+    fn open_past_cache(&self, name: &str) -> io::Result<RealFile> {
+        let file = self.open(name)?;
+        Ok(RealFile { past_cache: direct::open_to_read(&self.path(name))?, ..file })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -194,6 +199,8 @@ pub struct RealFile {
     file: File,
     /// How it is written, if not through the cache.
     direct: Option<Direct>,
+    /// What whole blocks are read from, if not through the cache.
+    past_cache: Option<File>,
 }
 
 impl RealFile {
@@ -205,9 +212,13 @@ impl RealFile {
 
 impl StorageFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut file = self.past_cache.as_ref().filter(|_| direct::is_whole(buffer, offset)).unwrap_or(&self.file);
         loop {
-            match self.file.read_at(buffer, offset) {
+            match file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if direct::is_refusal(&error) && !std::ptr::eq(file, &raw const self.file) => {
+                    file = &self.file
+                }
                 other => return other,
             }
         }

@@ -30,6 +30,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn open_for_appending(&self, name: &str) -> io::Result<Self::File> {
         self.open(name)
     }
+    /// [`Storage::open`] for reading what is hardly ever read twice: a read of whole blocks of 4096 bytes into an [`crate::AlignedBuffer`] may
+    /// go past the cache of the operating system.
+    fn open_past_cache(&self, name: &str) -> io::Result<Self::File> {
+        self.open(name)
+    }
     /// Gives a file another name, replacing what had it. Durable after [`Storage::sync_dir`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file. Durable after [`Storage::sync_dir`].

@@ -157,7 +157,7 @@ fn read<S: Storage>(
     following: Option<&SegmentHeader>,
     expected: Option<Expected>,
 ) -> Result<(SegmentState, Option<Expected>), OpenError> {
-    let bytes = read_whole(storage, &one.name, one.bytes)?;
+    let bytes = read_whole(storage, &one.name, one.bytes, false)?;
     let first = Expected { opening: true, ..expected.unwrap_or_else(|| Expected::opening_of(header)) };
     let walk = scan::walk(&bytes, header, first, following.map(|following| following.first_frame));
     let file = storage.describe(&one.name);

@@ -126,6 +126,6 @@ pub use format::HEADER;
 pub use inspect::{Inspection, SegmentState, inspect};
 pub use log::{Appended, Log, SegmentInfo};
 pub use options::{Durability, Options};
-pub use reader::{Frame, Reader};
+pub use reader::{Frame, Reader, View};
 pub use recover::{Recovered, TORN_KEPT, TornTail};
 pub use repair::{Cut, Keep, Repair, repair};

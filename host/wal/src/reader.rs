@@ -1,10 +1,14 @@
 //! Reads frames in order, up to the end of what was written (and, where every frame is synced, is durable). Shares only
 //! that end with the writer, never its buffers.
+//!
+//! A frame is given where it was read to, checked but not copied. A window of whole blocks moves along the file, so that reads can go past
+//! the page cache where the log was written past it: what is not in the cache does not have to pass through it.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use tally_storage::{Storage, StorageFile};
+use tally_storage::{AlignedBuffer, Storage, StorageFile};
 
 use crate::error::{Corruption, OpenError, ReadError};
 use crate::format::{self, BLOCK, Expected, HEADER, SegmentHeader, frame_len};
@@ -12,8 +16,23 @@ use crate::recover::{self, TornTail};
 use crate::scan;
 use crate::segments::Shared;
 
-/// Bytes read at once.
-const WINDOW: u64 = 256 << 10;
+/// Bytes read at once, or as many as a frame has.
+const WINDOW: u64 = 1 << 20;
+
+/// A frame where it was read to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View<'a> {
+    /// Its number.
+    pub number: u64,
+    /// Sequence of its first event (of the next event, if it holds none).
+    pub first_sequence: u64,
+    /// How many events it holds.
+    pub count: u32,
+    /// Whether it is a segment's opening, written by [`crate::Log::roll`].
+    pub opening: bool,
+    /// What was written.
+    pub body: &'a [u8],
+}
 
 /// A frame read back. Reuse one for all reads: its body keeps its memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,9 +54,11 @@ pub struct Reader<S: Storage> {
     storage: S,
     shared: Arc<Shared>,
     torn: Option<TornTail>,
-    /// The frame [`Reader::next`] gives next.
+    /// The frame that comes next.
     target: u64,
     place: Option<Place<S::File>>,
+    /// Whether the frame that was read last is still where it was read to.
+    current: bool,
 }
 
 /// A position in a segment, at or before the target.
@@ -51,8 +72,12 @@ struct Place<F> {
     limit: u64,
     offset: u64,
     expected: Expected,
-    window: Vec<u8>,
+    /// What was read of the file, from a whole block on.
+    window: AlignedBuffer,
     window_at: u64,
+    filled: usize,
+    /// The last frame, and where its body is in the window.
+    passed: Option<(format::FrameHeader, Range<usize>)>,
 }
 
 /// A frame's way from the file to the caller.
@@ -79,6 +104,7 @@ impl<S: Storage> Clone for Reader<S> {
             torn: self.torn.clone(),
             target: self.target,
             place: None,
+            current: false,
         }
     }
 }
@@ -86,7 +112,7 @@ impl<S: Storage> Clone for Reader<S> {
 impl<S: Storage> Reader<S> {
     pub(crate) fn new(storage: S, shared: Arc<Shared>, torn: Option<TornTail>) -> Reader<S> {
         let target = shared.written().first_frame();
-        Reader { storage, shared, torn, target, place: None }
+        Reader { storage, shared, torn, target, place: None, current: false }
     }
 
     /// Reads a log that nobody may be writing, or somebody else is: takes no lock and writes nothing. It sees the log as of now, up to the
@@ -137,8 +163,9 @@ impl<S: Storage> Reader<S> {
 
     /// Gives up the memory that it reads into, until it reads again.
     pub fn rest(&mut self) {
+        self.current = false;
         if let Some(place) = &mut self.place {
-            place.window = Vec::new();
+            (place.window, place.window_at, place.filled, place.passed) = Default::default();
         }
     }
 
@@ -156,6 +183,31 @@ impl<S: Storage> Reader<S> {
 
     /// Reads the next frame into `into`. False at the end; ask again later. After an error the position is unchanged.
     pub fn next(&mut self, into: &mut Frame) -> Result<bool, ReadError> {
+        let read = self.advance()?;
+        if let Some(View { number, first_sequence, count, opening, body }) = self.current() {
+            (into.number, into.first_sequence, into.count, into.opening) = (number, first_sequence, count, opening);
+            into.body.clear();
+            into.body.extend_from_slice(body);
+        }
+        Ok(read)
+    }
+
+    /// The frame that [`Reader::advance`] read, until the next call that reads or seeks.
+    pub fn current(&self) -> Option<View<'_>> {
+        let place = self.place.as_ref().filter(|_| self.current)?;
+        let (header, body) = place.passed.as_ref()?;
+        Some(View {
+            number: header.number,
+            first_sequence: header.first_sequence,
+            count: header.count,
+            opening: header.opening,
+            body: &place.window[body.clone()],
+        })
+    }
+
+    /// Reads the next frame, for [`Reader::current`]. False at the end; ask again later. After an error the position is unchanged.
+    pub fn advance(&mut self) -> Result<bool, ReadError> {
+        self.current = false;
         if self.target >= self.shared.next_frame() {
             return Ok(false);
         }
@@ -174,19 +226,11 @@ impl<S: Storage> Reader<S> {
                     }
                 }
                 Ok(Step::Here(header, crc)) => {
-                    let wanted = header.number == self.target;
-                    if wanted {
-                        into.number = header.number;
-                        into.first_sequence = header.first_sequence;
-                        into.count = header.count;
-                        into.opening = header.opening;
-                        into.body.clear();
-                        into.body.extend_from_slice(place.body(&header));
-                        self.target += 1;
-                    }
-                    place.pass(&header, crc);
+                    place.pass(header, crc);
                     self.place = Some(place);
-                    if wanted {
+                    if header.number == self.target {
+                        self.target += 1;
+                        self.current = true;
                         return Ok(true);
                     }
                 }
@@ -207,17 +251,19 @@ impl<S: Storage> Reader<S> {
             let limit = if following.is_some() { segment.bytes } else { written.end };
             (segment.clone(), following.map(|segment| segment.header), limit)
         };
-        let file =
-            self.storage.open(&segment.name).map_err(|source| self.unreadable(frame, "open", &segment.name, source))?;
+        let opened = match self.shared.past_cache {
+            true => self.storage.open_past_cache(&segment.name),
+            false => self.storage.open(&segment.name),
+        };
+        let file = opened.map_err(|source| self.unreadable(frame, "open", &segment.name, source))?;
         let header = segment.header;
         let mut expected = Expected::opening_of(&header);
-        let mut window = Vec::new();
+        let mut window = AlignedBuffer::default();
         if let Some(before) = before {
             if before.expected.number == header.first_frame {
                 expected = Expected { opening: true, ..before.expected };
             }
             window = before.window;
-            window.clear();
         }
         let offset = BLOCK as u64;
         Ok(Place {
@@ -230,6 +276,8 @@ impl<S: Storage> Reader<S> {
             expected,
             window,
             window_at: 0,
+            filled: 0,
+            passed: None,
         })
     }
 
@@ -315,26 +363,43 @@ impl<F: StorageFile> Place<F> {
                 return Ok(false);
             }
         }
-        let take = (self.limit - self.offset).min(WINDOW.max(len as u64));
-        self.window.resize(take as usize, 0);
-        self.window_at = self.offset;
-        let read = self.file.read_full_at(&mut self.window, self.offset).map_err(Trouble::Io)?;
-        self.window.truncate(read);
-        Ok(read >= len)
+        self.read_up_to(needed.max(self.offset + WINDOW).min(self.limit)).map_err(Trouble::Io)?;
+        Ok(self.ahead().len() >= len)
+    }
+
+    /// Moves the window to the offset's block and fills it up to `end`. Whole blocks that it has already are kept.
+    fn read_up_to(&mut self, end: u64) -> io::Result<()> {
+        let block = BLOCK as u64;
+        let at = self.offset - self.offset % block;
+        let length = (end - at).next_multiple_of(block) as usize;
+        let has = self.window_at..self.window_at + self.filled as u64;
+        let kept = if has.contains(&at) { (at - has.start) as usize..self.filled - self.filled % BLOCK } else { 0..0 };
+        let have = kept.len();
+        if self.window.len() < length {
+            let mut larger = AlignedBuffer::zeroed(length);
+            larger[..have].copy_from_slice(&self.window[kept]);
+            self.window = larger;
+        } else {
+            self.window.copy_within(kept, 0);
+        }
+        (self.window_at, self.filled) = (at, have);
+        let read = self.file.read_full_at(&mut self.window[have..length], at + have as u64)?;
+        // What is not written yet may change.
+        self.filled = (have + read).min((self.limit - at) as usize);
+        Ok(())
     }
 
     /// The window from the offset on.
     fn ahead(&self) -> &[u8] {
-        self.offset.checked_sub(self.window_at).and_then(|skip| self.window.get(skip as usize..)).unwrap_or(&[])
+        let skip = self.offset.checked_sub(self.window_at);
+        skip.and_then(|skip| self.window[..self.filled].get(skip as usize..)).unwrap_or(&[])
     }
 
-    fn body(&self, header: &format::FrameHeader) -> &[u8] {
-        &self.ahead()[HEADER..HEADER + header.body_len]
-    }
-
-    fn pass(&mut self, header: &format::FrameHeader, crc: u32) {
+    fn pass(&mut self, header: format::FrameHeader, crc: u32) {
+        let start = (self.offset - self.window_at) as usize + HEADER;
         self.offset += frame_len(header.body_len) as u64;
-        self.expected = Expected::after(header, crc);
+        self.expected = Expected::after(&header, crc);
+        self.passed = Some((header, start..start + header.body_len));
     }
 
     /// The first sequence after damage at the offset that can be read again.

@@ -2,7 +2,7 @@
 //!
 //! Looking comes first and changes nothing; only a log that is whole but for a torn tail is written to.
 
-use tally_storage::{Storage, StorageFile};
+use tally_storage::{AlignedBuffer, Storage, StorageFile};
 
 use crate::error::OpenError;
 use crate::format::BLOCK;
@@ -65,7 +65,7 @@ struct Found {
 
 /// The last segment: its file's bytes, and what they hold.
 struct Last {
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
     scan: Scan,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
     let Some(lock) = lock else {
         return Err(OpenError::Locked { file: storage.describe(LOCK) });
     };
-    let found = look(&storage, 1)?;
+    let found = look(&storage, 1, options.past_cache())?;
 
     let first_spare = remove_spares(&storage)?;
     let torn_file = match &found.last {
@@ -96,7 +96,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
         sequence: recovered.next_sequence,
         previous: found.last.as_ref().map_or(0, |last| last.scan.crc),
     };
-    let shared = Shared::new(found.written());
+    let shared = Shared::new(found.written(), options.past_cache());
     let log = Log::new(storage.clone(), options, lock, shared, active, next, first_spare).map_err(OpenError::io(
         &storage,
         "start the thread that prepares files for",
@@ -107,7 +107,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Log<S>, 
 
 /// What a reader without a log needs: nothing is written and no lock taken.
 pub(crate) fn open_read_only<S: Storage>(storage: &S) -> Result<(Shared, Option<TornTail>), OpenError> {
-    let found = look(storage, LIVE_TRIES)?;
+    let found = look(storage, LIVE_TRIES, false)?;
     let torn = match (&found.last, found.segments.last()) {
         (Some(Last { scan: Scan { end, tail, .. }, .. }), Some(segment)) if tail.bytes > 0 => {
             let file = storage.describe(&segment.name);
@@ -115,27 +115,27 @@ pub(crate) fn open_read_only<S: Storage>(storage: &S) -> Result<(Shared, Option<
         }
         _ => None,
     };
-    Ok((Shared::new(found.written()), torn))
+    Ok((Shared::new(found.written(), false), torn))
 }
 
 /// Lists and checks. With more than one try, damage counts only if it is there each time: somebody may be writing meanwhile.
-fn look<S: Storage>(storage: &S, tries: usize) -> Result<Found, OpenError> {
+fn look<S: Storage>(storage: &S, tries: usize, past_cache: bool) -> Result<Found, OpenError> {
     let mut left = tries;
     loop {
         left -= 1;
-        match look_once(storage) {
+        match look_once(storage, past_cache) {
             Err(OpenError::Corrupt(_) | OpenError::Io { .. }) if left > 0 => {}
             other => return other,
         }
     }
 }
 
-fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
+fn look_once<S: Storage>(storage: &S, past_cache: bool) -> Result<Found, OpenError> {
     let segments = segments::load(storage)?;
     let last = match segments.last() {
         None => None,
         Some(segment) => {
-            let bytes = read_whole(storage, &segment.name, segment.bytes)?;
+            let bytes = read_whole(storage, &segment.name, segment.bytes, past_cache)?;
             let scan = scan(&bytes, &segment.header, &storage.describe(&segment.name))?;
             Some(Last { bytes, scan })
         }
@@ -144,9 +144,15 @@ fn look_once<S: Storage>(storage: &S) -> Result<Found, OpenError> {
 }
 
 /// Reads the file `name`, as long as it was when it was listed.
-pub(crate) fn read_whole<S: Storage>(storage: &S, name: &str, length: u64) -> Result<Vec<u8>, OpenError> {
-    let file = storage.open(name).map_err(OpenError::io(storage, "open", name))?;
-    let mut bytes = vec![0; length as usize];
+pub(crate) fn read_whole<S: Storage>(
+    storage: &S,
+    name: &str,
+    length: u64,
+    past_cache: bool,
+) -> Result<AlignedBuffer, OpenError> {
+    let opened = if past_cache { storage.open_past_cache(name) } else { storage.open(name) };
+    let file = opened.map_err(OpenError::io(storage, "open", name))?;
+    let mut bytes = AlignedBuffer::zeroed(length as usize);
     let read = file.read_full_at(&mut bytes, 0).map_err(OpenError::io(storage, "read", name))?;
     bytes.truncate(read);
     Ok(bytes)

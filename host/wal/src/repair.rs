@@ -206,7 +206,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Copies a file to the folder, durably, and returns its length.
 fn copy<S: Storage>(storage: &S, folder: &str, name: &str) -> Result<u64, RepairError> {
     let length = storage.open(name).and_then(|file| file.len()).map_err(failed(storage, "read", name))?;
-    let bytes = read_whole(storage, name, length)?;
+    let bytes = read_whole(storage, name, length, false)?;
     let aside = format!("{folder}/{name}");
     let write = || {
         let file = storage.create(&aside)?;

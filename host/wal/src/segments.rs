@@ -25,6 +25,8 @@ pub(crate) struct Segment {
 pub(crate) struct Shared {
     /// Number of the first frame that is not written: what readers ask first, without the lock.
     next_frame: AtomicU64,
+    /// Whether readers go past the page cache.
+    pub past_cache: bool,
     // A lock because the list and the end of its last segment must be seen together; held for a few loads and stores only.
     written: Mutex<Written>,
 }
@@ -41,8 +43,8 @@ pub(crate) struct Written {
 }
 
 impl Shared {
-    pub(crate) fn new(written: Written) -> Shared {
-        Shared { next_frame: AtomicU64::new(written.next_frame), written: Mutex::new(written) }
+    pub(crate) fn new(written: Written, past_cache: bool) -> Shared {
+        Shared { next_frame: AtomicU64::new(written.next_frame), past_cache, written: Mutex::new(written) }
     }
 
     pub(crate) fn next_frame(&self) -> u64 {

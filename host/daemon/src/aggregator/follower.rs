@@ -122,7 +122,8 @@ impl<S: Storage> Follower<S> {
             last.position,
             Some(subscriber),
             last.presets.clone(),
-        );
+        )
+        .together(&context.replay);
         let rows = context.config().limits.batch_rows;
         let skips = context.progress.facts().skips.get(&*name).cloned().unwrap_or_default();
         let failures = match skips.attached_at == last.attached.attached_at {
