@@ -105,7 +105,7 @@ pub fn memory(options: &Options) -> Result<Vec<Outcome>> {
         check::daemon(&daemon, &count)?;
         daemon.settled()?;
         // What it takes when nothing comes any more.
-        thread::sleep(Duration::from_secs(2));
+        thread::sleep(Duration::from_secs(4));
         outcome.add("rss_after_bytes", daemon.process.resident_bytes()? as f64);
         ground.costs(&daemon, count.events, outcome)?;
         daemon.stop()

@@ -140,12 +140,17 @@ impl<S: Storage> Feed<S> {
     /// Waits until the next step is there, and a little longer, so that a trickle of small frames does not wake every follower for
     /// each of them. Without a tail there is nothing to wait for.
     pub fn wait(&self) {
-        if let Some(membership) = self.membership.as_ref().filter(|membership| membership.is_held()) {
+        if let Some(membership) = self.membership.as_ref().filter(|_| self.is_held()) {
             membership.wait();
         } else if let Some(tail) = &self.tail {
             tail.wait(self.next_frame - 1);
             std::thread::sleep(GATHER);
         }
+    }
+
+    /// Whether the next step waits for others that share the way, not for the log.
+    pub fn is_held(&self) -> bool {
+        self.membership.as_ref().is_some_and(Membership::is_held)
     }
 
     /// The next step; never waits.
@@ -186,6 +191,7 @@ impl<S: Storage> Feed<S> {
             }
             match next {
                 Next::Frame(frame) => {
+                    self.disk.rest();
                     self.next_frame = frame.number;
                     self.source = Source::Live { frame, index: 0 };
                     return Ok(Fetched::Frame);

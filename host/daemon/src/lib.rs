@@ -17,6 +17,7 @@ pub mod disk;
 pub mod doors;
 pub mod duplicates;
 pub mod feed;
+mod guarded;
 pub mod life;
 pub mod metrics;
 pub mod parse;

@@ -1,4 +1,4 @@
-//! Parser threads: each takes the next job off the queue, decodes it by the plan in force at that place, and hands it to
+//! Parser threads: where there is much to do, each takes the next job off the queue, decodes it by the plan in force at that place, and hands it to
 //! the sequencer, whose [`Intake`] puts the jobs back in order by number. While there is little to do, the sequencer decodes for itself: lines that
 //! trickle in wake no parser, and what came while a frame was written goes into the next.
 

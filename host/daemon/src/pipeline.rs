@@ -20,11 +20,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, Fatal, Token};
 use crate::doors::{DoorLimits, Doors, Serving};
+use crate::guarded::guarded;
 use crate::life::{self, Beginning, Life};
 use crate::plugins::{Compiled, Controller, Request, folder};
 use crate::progress::Phase;
 use crate::reload::Reload;
-use crate::{parse, records, sequencer};
+use crate::{allocator, parse, records, sequencer};
 
 /// Runs the daemon until SIGTERM or SIGINT, or until it cannot go on. On SIGHUP it reads its configuration again.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
@@ -106,12 +107,19 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // Until told to stop.
     let mut in_force = config.clone();
+    let mut quiet = Quiet::default();
+    let mut looks = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             biased;
             failure = failures.recv() => return Err(failure.unwrap_or_else(|| anyhow::anyhow!("the daemon stopped"))),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = looks.tick() => {
+                if quiet.begins(&context) {
+                    tokio::task::spawn_blocking(allocator::give_back);
+                }
+            }
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the configuration again and looking at the plugins directory");
                 if let Some(changes) = reload.read(&mut in_force) {
@@ -167,29 +175,28 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     }
 }
 
+/// Notices when a stretch of work is over.
+#[derive(Default)]
+struct Quiet {
+    /// The last frame, and what all aggregators have applied.
+    seen: (u64, u64),
+    was_quiet: bool,
+}
+
+impl Quiet {
+    /// Whether since the last look nothing has happened any more, for the first time.
+    fn begins(&mut self, context: &Context) -> bool {
+        let applied = context.progress.facts().meters.values().map(|meter| meter.snapshot().applied_sequence).sum();
+        let now = (context.published().frame, applied);
+        let is_quiet = std::mem::replace(&mut self.seen, now) == now;
+        let was_quiet = std::mem::replace(&mut self.was_quiet, is_quiet);
+        is_quiet && !was_quiet
+    }
+}
+
 fn end_at_once() -> ! {
     tracing::warn!("second signal: ending at once; nothing acknowledged is lost");
     std::process::exit(1)
-}
-
-/// A thread without which the daemon cannot go on: its error or panic ends it.
-fn guarded(
-    context: &Arc<Context>,
-    name: &str,
-    body: impl FnOnce(&Arc<Context>) -> anyhow::Result<()> + Send + 'static,
-) -> anyhow::Result<JoinHandle<()>> {
-    let (context, what) = (context.clone(), name.to_owned());
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let body = std::panic::AssertUnwindSafe(|| body(&context));
-            let result = std::panic::catch_unwind(body)
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("the {what} thread panicked; this is a bug")));
-            if let Err(error) = result {
-                context.fatal.stop(error);
-            }
-        })
-        .with_context(|| format!("starting the {name} thread"))
 }
 
 fn plugin_limits(config: &Config) -> Limits {

@@ -83,7 +83,7 @@ struct Stretch {
     expected: Vec<Place>,
     /// Changes with who the members are and what they want.
     changes: u64,
-    seats: u64,
+    last_id: u64,
     waiting: usize,
 }
 
@@ -243,8 +243,8 @@ impl<S: Storage> Membership<S> {
     /// Not a member yet.
     pub fn new(replay: Arc<Replay<S>>) -> Self {
         let mut stretch = replay.stretch();
-        stretch.seats += 1;
-        let id = stretch.seats;
+        stretch.last_id += 1;
+        let id = stretch.last_id;
         drop(stretch);
         Self { replay, id, joined: false, held: false }
     }
@@ -307,7 +307,7 @@ impl<S: Storage> Membership<S> {
         if let Some(piece) = stretch.find(at) {
             return Ok(Taken::Piece(piece));
         }
-        if stretch.end != at {
+        if stretch.end != at || stretch.members.iter().all(|member| member.id != self.id) {
             return Ok(Taken::Nothing);
         }
         let changes = stretch.changes;
@@ -315,7 +315,11 @@ impl<S: Storage> Membership<S> {
         let subscribers = || self.replay.stretch().subscribers();
         let Some(piece) = front.piece(at, changes, subscribers, presets)? else { return Ok(Taken::Nothing) };
         let piece = Arc::new(piece);
-        self.replay.stretch().add(piece.clone());
+        let mut stretch = self.replay.stretch();
+        // Whoever took very long may have been left behind, and the others may be elsewhere.
+        if stretch.end == at {
+            stretch.add(piece.clone());
+        }
         Ok(Taken::Piece(piece))
     }
 

@@ -252,11 +252,6 @@ impl<S: Storage> Sequencer<S> {
         Ok(Settled::Done)
     }
 
-    /// Whether nothing has come for a while.
-    pub fn is_quiet(&self) -> bool {
-        self.closed_behind
-    }
-
     /// For how long nothing is due, if nothing comes.
     pub fn quiet_for(&self) -> Duration {
         let now = self.clock.elapsed();

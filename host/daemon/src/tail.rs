@@ -53,8 +53,8 @@ pub enum Next {
     Closed,
 }
 
-/// Frames whose barriers are remembered, at most.
-const MOST_BARRIERS: usize = 1024;
+/// Barriers that are remembered, about, or those of one frame: each is a kilobyte or two.
+const REMEMBERED_BARRIERS: usize = 1024;
 
 #[derive(Debug)]
 struct Ring {
@@ -63,6 +63,8 @@ struct Ring {
     /// The barriers of all frames after `barriers_after`, as frames without events; those without barriers are left out.
     barriers: VecDeque<Arc<LiveFrame>>,
     barriers_after: u64,
+    /// How many they are.
+    remembered: usize,
     last: u64,
     closed: bool,
     /// The last frame that each seat is done with.
@@ -100,11 +102,14 @@ impl Ring {
         let items = frame.items.iter().filter(|item| matches!(item, Item::Barrier(_)));
         let items: Vec<Item> = items.cloned().collect();
         if !items.is_empty() {
+            self.remembered += items.len();
             self.barriers.push_back(Arc::new(LiveFrame { items, ..*frame }));
         }
-        if self.barriers.len() > MOST_BARRIERS
+        while self.remembered > REMEMBERED_BARRIERS
+            && self.barriers.len() > 1
             && let Some(oldest) = self.barriers.pop_front()
         {
+            self.remembered -= oldest.items.len();
             self.barriers_after = oldest.number;
         }
     }
@@ -126,6 +131,7 @@ impl Tail {
             bytes: 0,
             barriers: VecDeque::new(),
             barriers_after: last,
+            remembered: 0,
             last,
             closed: false,
             seats: BTreeMap::new(),
@@ -301,14 +307,14 @@ mod tests {
             }
         }
         assert!(matches!(tail.barrier_after(&mut position), Next::Behind), "so many are not kept");
-        let mut position = 4000 - 2 * MOST_BARRIERS as u64;
+        let mut position = 4000 - REMEMBERED_BARRIERS as u64;
         let mut seen = 0;
         while let Next::Frame(frame) = tail.barrier_after(&mut position) {
             assert_eq!(frame.number, position + 2);
             position = frame.number;
             seen += 1;
         }
-        assert_eq!((seen, position), (MOST_BARRIERS, 4000));
+        assert_eq!((2 * seen, position), (REMEMBERED_BARRIERS, 4000));
         tail.publish(frame(4001));
         assert!(matches!(tail.barrier_after(&mut position), Next::NotYet));
         assert_eq!(position, 4001, "it waits for what comes behind the last frame");

@@ -124,7 +124,7 @@ impl Engine {
     }
 }
 
-/// Compiles on all processors, but for what nobody else wants of them; takes a panic of the compiler as a property of the component.
+/// Compiles on all processors, behind others who want them; takes a panic of the compiler as a property of the component.
 fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::component::Component, PluginError> {
     let compilers = rayon::ThreadPoolBuilder::new()
         .thread_name(|number| format!("plugin-compile-{number}"))
@@ -141,11 +141,14 @@ fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::componen
     }
 }
 
-/// The least priority for this thread: a reload must not be felt by events on their way.
+/// A lower priority for this thread: a reload must hardly be felt by events on their way, and yet come to an end where they take all processors.
 fn give_way() {
     // Where it is not allowed, it takes its turn like everybody else.
-    let _ = rustix::process::setpriority_process(None, 19);
+    let _ = rustix::process::setpriority_process(None, LESS);
 }
+
+/// A nice value: a third of the usual share.
+const LESS: i32 = 5;
 
 /// Everything that decides what a guest computes is set here, also where it is wasmtime's default.
 fn config(limits: &Limits) -> wasmtime::Config {
@@ -247,7 +250,7 @@ mod tests {
             give_way();
             priority()
         });
-        assert_eq!((of_it.join().unwrap(), priority()), (19, before));
+        assert_eq!((of_it.join().unwrap(), priority()), (LESS, before));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tally_event::columns::{Rows, ValuesRef};
 const HOST_STACK: usize = 1 << 20;
 
 /// An instance that has grown by more than this gives it up when nothing is in it: linear memory never shrinks.
-const MUCH: usize = 4 << 20;
+const GROWN: usize = 4 << 20;
 
 /// See the module. After an error it takes no more calls.
 pub struct Shards {
@@ -160,15 +160,17 @@ impl Shards {
         first.take()
     }
 
-    /// Gives up memory that nothing is in any more; for a moment when there is nothing else to do. The next rows take some anew.
-    pub fn rest(&mut self) -> Result<(), CallError> {
+    /// Gives up memory that nothing is in any more; for a moment when there is nothing else to do. The next rows take some anew. Where no
+    /// new instance is to be had now, the old one goes on.
+    pub fn rest(&mut self) {
         let Self { configured, first, others, .. } = self;
         let shards = std::iter::once(first).chain(others.iter_mut().map(Worker::shard));
-        let large = |shard: &&mut Shard| shard.is_empty && shard.instance.memory_bytes() > shard.new_bytes + MUCH;
+        let large = |shard: &&mut Shard| shard.is_empty && shard.instance.memory_bytes() > shard.new_bytes + GROWN;
         for shard in shards.filter(large) {
-            *shard = Shard { share: std::mem::take(&mut shard.share), ..Shard::start(configured)? };
+            if let Ok(new) = Shard::start(configured) {
+                *shard = Shard { share: std::mem::take(&mut shard.share), ..new };
+            }
         }
-        Ok(())
     }
 
     /// Linear memory of all instances, in bytes.

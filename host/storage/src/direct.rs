@@ -32,7 +32,7 @@ use rustix::io::Errno;
 
 use crate::aligned::{AlignedBuffer, BLOCK};
 
-/// The most that is written by one call: each waits for the disk, and memory beyond does not stay in the processor's caches.
+/// The most that is copied and written by one call: each waits for the disk, and memory beyond does not stay in the processor's caches.
 const MOST: usize = 1 << 20;
 
 /// So many bytes are not copied if they stand in memory as in the file; of fewer, the ends are most.

@@ -101,7 +101,8 @@
 //!
 //! With `Fsync` each write waits for the disk anyway, so segments and spares are written past the page cache, in whole blocks, where the file
 //! system can do that; the block that a frame ends in is written again with the next frame, its front unchanged ([`tally_storage`] says how
-//! and why that is safe). The other modes go through the cache, which makes one write of many. Reading goes through the cache always.
+//! and why that is safe). The other modes go through the cache, which makes one write of many. Reading goes
+//! the way of the writing.
 //!
 //! # Limits
 //!

@@ -145,6 +145,7 @@ impl<S: Storage> Reader<S> {
     /// Makes `frame` the next to be read; the one that will be appended next is possible too.
     pub fn seek(&mut self, frame: u64) -> Result<(), ReadError> {
         self.check_target(frame)?;
+        self.current = false;
         // Within a segment the reader walks; only going back means starting over.
         if self.place.as_ref().is_some_and(|place| place.expected.number > frame) {
             self.place = None;
@@ -156,6 +157,7 @@ impl<S: Storage> Reader<S> {
     /// Makes the opening of the segment that holds `frame` the next to be read.
     pub fn seek_segment_of(&mut self, frame: u64) -> Result<(), ReadError> {
         self.check_target(frame)?;
+        self.current = false;
         self.place = None;
         self.target = self.shared.written().holding(frame).map_or(frame, |(segment, _)| segment.header.first_frame);
         Ok(())

@@ -180,8 +180,8 @@ impl Apply {
     }
 
     /// There is nothing to apply: gives up memory that the next delta will take anew.
-    pub fn rest(&mut self) -> Result<(), CallError> {
-        self.open.rest()
+    pub fn rest(&mut self) {
+        self.open.rest();
     }
 
     /// Goes on with another version of the plugin or in another number of shards; only right after a cut.

@@ -260,8 +260,10 @@ impl<S: Storage> Follower<S> {
 
     fn follow(&mut self) -> Result<Moved, Stopped> {
         match self.feed.step().map_err(Stopped::Fatal)? {
+            // In the middle of the log, but for others.
+            Step::Nothing if self.feed.is_held() => Ok(Moved::Waiting),
             Step::Nothing => {
-                self.apply.rest()?;
+                self.apply.rest();
                 self.meter.rests(self.apply.memory_bytes());
                 Ok(Moved::Waiting)
             }

@@ -4,13 +4,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use anyhow::Context as _;
 use tally_storage::Storage;
 
 use super::follower::{Follower, Moved, Start};
 use super::keeper::{Keeper, TotalMessage};
 use crate::DISK_FULL_PAUSE;
 use crate::context::Context;
+use crate::guarded::guarded;
 
 /// Deltas that may wait for the total side before the apply side does.
 pub const WAITING_DELTAS: usize = 4;
@@ -32,21 +32,10 @@ pub fn spawn<S: Storage>(context: &Arc<Context<S>>, start: Start) -> anyhow::Res
     let mut totals = context.totals.lock().unwrap_or_else(PoisonError::into_inner);
     totals.insert(start.name.clone(), to_total.clone());
     drop(totals);
-    let named = |what: &str| std::thread::Builder::new().name(format!("{what}-{}", start.name));
-    let (shared, begin) = (context.clone(), start.clone());
-    let total = named("total").spawn(move || {
-        if let Err(error) = run_total(&shared, begin, &inbox) {
-            shared.fatal.stop(error);
-        }
-    });
-    let total = total.context("starting a thread")?;
-    let (shared, begin) = (context.clone(), start.clone());
-    let apply = named("apply").spawn(move || {
-        if let Err(error) = run_apply(&shared, begin, &to_total) {
-            shared.fatal.stop(error);
-        }
-    });
-    Ok(Threads { apply: apply.context("starting a thread")?, total })
+    let (name, begin) = (start.name.clone(), start.clone());
+    let total = guarded(context, &format!("total-{name}"), move |context| run_total(context, begin, &inbox))?;
+    let apply = guarded(context, &format!("apply-{name}"), move |context| run_apply(context, start, &to_total))?;
+    Ok(Threads { apply, total })
 }
 
 /// Sends fail only when the total thread is gone: it has failed itself and said so.

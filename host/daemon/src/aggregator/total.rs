@@ -39,7 +39,7 @@ impl From<tally_state::StateError> for Failure {
 const PINNED: u8 = u8::MAX;
 
 /// Linear memory, in bytes, that is never too much for a total.
-const MUCH: usize = 16 << 20;
+const SMALL: usize = 16 << 20;
 
 /// An aggregator's saved past.
 pub struct Total {
@@ -199,7 +199,7 @@ impl Total {
     /// Goes on in a new instance where this one has far more memory than its total takes: linear memory never shrinks. Only while no
     /// window is open.
     fn renew(&mut self, total: &[u8]) -> Result<(), CallError> {
-        if self.window.is_none() && self.instance.memory_bytes() > MUCH.max(total.len().saturating_mul(4)) {
+        if self.window.is_none() && self.instance.memory_bytes() > SMALL.max(total.len().saturating_mul(4)) {
             self.instance = self.configured.instantiate()?;
             self.total = self.instance.load(&self.configured.manifest.state_version, total)?;
         }

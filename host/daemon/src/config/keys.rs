@@ -242,7 +242,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "queue.max_bytes",
         size(1, TIB),
-        text("16MiB"),
+        text("32MiB"),
         "What may wait between sources and parsers; a full queue stops reading",
     )
     .limit(),
@@ -263,7 +263,7 @@ pub const KEYS: &[Key] = &[
         "log.tail_bytes",
         size(0, TIB),
         text("64MiB"),
-        "Recent frames kept in memory; an aggregator further behind reads the log",
+        "Recent frames kept in memory while an aggregator wants them; one further behind reads the log",
     )
     .limit(),
     Key::new(

@@ -1,22 +1,15 @@
-//! The sequencer's thread: waits for the parsers' jobs and for what is due. Must not decide anything.
+//! The sequencer's thread: waits for what comes, parsed or to be parsed, and for what is due. Must not decide anything.
 
 use tally_storage::Storage;
 
 use super::{Sequencer, Settled};
 use crate::DISK_FULL_PAUSE;
-use crate::allocator;
 use crate::parse::Intake;
 
 /// Runs until the parsers are gone, then writes the closing frame.
 pub fn run<S: Storage>(mut sequencer: Sequencer<S>, mut intake: Intake) -> anyhow::Result<()> {
-    let mut was_quiet = true;
     loop {
         patiently(|| sequencer.settle())?;
-        let is_quiet = sequencer.is_quiet();
-        if is_quiet && !was_quiet {
-            allocator::give_back();
-        }
-        was_quiet = is_quiet;
         if intake.peek().is_none() {
             if intake.wait(sequencer.quiet_for()) {
                 continue;

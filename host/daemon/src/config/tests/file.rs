@@ -159,7 +159,7 @@ fn values_out_of_bounds_say_the_bounds() {
         expect![[r#"
         2 mistakes in the configuration:
           log.segment_bytes: 64MiB is too little; with limits.line_bytes = 64MiB it must be at least 131584KiB
-          queue.max_bytes: 16MiB is too little; with limits.line_bytes = 64MiB it must be at least 65792KiB"#]],
+          queue.max_bytes: 32MiB is too little; with limits.line_bytes = 64MiB it must be at least 65792KiB"#]],
     );
     fails("log.segment_bytes = 10000001", expect!["tally.toml:4: log.segment_bytes: 10000001 is no multiple of 8"]);
 }

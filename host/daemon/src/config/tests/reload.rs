@@ -79,7 +79,7 @@ fn a_longer_line_than_queue_and_segments_hold_needs_a_restart() {
     let changes = running
         .take_live(config("limits.line_bytes = '32MiB'\nlog.segment_bytes = '128MiB'\nqueue.max_bytes = '64MiB'"));
     expect![[r#"
-        restart: queue.max_bytes 16MiB -> 64MiB
+        restart: queue.max_bytes 32MiB -> 64MiB
         restart: log.segment_bytes 64MiB -> 128MiB
         restart: limits.line_bytes 1MiB -> 32MiB
     "#]]
