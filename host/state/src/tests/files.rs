@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::commit::{FORMAT_TABLE, RUNS};
 use crate::{FILE_NAME, RunInfo, Saved, StateError, Store};
 
-use tally_testkit::MemStorage;
+use tally_testkit::{Fault, Kind, MemStorage};
 
 use super::{commit, cut, message, open, open_read_only};
 
@@ -148,6 +148,16 @@ fn one_process_at_a_time() {
 }
 
 #[test]
+fn a_closed_store_lets_others_in_though_somebody_still_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    drop(store);
+    open(dir.path()).unwrap();
+    drop(snapshot);
+}
+
+#[test]
 fn reading_only_changes_no_byte_even_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
@@ -248,6 +258,21 @@ fn a_commit_that_meets_a_full_disk_can_be_tried_again() {
     let mut store = Store::open(&disk).unwrap();
     assert_eq!(store.run("b", &runs[0]).unwrap(), big);
     store.check().unwrap();
+}
+
+/// The file is made longer before anything of the commit is written.
+#[test]
+fn a_file_that_has_no_room_to_grow_is_a_full_disk() {
+    let disk = MemStorage::new();
+    let store = Store::open(&disk).unwrap();
+    let big = vec![7; 1 << 20];
+    let run = RunInfo::new(1, 1, 0, &big);
+    let save = || store.commit(&commit("a", b"meta", &[(run, &big[..])], &[], None));
+    disk.inject_on(Kind::SetLen, FILE_NAME, 1, Fault::NoSpace);
+    let failed = save();
+    assert!(matches!(failed, Err(StateError::Full { .. })), "{failed:?}");
+    save().unwrap();
+    assert_eq!(store.run("a", &run).unwrap(), big);
 }
 
 #[test]
