@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::commit::{FORMAT_TABLE, RUNS};
-use crate::{FILE_NAME, RunInfo, Saved, StateError, Store};
+use crate::{FILE_NAME, MAX_NAME_BYTES, MAX_VALUE_BYTES, RunInfo, Saved, StateError, Store};
 
 use tally_testkit::{Fault, Kind, MemStorage};
 
@@ -104,7 +104,7 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
     let before = (store.load("a").unwrap(), store.pending_cuts().unwrap());
     let other = RunInfo { hash: [0; 32], ..RunInfo::new(6, 6, 0, b"six") };
     let range = |first, last| RunInfo::new(first, last, 0, b"six");
-    let long = "n".repeat(crate::MAX_NAME_BYTES + 1);
+    let long = "n".repeat(MAX_NAME_BYTES + 1);
     type Case<'a> = (&'a str, &'a [(RunInfo, &'a [u8])], &'a [(u64, u64)], &'a str);
     let cases: [Case<'_>; 8] = [
         ("a", &[(range(5, 5), b"six")], &[], "the runs of cuts 5..=5 and 5..=5 overlap"),
@@ -128,6 +128,26 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
         assert_eq!((store.load("a").unwrap(), store.pending_cuts().unwrap()), before);
         assert_eq!(store.aggregators().unwrap(), ["a"]);
     }
+}
+
+#[test]
+fn what_is_longer_than_its_limit_is_refused() {
+    let store = Store::open_in_memory().unwrap();
+    // Nobody reads it, so it takes no memory.
+    let long = vec![0; MAX_VALUE_BYTES + 1];
+    let run = RunInfo::new(1, 1, 0, b"another");
+    let refused = |result: Result<(), StateError>| match result {
+        Err(StateError::Refused { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let too_long = |what| format!("{what} has 1073741825 bytes, at most 1073741824 are allowed");
+    assert_eq!(refused(store.commit(&commit("a", &long, &[], &[], None))), too_long("its description"));
+    assert_eq!(refused(store.commit(&commit("a", b"", &[(run, &long)], &[], None))), too_long("a run"));
+    assert_eq!(refused(store.commit(&commit("a", b"", &[], &[], Some((1, &long))))), too_long("its report"));
+    assert_eq!(refused(store.commit_records(&long, 1)), too_long("the position"));
+    let name = "n".repeat(MAX_NAME_BYTES);
+    store.commit(&commit(&name, b"", &[], &[], None)).expect("just as long as it may be");
+    assert_eq!(store.aggregators().unwrap(), [name]);
 }
 
 #[test]
@@ -234,6 +254,19 @@ fn a_run_that_belongs_to_nobody_is_found() {
     transaction.commit().unwrap();
     let error = store.check().unwrap_err().to_string();
     assert!(error.contains("the run of cuts 2..=2 of \"a\" belongs to no aggregator"), "{error}");
+}
+
+#[test]
+fn a_run_that_is_to_go_and_is_missing_is_found() {
+    let store = Store::open_in_memory().unwrap();
+    cut(&store, "a", 1, b"delta");
+    let transaction = store.begin_write();
+    transaction.open_table(RUNS).unwrap().remove(("a", 1, 1, 0)).unwrap();
+    transaction.commit().unwrap();
+    let before = store.load("a").unwrap();
+    let error = store.commit(&commit("a", b"new", &[], &[(1, 1)], None)).unwrap_err().to_string();
+    assert!(error.contains("the run of cuts 1..=1 of aggregator \"a\" is missing"), "{error}");
+    assert_eq!(store.load("a").unwrap(), before);
 }
 
 #[test]
