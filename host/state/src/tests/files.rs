@@ -173,8 +173,23 @@ fn a_closed_store_lets_others_in_though_somebody_still_reads() {
     let store = open(dir.path()).unwrap();
     let snapshot = store.snapshot().unwrap();
     drop(store);
-    open(dir.path()).unwrap();
+    drop(open(dir.path()).unwrap());
     drop(snapshot);
+    let store = open_read_only(dir.path()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    drop(store);
+    drop(open(dir.path()).unwrap());
+    drop(snapshot);
+}
+
+/// A new one in its place would be the end of all that was saved.
+#[test]
+fn a_store_that_cannot_be_opened_stays_where_it_is() {
+    let disk = MemStorage::new();
+    cut(&Store::open(&disk).unwrap(), "a", 1, b"delta");
+    disk.inject_on(Kind::Open, FILE_NAME, 1, Fault::Broken);
+    assert!(matches!(Store::open(&disk), Err(StateError::Io { doing: "open", .. })));
+    assert_eq!(Store::open(&disk).unwrap().aggregators().unwrap(), ["a"]);
 }
 
 #[test]
@@ -281,7 +296,8 @@ fn a_commit_that_meets_a_full_disk_can_be_tried_again() {
     for _ in 0..3 {
         let error = save().unwrap_err();
         assert!(matches!(error, StateError::Full { .. }), "{error}");
-        assert!(error.to_string().contains("the disk is full"), "{error}");
+        let what = "cannot save the state of aggregator \"b\" in the state store state.redb: the disk is full";
+        assert_eq!(error.to_string(), what);
         assert_eq!(store.load("b").unwrap(), None);
         assert_eq!(store.aggregators().unwrap(), ["a"], "what was there is answered");
     }
