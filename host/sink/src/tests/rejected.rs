@@ -234,6 +234,31 @@ fn a_file_that_cannot_be_written_is_only_counted_until_it_can() {
 }
 
 #[test]
+fn old_files_may_be_taken_away_but_must_not_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let max_bytes = 80 << 10;
+    let rejected = RejectedFiles::open(dir.path(), max_bytes).unwrap();
+    let some = || {
+        (0..200).for_each(|_| rejected.append(&EXAMPLE));
+        rejected.drain();
+        rejected.counts().left_out
+    };
+    let oldest = || dir.path().join(&files(dir.path())[0].0);
+    assert_eq!((some(), some()), (0, 0));
+    fs::remove_file(oldest()).unwrap();
+    assert_eq!((some(), some(), some(), some()), (0, 0, 0, 0), "somebody else made room");
+    // What stands there now cannot be removed as a file, and without that there would be no limit.
+    let in_the_way = oldest();
+    fs::remove_file(&in_the_way).unwrap();
+    fs::create_dir(&in_the_way).unwrap();
+    some();
+    let left_out = some();
+    assert!(left_out > 200, "{left_out} lines were left out");
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(some(), left_out);
+}
+
+#[test]
 fn a_burst_from_several_threads_is_written_or_counted() {
     let dir = tempfile::tempdir().unwrap();
     let rejected = RejectedFiles::open(dir.path(), 256 << 20).unwrap();
