@@ -1,6 +1,7 @@
 //! What a log does when nothing goes wrong.
 
-use tally_testkit::MemStorage;
+use tally_storage::Storage;
+use tally_testkit::{Fault, Kind, MemStorage};
 use tally_wal::{AppendError, Frame, Log, OpenError, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
@@ -225,6 +226,22 @@ fn a_reader_goes_on_behind_two_segments_that_went_at_once() {
     // It stands between the first segment and the second, both gone, and what it looks for is in the third.
     reader.seek(7).expect("there");
     assert_eq!(read_all(&mut reader)[0].number, 7);
+}
+
+#[test]
+fn a_segment_that_somebody_else_took_away_is_gone_and_one_that_cannot_be_opened_is_not() {
+    let (storage, log) = log_of(3);
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    storage.inject_on(Kind::Open, "wal_", 1, Fault::Broken);
+    assert!(matches!(reader.next(&mut frame), Err(ReadError::Io { doing: "open", .. })));
+    storage.remove("wal_0000000001.seg").expect("is there");
+    assert!(matches!(reader.next(&mut frame), Err(ReadError::Gone { frame: 1, oldest: 2 })));
+    reader.seek(5).expect("in the log");
+    storage.remove("wal_0000000002.seg").expect("is there");
+    assert!(matches!(reader.next(&mut frame), Err(ReadError::Gone { frame: 5, oldest: 6 })));
+    reader.seek(7).expect("in the log");
+    assert!(reader.next(&mut frame).expect("is there"));
 }
 
 #[test]
