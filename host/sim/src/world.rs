@@ -467,6 +467,9 @@ impl World {
             let wanted = expected.get(action).copied().unwrap_or(0);
             ensure!(count == Some(wanted), "{action} is counted {count:?} times, and is {wanted} times in the log");
         }
+        if machines.context.reader().first_frame() > 1 {
+            self.report.counts.one("logs that let segments go");
+        }
         check_published(&machines, events)?;
         check_anchor(&machines)?;
         let done = self.stop(machines)?;
