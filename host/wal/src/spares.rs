@@ -416,6 +416,22 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_becomes_a_spare_needs_room_only_for_what_it_lacks() {
+        let bytes = 64 << 10;
+        for (length, free) in [(bytes, 0), (4 << 12, bytes - (4 << 12) + bytes)] {
+            let storage = MemStorage::new();
+            let spares = spares(&storage, bytes, 1);
+            wait_for(|| is_ready(&spares, 1));
+            storage.overwrite("wal_1.seg", vec![0xEE; length as usize]);
+            spares.retire("wal_1.seg").expect("takes it");
+            storage.set_capacity(Some(bytes + length + free));
+            spares.take().expect("is there");
+            spares.prepare();
+            wait_for(|| is_ready(&spares, 1));
+        }
+    }
+
+    #[test]
     fn room_is_reserved_for_what_comes_beside_a_spare() {
         let storage = MemStorage::new();
         let bytes = 64 << 10;
