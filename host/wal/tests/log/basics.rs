@@ -248,11 +248,13 @@ fn a_segment_that_somebody_else_took_away_is_gone_and_one_that_cannot_be_opened_
 #[test]
 fn a_segment_that_is_used_anew_under_a_reader_is_gone_and_not_damaged() {
     let storage = MemStorage::new();
-    let large = Options { segment_bytes: 1 << 20, ..options(0) };
+    // Far more than a reader reads at once.
+    const LENGTH: usize = 8 << 20;
+    let large = Options { segment_bytes: LENGTH as u64, ..options(0) };
     let (mut log, _) = Log::open(storage.clone(), large).expect("new");
     log.roll(b"opening").expect("rolls");
     for number in 0..8 {
-        log.append(1, &body(number, 100_000)).expect("appends");
+        log.append(1, &body(number, 900_000)).expect("appends");
     }
     log.roll(b"opening").expect("rolls");
     let read = |reader: &mut Reader<MemStorage>| {
@@ -270,7 +272,7 @@ fn a_segment_that_is_used_anew_under_a_reader_is_gone_and_not_damaged() {
     }
     let file = storage.open("wal_0000000001.seg").expect("is there");
     storage.rename("wal_0000000001.seg", "spare_0000000001.tmp").expect("is there");
-    file.write_at(&[0; (1 << 20) - 4096], 4096).expect("fills");
+    file.write_at(&vec![0; LENGTH - 4096], 4096).expect("fills");
     let (last, error) = read(&mut outside);
     assert!(matches!(error, ReadError::Gone { frame, oldest } if frame == last + 1 && oldest == last + 2), "{error}");
     storage.rename("spare_0000000001.tmp", "wal_0000000001.seg").expect("is there");
