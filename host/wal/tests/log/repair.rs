@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use expect_test::{Expect, expect};
 use tally_storage::{RealStorage, Storage};
-use tally_testkit::{Fault, MemStorage, Reached};
+use tally_testkit::{Fault, Kind, MemStorage, Reached};
 use tally_wal::{Keep, Log, OpenError, Options, Reader, Repair, RepairError, inspect, repair};
 
 use crate::inspect::{flip, small_log, without};
@@ -62,6 +62,22 @@ fn check(storage: &MemStorage, keep: Keep, expected: Expect) {
     assert_eq!(kept[..], whole[first_frame.saturating_sub(1) as usize..*last_frame as usize]);
     log.roll(b"goes on").expect("rolls");
     log.append(1, b"as ever").expect("appends");
+}
+
+/// Interrupted between two of them, the log has no gap of this making.
+#[test]
+fn segments_are_moved_from_the_end_that_is_given_up() {
+    for (keep, damaged, expected) in
+        [(Keep::Before, FIRST, &[THIRD, SECOND, FIRST][..]), (Keep::After, SECOND, &[FIRST, SECOND])]
+    {
+        let storage = small_log();
+        flip(&storage, damaged, 4096 + 60);
+        storage.trace(true);
+        repair(&storage, keep, true).expect("repairs").expect("damaged");
+        let moves = storage.take_trace().into_iter().filter(|operation| operation.kind == Kind::Rename);
+        let moved = moves.map(|operation| operation.name).filter(|name| name.ends_with(".seg")).collect::<Vec<_>>();
+        assert_eq!(moved, expected, "{keep:?}");
+    }
 }
 
 #[test]
