@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::packages;
 use crate::project::{Project, say};
+use crate::sim;
 
 /// What is changed, and the package whose tests must notice.
 struct Suite {
@@ -18,6 +19,9 @@ struct Suite {
     files: &'static [&'static str],
     judge: &'static str,
 }
+
+/// What judges the daemon.
+const SIMULATION: &str = "tally-sim";
 
 const SUITES: [Suite; 5] = [
     Suite { name: "wal", package: "tally-wal", files: &[], judge: "tally-wal" },
@@ -29,7 +33,7 @@ const SUITES: [Suite; 5] = [
         name: "daemon",
         package: "tally-daemon",
         files: &["src/recovery.rs", "src/records.rs", "src/sequencer.rs", "src/sequencer/*.rs"],
-        judge: "tally-sim",
+        judge: SIMULATION,
     },
 ];
 
@@ -89,6 +93,11 @@ impl Suite {
             if name != "CARGO_HOME" {
                 command.env_remove(name);
             }
+        }
+        if self.judge == SIMULATION {
+            // Without components its tests are skipped, and nothing would be noticed.
+            let [plugins, fixtures] = sim::components(project)?;
+            command.env("TALLY_BUILT_PLUGINS_DIR", plugins).env("TALLY_FIXTURES_DIR", fixtures);
         }
         let status = command.status().context("cannot start cargo-mutants")?;
         // 2: something was missed; 3: something hung. Both are in the lists.

@@ -70,6 +70,7 @@ const BY_SEEDS: &[&str] = &[
     "jumps of the wall clock",
     "kills",
     "lengths lost",
+    "logs that let segments go",
     "names lost",
     "operations without space",
     "plans activated",

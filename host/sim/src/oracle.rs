@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, bail, ensure};
-use tally_aggregate::{Entries, Entry};
+use tally_aggregate::{Entries, Entry, Note};
 use tally_daemon::LOG_FOLDER;
 use tally_storage::Storage as _;
 use tally_testkit::MemStorage;
@@ -27,9 +27,10 @@ impl Oracle {
         let reader = Reader::open_read_only(data.duplicate().folder(LOG_FOLDER)?);
         let mut reader = reader.context("the log cannot be read")?;
         let mut frame = Frame::default();
-        let mut next = None;
-        if reader.next_frame() > reader.first_frame() {
-            reader.seek(reader.first_frame())?;
+        let (mut next, mut anchored) = (None, None);
+        let oldest = reader.first_frame();
+        if reader.next_frame() > oldest {
+            reader.seek(oldest)?;
         }
         while reader.next(&mut frame)? {
             let mut sequence = frame.first_sequence;
@@ -39,7 +40,18 @@ impl Oracle {
                 frame.number
             );
             for entry in Entries::new(&frame.body) {
-                let Entry::Events { lines, count, .. } = entry? else { continue };
+                let (lines, count) = match entry? {
+                    Entry::Events { lines, count, .. } => (lines, count),
+                    Entry::Note(Note::Anchored(anchor)) => {
+                        anchored = Some(anchor.frame);
+                        continue;
+                    }
+                    Entry::Opening(opening) => {
+                        anchored = opening.anchor.as_ref().map(|anchor| anchor.frame);
+                        continue;
+                    }
+                    _ => continue,
+                };
                 let before = sequence;
                 for line in lines.split_inclusive(|byte| *byte == b'\n') {
                     let key = Key::of(line).with_context(|| format!("event {sequence} is none that was ever sent"))?;
@@ -59,6 +71,11 @@ impl Oracle {
             );
             next = Some(sequence);
         }
+        // Only what an anchor in the log covers may go: it says what became of it.
+        ensure!(
+            oldest <= 1 || anchored.is_some_and(|frame| oldest <= frame),
+            "the log begins with frame {oldest}, but its anchor is at frame {anchored:?}"
+        );
         let last = next.map_or(0, |next| next - 1);
         ensure!(last >= settled, "the log ends with event {last}, but a client was told of event {settled}");
         self.order.truncate(usize::try_from(last)?);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -467,6 +467,10 @@ impl World {
             let wanted = expected.get(action).copied().unwrap_or(0);
             ensure!(count == Some(wanted), "{action} is counted {count:?} times, and is {wanted} times in the log");
         }
+        if machines.context.reader().first_frame() > 1 {
+            self.report.counts.one("logs that let segments go");
+        }
+        check_published(&machines, events)?;
         check_anchor(&machines)?;
         let done = self.stop(machines)?;
         self.count(done);
@@ -494,6 +498,19 @@ fn look(oracle: &mut Oracle, disk: &MemStorage, producers: &mut [Producer]) -> a
     let settled = producers.iter().map(|producer| producer.told_sequence).max().unwrap_or(0);
     oracle.read(disk, settled)?;
     oracle.check(producers)
+}
+
+/// What others are told of the log's end, in questions and metrics, is where it ends.
+fn check_published(machines: &Machines, events: u64) -> anyhow::Result<()> {
+    let context = &machines.context;
+    let published = context.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let last = context.tail.last();
+    ensure!(published.frame == last, "the last durable frame is {last}, published is {}", published.frame);
+    let control = recovery::control_at(&mut context.reader(), None, last)?;
+    let told = (published.last_sequence, published.cut, published.cut_sequence, published.batch_id, &published.counts);
+    let logged = (events, control.cut, control.cut_sequence, control.batch_id, &control.counts);
+    ensure!(told == logged, "published is {told:?}, and the log says {logged:?}");
+    Ok(())
 }
 
 /// Whoever an anchor waits for has come to it, since everybody came as far as possible: else the log would grow for good.

@@ -96,6 +96,13 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_has_become_shorter_is_an_error() {
+        let file = MemStorage::new().create("file").unwrap();
+        file.write_at(b"a\nb\n", 0).unwrap();
+        assert_eq!(Backwards::new(file, 6).next_line().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
     fn lines_may_be_longer_than_a_block() {
         let block = BLOCK as usize;
         for length in [block - 2, block - 1, block, block + 1, 3 * block] {

@@ -40,7 +40,7 @@ impl Position {
             }
             None => return Err(unreadable("no bytes".into())),
         }
-        let number = |at: usize| bytes[1 + 8 * at..][..8].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let number = |at: usize| u64::from_le_bytes(bytes[1 + 8 * at..][..8].try_into().expect("eight bytes"));
         let position = Position { file: number(0), length: number(1), batches: number(2) };
         match position {
             Position { file: 1.., length: 1.., batches: 1.. } => Ok(position),

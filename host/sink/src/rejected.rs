@@ -180,3 +180,30 @@ fn run(shared: &Shared, mut writer: Writer) {
         shared.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody waits for a disk that hangs, and what waits for it is bounded.
+    #[test]
+    fn what_finds_no_room_is_left_out() {
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let hangs = shared.clone();
+        let thread = std::thread::spawn(move || {
+            let mut state = hangs.state();
+            while !state.closed {
+                state = hangs.wait(state);
+            }
+        });
+        let files = RejectedFiles { shared: shared.clone(), thread: Some(thread) };
+        let bytes = [b'x'; KEPT_BYTES];
+        let rejected =
+            Rejected { time_micros: 0, source: "unix", line: 1, reason: "why", detail: "", bytes: &bytes, length: 0 };
+        (0..2000).for_each(|_| files.append(&rejected));
+        let state = shared.state();
+        assert!(state.buffer.len() <= BUFFER_BYTES, "{} bytes", state.buffer.len());
+        assert!(state.buffer.len() > BUFFER_BYTES * 9 / 10, "{} bytes", state.buffer.len());
+        assert_eq!((state.waiting + state.counts.left_out, state.counts.written), (2000, 0));
+    }
+}

@@ -59,9 +59,19 @@ impl<S: Storage> Series<S> {
 
 #[cfg(test)]
 mod tests {
-    use tally_testkit::MemStorage;
+    use tally_testkit::{Fault, Kind, MemStorage};
 
     use super::*;
+
+    #[test]
+    fn a_directory_that_fails_is_named() {
+        let disk = MemStorage::new();
+        let series = Series::new(disk.folder("records").unwrap(), "analytics");
+        disk.inject_on(Kind::List, "records", 1, Fault::Broken);
+        assert_eq!(series.numbers().unwrap_err().to_string(), "cannot list the directory records");
+        disk.inject_on(Kind::SyncDir, "records", 1, Fault::Broken);
+        assert_eq!(series.sync_dir().unwrap_err().to_string(), "cannot sync the directory records");
+    }
 
     #[test]
     fn only_exact_names_belong_to_the_series() {

@@ -72,14 +72,14 @@ fn parts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn remove_run(stored: &mut Table<'_, RunKey, &'static [u8]>, name: &str, first: u64, last: u64) -> Result<(), Failed> {
-    let mut removed = 0;
+    let mut is_there = false;
     stored.retain_in((name, first, last, 0)..=(name, first, last, u32::MAX), |_, _| {
-        removed += 1;
+        is_there = true;
         false
     })?;
-    match removed {
-        0 => Err(Failed::Damaged(format!("the run of cuts {first}..={last} of aggregator {name:?} is missing"))),
-        _ => Ok(()),
+    match is_there {
+        true => Ok(()),
+        false => Err(Failed::Damaged(format!("the run of cuts {first}..={last} of aggregator {name:?} is missing"))),
     }
 }
 
@@ -140,5 +140,19 @@ fn check_length(what: &str, bytes: &[u8]) -> Result<(), String> {
             Err(format!("{what} has {length} bytes, at most {MAX_VALUE_BYTES} are allowed"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory that nobody touches is not taken from the machine.
+    #[test]
+    fn a_value_may_have_a_gibibyte_and_no_byte_more() {
+        let long = vec![0; MAX_VALUE_BYTES + 1];
+        assert_eq!(check_length("a run", &long[..1 << 30]), Ok(()));
+        let refused = check_length("a run", &long).unwrap_err();
+        assert_eq!(refused, "a run has 1073741825 bytes, at most 1073741824 are allowed");
     }
 }

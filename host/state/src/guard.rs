@@ -108,3 +108,28 @@ fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_says_becomes_the_error() {
+        let message = |work: fn()| {
+            let error = guarded(Path::new("state.redb"), "read", || {
+                work();
+                Ok(())
+            });
+            error.unwrap_err().to_string()
+        };
+        let begins = "the state store state.redb is damaged: it was impossible to read";
+        for (work, says) in [
+            ((|| panic!("page 7")) as fn(), "(page 7);"),
+            (|| panic!("page {}", std::hint::black_box(8)), "(page 8);"),
+            (|| resume_unwind(Box::new(9)), "(a panic without words);"),
+        ] {
+            let message = message(work);
+            assert!(message.starts_with(&format!("{begins} {says}")), "{message}");
+        }
+    }
+}

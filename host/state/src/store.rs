@@ -140,7 +140,8 @@ impl Store {
         let closed = || *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut result = self.snapshot().and_then(|snapshot| work(&snapshot));
         let mut before = None;
-        while matches!(&result, Err(StateError::Store { source, .. }) if matches!(**source, redb::Error::PreviousIo)) {
+        let is_closed = |source: &redb::Error| matches!(source, redb::Error::PreviousIo | redb::Error::DatabaseClosed);
+        while matches!(&result, Err(StateError::Store { source, .. }) if is_closed(source)) {
             // Whoever commits has made up its mind by now.
             let now = closed();
             if before == Some(now) {
@@ -225,7 +226,7 @@ impl Store {
 
     /// The dead letters that are kept, oldest event first.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
-        self.snapshot()?.dead_letters()
+        self.read(Snapshot::dead_letters)
     }
 
     /// Reads everything and compares it with its hashes, then lets redb check its pages: for verification, slow.
@@ -339,4 +340,42 @@ pub(crate) fn builder() -> redb::Builder {
 /// Where a file of this storage is, for messages.
 pub(crate) fn path<S: Storage>(data: &S, name: &str) -> PathBuf {
     data.describe(name).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tally_testkit::MemStorage;
+
+    use super::*;
+
+    /// A full disk closes the database under whoever reads, and may do so again while it is read once more.
+    #[test]
+    fn who_reads_while_disks_are_full_reads_on_however_often() {
+        let disk = MemStorage::new();
+        let big = vec![7; 2 * CACHE_BYTES];
+        let run = RunInfo::new(1, 1, 0, &big);
+        let commit = |store: &Store, name| {
+            store.commit(&Commit { name, meta: b"", add: &[(run, &big)], remove: &[], pending: None })
+        };
+        commit(&Store::open(&disk).unwrap(), "a").unwrap();
+        // More than its cache holds: what it has in memory it could read without the file.
+        let store = Store::open(&disk).unwrap();
+        let fail = || {
+            disk.set_capacity(Some(100_000));
+            let failed = commit(&store, "b");
+            assert!(matches!(failed, Err(StateError::Full { .. })), "{failed:?}");
+        };
+        let tries = Cell::new(0);
+        let read = store.read(|snapshot| {
+            tries.set(tries.get() + 1);
+            if tries.get() < 4 {
+                fail();
+            }
+            snapshot.run("a", &run)
+        });
+        assert!(read.unwrap() == big);
+        assert_eq!(tries.get(), 4);
+    }
 }

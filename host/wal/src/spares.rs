@@ -328,3 +328,131 @@ impl<S: Storage> Inner<S> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tally_testkit::{Kind, MemStorage};
+
+    use super::*;
+
+    fn spares(storage: &MemStorage, bytes: u64, wanted: usize) -> Spares<MemStorage> {
+        let options = Options { segment_bytes: bytes, spare_segments: wanted, ..Options::default() };
+        Spares::new(storage.clone(), &options, 7).expect("starts")
+    }
+
+    fn wait_for(what: impl Fn() -> bool) {
+        while !what() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Until the thread has done what it was asked before.
+    fn catch_up(storage: &MemStorage, spares: &Spares<MemStorage>) {
+        storage.overwrite("wal_fence.seg", Vec::new());
+        spares.retire("wal_fence.seg").expect("takes it");
+        wait_for(|| !storage.names().contains(&"wal_fence.seg".to_owned()));
+    }
+
+    fn is_ready(spares: &Spares<MemStorage>, count: usize) -> bool {
+        spares.inner.ready().len() == count
+    }
+
+    #[test]
+    fn as_many_as_wanted_are_filled_ahead_in_small_steps_and_taken_in_order() {
+        let storage = MemStorage::new();
+        storage.trace(true);
+        let bytes = (9 << 20) + 8;
+        let spares = spares(&storage, bytes, 2);
+        wait_for(|| is_ready(&spares, 2));
+        let trace = storage.take_trace();
+        let count = |kind| trace.iter().filter(|operation| operation.kind == kind).count();
+        assert!(trace.iter().all(|operation| operation.kind != Kind::Write || operation.bytes <= 256 << 10));
+        assert_eq!((count(Kind::SyncData), count(Kind::SyncAll)), (4, 2), "each 4 MiB, and in the end");
+        (0..3).for_each(|_| spares.prepare());
+        storage.overwrite("wal_1.seg", Vec::new());
+        catch_up(&storage, &spares);
+        assert!(is_ready(&spares, 2), "no more than wanted");
+        let before = storage.operations();
+        for name in ["spare_0000000007.tmp", "spare_0000000008.tmp"] {
+            let spare = spares.take().expect("is there");
+            assert_eq!((&*spare.name, spare.bytes), (name, bytes));
+            assert!(storage.contents(name).is_some_and(|found| found == vec![0; bytes as usize]));
+        }
+        assert_eq!(storage.operations(), before, "nobody waits for the disk");
+    }
+
+    #[test]
+    fn a_segment_that_is_let_go_becomes_a_spare_and_those_beyond_go() {
+        for length in [10_000, 64 << 10, 100_000] {
+            let storage = MemStorage::new();
+            let spares = spares(&storage, 64 << 10, 1);
+            wait_for(|| is_ready(&spares, 1));
+            for name in ["wal_1.seg", "wal_2.seg"] {
+                storage.overwrite(name, vec![0xEE; length]);
+                spares.retire(name).expect("takes it");
+            }
+            wait_for(|| !storage.names().contains(&"wal_2.seg".to_owned()));
+            assert_eq!(storage.names(), ["spare_0000000007.tmp", "spare_0000000008.tmp"]);
+            assert_eq!(spares.take().expect("is there").name, "spare_0000000007.tmp");
+            spares.prepare();
+            wait_for(|| is_ready(&spares, 1));
+            let name = "spare_0000000008.tmp";
+            assert!(storage.contents(name).is_some_and(|found| found == [0; 64 << 10]), "{length}");
+            assert_eq!(spares.take().expect("is there").name, name);
+            drop(spares);
+            assert_eq!(storage.crash(1).names(), ["spare_0000000007.tmp", "spare_0000000008.tmp"], "durably");
+        }
+    }
+
+    #[test]
+    fn none_is_filled_from_the_last_of_the_disk() {
+        for (free, is_filled) in [(2 * (64 << 10) - 4096, false), (2 * (64 << 10), true)] {
+            let storage = MemStorage::new();
+            storage.set_capacity(Some(free));
+            let spares = spares(&storage, 64 << 10, 1);
+            catch_up(&storage, &spares);
+            assert!(is_ready(&spares, usize::from(is_filled)), "{free} bytes are free");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_becomes_a_spare_needs_room_only_for_what_it_lacks() {
+        let bytes = 64 << 10;
+        for (length, free) in [(bytes, 0), (4 << 12, bytes - (4 << 12) + bytes)] {
+            let storage = MemStorage::new();
+            let spares = spares(&storage, bytes, 1);
+            wait_for(|| is_ready(&spares, 1));
+            storage.overwrite("wal_1.seg", vec![0xEE; length as usize]);
+            spares.retire("wal_1.seg").expect("takes it");
+            storage.set_capacity(Some(bytes + length + free));
+            spares.take().expect("is there");
+            spares.prepare();
+            wait_for(|| is_ready(&spares, 1));
+        }
+    }
+
+    #[test]
+    fn room_is_reserved_for_what_comes_beside_a_spare() {
+        let storage = MemStorage::new();
+        let bytes = 64 << 10;
+        let spares = spares(&storage, bytes, 0);
+        spares.reserve(0).expect("makes one");
+        assert!(is_ready(&spares, 1));
+        storage.set_capacity(Some(bytes));
+        spares.reserve(0).expect("it is there already");
+        spares.reserve(1).expect_err("there is no room for anything else");
+        storage.set_capacity(Some(2 * bytes + 4096));
+        spares.reserve(4096).expect("this leaves as much as a segment");
+        spares.reserve(4097).expect_err("this does not");
+        assert!(is_ready(&spares, 1));
+    }
+
+    #[test]
+    fn whoever_drops_them_waits_until_nothing_is_written_any_more() {
+        let storage = MemStorage::new();
+        let spares = spares(&storage, 64 << 20, 1);
+        wait_for(|| !storage.names().is_empty());
+        drop(spares);
+        assert_eq!(storage.names(), [""; 0], "what was not filled yet is worth nothing");
+    }
+}

@@ -1,11 +1,12 @@
 //! Which segments of the log may go, and the anchors that must be logged before they do. Part of the sequencer: letting go is a decision too.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tally_aggregate::{Anchor, AskedAnchor, Control, Note};
 use tally_storage::Storage;
+use tally_wal::SegmentInfo;
 
 use super::{ANCHOR_FOR_ROOM, Sequencer};
 
@@ -18,22 +19,26 @@ pub struct Retention {
     pub age: Duration,
 }
 
-impl<S: Storage> Sequencer<S> {
-    /// Sealed segments that may go by size or age: the first frame that has to stay, if any may go.
-    fn expendable_before(&self) -> Option<u64> {
-        let segments = self.log.segments();
-        let now = self.clock.wall();
+impl Retention {
+    fn expendable_before(&self, segments: &[SegmentInfo], now: SystemTime) -> Option<u64> {
         let mut after: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let mut keep_from = None;
         for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
             after -= segment.bytes;
             let age = segment.modified.and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default();
-            if !segment.sealed || (after < self.retention.bytes && age < self.retention.age) {
+            if !segment.sealed || (after < self.bytes && age < self.age) {
                 break;
             }
             keep_from = Some(next.first_frame);
         }
         keep_from
+    }
+}
+
+impl<S: Storage> Sequencer<S> {
+    /// Sealed segments that may go by size or age: the first frame that has to stay, if any may go.
+    fn expendable_before(&self) -> Option<u64> {
+        self.retention.expendable_before(&self.log.segments(), self.clock.wall())
     }
 
     /// A flush becomes an anchor when segments could go if every total were saved as of it.
@@ -128,5 +133,54 @@ impl<S: Storage> Sequencer<S> {
         }
         self.publish_facts();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Segments of 100 bytes that begin at the frames 1, 11, 21 and so on, changed last so many seconds before second 1000.
+    fn segments(ages: &[u64]) -> Vec<SegmentInfo> {
+        let segment = |(at, &age): (usize, &u64)| SegmentInfo {
+            name: String::new(),
+            first_frame: 1 + 10 * at as u64,
+            first_sequence: 1,
+            bytes: 100,
+            sealed: at + 1 < ages.len(),
+            modified: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1000 - age)),
+        };
+        ages.iter().enumerate().map(segment).collect()
+    }
+
+    #[test]
+    fn a_segment_stays_as_long_as_size_and_age_both_ask_for_it() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let kept_from = |bytes, age, segments: &[SegmentInfo]| {
+            Retention { bytes, age: Duration::from_secs(age) }.expendable_before(segments, now)
+        };
+        let four = segments(&[90, 60, 30, 0]);
+        for (bytes, age, expected) in [
+            (0, 1000, Some(31)),
+            (1000, 0, Some(31)),
+            (1000, 1000, None),
+            (301, 1000, None),
+            (300, 1000, Some(11)),
+            (201, 1000, Some(11)),
+            (200, 1000, Some(21)),
+            (1000, 91, None),
+            (1000, 90, Some(11)),
+            (1000, 60, Some(21)),
+            (200, 90, Some(21)),
+            (300, 30, Some(31)),
+        ] {
+            assert_eq!(kept_from(bytes, age, &four), expected, "{bytes} bytes, {age} s");
+        }
+        assert_eq!(kept_from(0, 0, &segments(&[90])), None, "the one that is written stays");
+        assert_eq!(kept_from(0, 0, &[]), None);
+        // A clock that was set back says nothing of the age, and the oldest go first.
+        let mut ahead = segments(&[90, 60, 30, 0]);
+        ahead[1].modified = Some(now + Duration::from_secs(5));
+        assert_eq!(kept_from(1000, 30, &ahead), Some(11));
     }
 }

@@ -84,11 +84,40 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let group = (0..3).fold(0, |sum, at| sum << 8 | u32::from(*chunk.get(at).unwrap_or(&0)));
+        let byte = |at: usize| chunk.get(at).copied().unwrap_or(0);
+        let group = u32::from_be_bytes([0, byte(0), byte(1), byte(2)]);
         for at in 0..4 {
             let digit = DIGITS[(group >> (18 - 6 * at) & 63) as usize];
             text.push(if at <= chunk.len() { char::from(digit) } else { '=' });
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_longer_than_it_may_be_and_short_ones_are_not_taken_for_long() {
+        let short =
+            Rejected { time_micros: 0, source: "unix", line: 1, reason: "why", detail: "", bytes: b"", length: 0 };
+        let long = "\u{1}".repeat(1 << 20);
+        // Every byte of these takes six, and the numbers are as long as they get.
+        let each = [
+            Rejected { bytes: long.as_bytes(), ..short },
+            Rejected { detail: &long, ..short },
+            Rejected { source: &long, ..short },
+            Rejected { reason: &long[..100], ..short },
+            Rejected { source: &long, detail: &long, reason: &long[..100], bytes: long.as_bytes(), ..short },
+        ];
+        for rejected in each {
+            let rejected = Rejected { line: u64::MAX, length: u64::MAX, time_micros: i64::MAX, ..rejected };
+            let mut into = Vec::new();
+            line(&rejected, &mut into);
+            assert!(into.len() <= longest(&rejected), "{} bytes, said to be {}", into.len(), longest(&rejected));
+        }
+        let usual = Rejected { detail: "expected a value", bytes: b"{\"type\":}", length: 9, ..short };
+        assert!(longest(&usual) < 512, "{}", longest(&usual));
+    }
 }

@@ -152,3 +152,17 @@ fn end_of_last_line(file: &RealFile, length: u64) -> io::Result<u64> {
     }
     Ok(tail.iter().rposition(|&byte| byte == b'\n').map_or(from, |at| from + at as u64 + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_has_become_shorter_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealStorage::new(dir.path()).unwrap().create("file").unwrap();
+        file.write_at(b"a\nb", 0).unwrap();
+        assert_eq!(end_of_last_line(&file, 3).unwrap(), 2);
+        assert_eq!(end_of_last_line(&file, 4).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

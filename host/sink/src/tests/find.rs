@@ -1,10 +1,12 @@
 //! Single records and rejected lines, found from outside while files are written.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::real;
 use crate::{
-    Position, RecordFiles, Rejected, RejectedFiles, Rotation, find_record, last_record, newest_rejected, read_records,
+    Position, RecordFiles, Rejected, RejectedFiles, Rotation, SinkError, find_record, last_record, newest_rejected,
+    read_records,
 };
 
 fn key(record: &[u8]) -> Option<u64> {
@@ -45,6 +47,15 @@ fn what_is_not_committed_is_not_found() {
     assert_eq!(find_record(&real(dir.path()), committed, 22, key).unwrap(), None);
     assert_eq!(key(&last_record(&real(dir.path()), committed).unwrap()), Some(21));
     assert_eq!(key(&last_record(&real(dir.path()), end).unwrap()), Some(22));
+}
+
+#[test]
+fn a_record_that_is_missing_between_others_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("analytics_00001.log"), "{\"id\":3}\n{\"id\":5}\n").unwrap();
+    let committed = Position { file: 1, length: 18, batches: 2 };
+    let find = |wanted| find_record(&real(dir.path()), committed, wanted, key).unwrap();
+    assert_eq!((find(4), find(5)), (None, Some(b"{\"id\":5}".to_vec())));
 }
 
 #[test]
@@ -94,4 +105,17 @@ fn the_newest_rejected_lines_come_first() {
     let kept = newest(5000, "");
     assert!(kept.len() > 200, "across files: {}", kept.len());
     assert!(kept.iter().rev().zip(1001 - kept.len() as u64..).all(|(line, expected)| *line == expected), "{kept:?}");
+}
+
+#[test]
+fn rejected_lines_that_make_room_meanwhile_are_left_out_and_others_that_cannot_be_read_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rejected_00003.log"), "newest\n").unwrap();
+    // Listed, and not there when it is opened.
+    symlink("nowhere", dir.path().join("rejected_00002.log")).unwrap();
+    let newest = || newest_rejected(dir.path(), 9, |_| true);
+    assert_eq!(newest().unwrap(), [b"newest"]);
+    let loops = dir.path().join("rejected_00004.log");
+    symlink(&loops, &loops).unwrap();
+    assert!(matches!(newest(), Err(SinkError::Io { doing: "open", path, .. }) if path == loops));
 }

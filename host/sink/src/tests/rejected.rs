@@ -137,6 +137,66 @@ fn a_start_goes_on_behind_the_last_whole_line() {
 }
 
 #[test]
+fn a_long_line_that_was_torn_leaves_nothing_behind_the_next_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    RejectedFiles::open(dir.path(), 1 << 20).unwrap().append(&EXAMPLE);
+    let path = dir.path().join("rejected_00001.log");
+    let torn = fs::read_to_string(&path).unwrap() + "{" + &"x".repeat(3000);
+    fs::write(&path, torn).unwrap();
+    RejectedFiles::open(dir.path(), 1 << 20).unwrap().append(&Rejected { line: 8, ..EXAMPLE });
+    assert_eq!(lines(dir.path()).iter().map(|line| &line["line"]).collect::<Vec<_>>(), [7, 8]);
+}
+
+#[test]
+fn files_hold_whole_lines_as_many_as_fit() {
+    let length = written(&EXAMPLE).len() as u64;
+    let dir = tempfile::tempdir().unwrap();
+    let rejected = RejectedFiles::open(dir.path(), 8 * 500 * length).unwrap();
+    for count in [1, 499, 1] {
+        (0..count).for_each(|_| rejected.append(&EXAMPLE));
+        rejected.drain();
+    }
+    let lengths = files(dir.path()).iter().map(|file| file.1.len() as u64).collect::<Vec<_>>();
+    assert_eq!(lengths, [500 * length, length]);
+}
+
+#[test]
+fn a_line_that_is_longer_than_a_file_should_be_stands_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    // All that it holds is torn, so it is empty once that is cut.
+    fs::write(dir.path().join("rejected_00001.log"), "{\"time\":").unwrap();
+    let rejected = RejectedFiles::open(dir.path(), 64 << 10).unwrap();
+    let bytes = [1; KEPT_BYTES / 2];
+    (0..2).for_each(|_| rejected.append(&Rejected { bytes: &bytes, ..EXAMPLE }));
+    drop(rejected);
+    let files = files(dir.path());
+    assert_eq!(files.iter().map(|file| &*file.0).collect::<Vec<_>>(), ["rejected_00001.log", "rejected_00002.log"]);
+    for (name, bytes) in files {
+        assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1, "{name}");
+        assert!(bytes.len() > 8 << 10 && bytes.ends_with(b"\n"), "{name}");
+    }
+}
+
+#[test]
+fn another_limit_holds_from_then_on_and_what_was_counted_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rejected = RejectedFiles::open(dir.path(), 1 << 20).unwrap();
+    (0..5000).for_each(|line| rejected.append(&Rejected { line, ..EXAMPLE }));
+    rejected.set_max_bytes(dir.path(), 300 << 10).unwrap();
+    let total = || files(dir.path()).iter().map(|file| file.1.len()).sum::<usize>();
+    assert!(total() <= 300 << 10, "{} bytes", total());
+    (0..5000).for_each(|line| rejected.append(&Rejected { line, ..EXAMPLE }));
+    rejected.drain();
+    assert!(total() <= 300 << 10, "{} bytes", total());
+    assert_eq!(rejected.counts(), RejectedCounts { written: 10_000, left_out: 0 });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(rejected.set_max_bytes(file.path(), 1 << 20).is_err());
+    rejected.append(&EXAMPLE);
+    rejected.drain();
+    assert_eq!(rejected.counts(), RejectedCounts { written: 10_001, left_out: 0 });
+}
+
+#[test]
 fn a_smaller_limit_holds_from_the_start_on() {
     let dir = tempfile::tempdir().unwrap();
     let rejected = RejectedFiles::open(dir.path(), 1 << 20).unwrap();
@@ -171,6 +231,31 @@ fn a_file_that_cannot_be_written_is_only_counted_until_it_can() {
     rejected.drain();
     assert_eq!(rejected.counts(), RejectedCounts { written: 1, left_out: 1 });
     assert_eq!(lines(dir.path()).len(), 1);
+}
+
+#[test]
+fn old_files_may_be_taken_away_but_must_not_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let max_bytes = 80 << 10;
+    let rejected = RejectedFiles::open(dir.path(), max_bytes).unwrap();
+    let some = || {
+        (0..200).for_each(|_| rejected.append(&EXAMPLE));
+        rejected.drain();
+        rejected.counts().left_out
+    };
+    let oldest = || dir.path().join(&files(dir.path())[0].0);
+    assert_eq!((some(), some()), (0, 0));
+    fs::remove_file(oldest()).unwrap();
+    assert_eq!((some(), some(), some(), some()), (0, 0, 0, 0), "somebody else made room");
+    // What stands there now cannot be removed as a file, and without that there would be no limit.
+    let in_the_way = oldest();
+    fs::remove_file(&in_the_way).unwrap();
+    fs::create_dir(&in_the_way).unwrap();
+    some();
+    let left_out = some();
+    assert!(left_out > 200, "{left_out} lines were left out");
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(some(), left_out);
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::commit::{FORMAT_TABLE, RUNS};
-use crate::{FILE_NAME, RunInfo, Saved, StateError, Store};
+use crate::{FILE_NAME, MAX_NAME_BYTES, MAX_VALUE_BYTES, RunInfo, Saved, StateError, Store};
 
-use tally_testkit::MemStorage;
+use tally_testkit::{Fault, Kind, MemStorage};
 
 use super::{commit, cut, message, open, open_read_only};
 
@@ -104,7 +104,7 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
     let before = (store.load("a").unwrap(), store.pending_cuts().unwrap());
     let other = RunInfo { hash: [0; 32], ..RunInfo::new(6, 6, 0, b"six") };
     let range = |first, last| RunInfo::new(first, last, 0, b"six");
-    let long = "n".repeat(crate::MAX_NAME_BYTES + 1);
+    let long = "n".repeat(MAX_NAME_BYTES + 1);
     type Case<'a> = (&'a str, &'a [(RunInfo, &'a [u8])], &'a [(u64, u64)], &'a str);
     let cases: [Case<'_>; 8] = [
         ("a", &[(range(5, 5), b"six")], &[], "the runs of cuts 5..=5 and 5..=5 overlap"),
@@ -131,6 +131,26 @@ fn a_commit_that_makes_no_sense_changes_nothing() {
 }
 
 #[test]
+fn what_is_longer_than_its_limit_is_refused() {
+    let store = Store::open_in_memory().unwrap();
+    // Nobody reads it, so it takes no memory.
+    let long = vec![0; MAX_VALUE_BYTES + 1];
+    let run = RunInfo::new(1, 1, 0, b"another");
+    let refused = |result: Result<(), StateError>| match result {
+        Err(StateError::Refused { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let too_long = |what| format!("{what} has 1073741825 bytes, at most 1073741824 are allowed");
+    assert_eq!(refused(store.commit(&commit("a", &long, &[], &[], None))), too_long("its description"));
+    assert_eq!(refused(store.commit(&commit("a", b"", &[(run, &long)], &[], None))), too_long("a run"));
+    assert_eq!(refused(store.commit(&commit("a", b"", &[], &[], Some((1, &long))))), too_long("its report"));
+    assert_eq!(refused(store.commit_records(&long, 1)), too_long("the position"));
+    let name = "n".repeat(MAX_NAME_BYTES);
+    store.commit(&commit(&name, b"", &[], &[], None)).expect("just as long as it may be");
+    assert_eq!(store.aggregators().unwrap(), [name]);
+}
+
+#[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
@@ -145,6 +165,31 @@ fn one_process_at_a_time() {
     assert!(matches!(open(dir.path()), Err(StateError::InUse { .. })));
     drop(readers);
     open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_closed_store_lets_others_in_though_somebody_still_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    drop(store);
+    drop(open(dir.path()).unwrap());
+    drop(snapshot);
+    let store = open_read_only(dir.path()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    drop(store);
+    drop(open(dir.path()).unwrap());
+    drop(snapshot);
+}
+
+/// A new one in its place would be the end of all that was saved.
+#[test]
+fn a_store_that_cannot_be_opened_stays_where_it_is() {
+    let disk = MemStorage::new();
+    cut(&Store::open(&disk).unwrap(), "a", 1, b"delta");
+    disk.inject_on(Kind::Open, FILE_NAME, 1, Fault::Broken);
+    assert!(matches!(Store::open(&disk), Err(StateError::Io { doing: "open", .. })));
+    assert_eq!(Store::open(&disk).unwrap().aggregators().unwrap(), ["a"]);
 }
 
 #[test]
@@ -227,6 +272,19 @@ fn a_run_that_belongs_to_nobody_is_found() {
 }
 
 #[test]
+fn a_run_that_is_to_go_and_is_missing_is_found() {
+    let store = Store::open_in_memory().unwrap();
+    cut(&store, "a", 1, b"delta");
+    let transaction = store.begin_write();
+    transaction.open_table(RUNS).unwrap().remove(("a", 1, 1, 0)).unwrap();
+    transaction.commit().unwrap();
+    let before = store.load("a").unwrap();
+    let error = store.commit(&commit("a", b"new", &[], &[(1, 1)], None)).unwrap_err().to_string();
+    assert!(error.contains("the run of cuts 1..=1 of aggregator \"a\" is missing"), "{error}");
+    assert_eq!(store.load("a").unwrap(), before);
+}
+
+#[test]
 fn a_commit_that_meets_a_full_disk_can_be_tried_again() {
     let disk = MemStorage::new();
     let store = Store::open(&disk).unwrap();
@@ -238,7 +296,8 @@ fn a_commit_that_meets_a_full_disk_can_be_tried_again() {
     for _ in 0..3 {
         let error = save().unwrap_err();
         assert!(matches!(error, StateError::Full { .. }), "{error}");
-        assert!(error.to_string().contains("the disk is full"), "{error}");
+        let what = "cannot save the state of aggregator \"b\" in the state store state.redb: the disk is full";
+        assert_eq!(error.to_string(), what);
         assert_eq!(store.load("b").unwrap(), None);
         assert_eq!(store.aggregators().unwrap(), ["a"], "what was there is answered");
     }
@@ -248,6 +307,21 @@ fn a_commit_that_meets_a_full_disk_can_be_tried_again() {
     let mut store = Store::open(&disk).unwrap();
     assert_eq!(store.run("b", &runs[0]).unwrap(), big);
     store.check().unwrap();
+}
+
+/// The file is made longer before anything of the commit is written.
+#[test]
+fn a_file_that_has_no_room_to_grow_is_a_full_disk() {
+    let disk = MemStorage::new();
+    let store = Store::open(&disk).unwrap();
+    let big = vec![7; 1 << 20];
+    let run = RunInfo::new(1, 1, 0, &big);
+    let save = || store.commit(&commit("a", b"meta", &[(run, &big[..])], &[], None));
+    disk.inject_on(Kind::SetLen, FILE_NAME, 1, Fault::NoSpace);
+    let failed = save();
+    assert!(matches!(failed, Err(StateError::Full { .. })), "{failed:?}");
+    save().unwrap();
+    assert_eq!(store.run("a", &run).unwrap(), big);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The overlay behaves like a file that was copied, and the file under it stays as it was.
 
-use std::sync::Arc;
-
 use std::fs;
+use std::io::ErrorKind;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use redb::StorageBackend;
-use tally_storage::{RealStorage, Storage};
+use tally_storage::{RealStorage, Storage, StorageFile};
+use tally_testkit::MemStorage;
 
 use crate::backend::Backend;
 use crate::overlay::Overlay;
@@ -64,4 +65,17 @@ proptest! {
         prop_assert!(all == copy);
         prop_assert!(fs::read(&path).unwrap() == original, "the file was changed");
     }
+}
+
+/// redb would take the bytes it did not get for what it wrote.
+#[test]
+fn a_read_past_the_end_of_the_file_is_an_error() {
+    let disk = MemStorage::new();
+    let file = disk.create("file").unwrap();
+    file.write_at(b"abcdef", 0).unwrap();
+    let backend = Backend::new(file, Arc::new(()));
+    let mut out = [9; 4];
+    backend.read(2, &mut out).unwrap();
+    assert_eq!(&out, b"cdef");
+    assert_eq!(backend.read(3, &mut out).unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }

@@ -1,7 +1,8 @@
 //! What a log does when nothing goes wrong.
 
-use tally_testkit::MemStorage;
-use tally_wal::{AppendError, Frame, Log, OpenError, ReadError, Reader};
+use tally_storage::{Storage, StorageFile};
+use tally_testkit::{Fault, Kind, MemStorage};
+use tally_wal::{AppendError, Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, options, read_all};
 
@@ -225,6 +226,62 @@ fn a_reader_goes_on_behind_two_segments_that_went_at_once() {
     // It stands between the first segment and the second, both gone, and what it looks for is in the third.
     reader.seek(7).expect("there");
     assert_eq!(read_all(&mut reader)[0].number, 7);
+}
+
+#[test]
+fn a_segment_that_somebody_else_took_away_is_gone_and_one_that_cannot_be_opened_is_not() {
+    let (storage, log) = log_of(3);
+    let mut reader = log.reader();
+    let mut frame = Frame::default();
+    storage.inject_on(Kind::Open, "wal_", 1, Fault::Broken);
+    assert!(matches!(reader.next(&mut frame), Err(ReadError::Io { doing: "open", .. })));
+    storage.remove("wal_0000000001.seg").expect("is there");
+    assert!(matches!(reader.next(&mut frame), Err(ReadError::Gone { frame: 1, oldest: 2 })));
+    reader.seek(5).expect("in the log");
+    storage.remove("wal_0000000002.seg").expect("is there");
+    assert!(matches!(reader.next(&mut frame), Err(ReadError::Gone { frame: 5, oldest: 6 })));
+    reader.seek(7).expect("in the log");
+    assert!(reader.next(&mut frame).expect("is there"));
+}
+
+/// A segment that was let go is filled with zeros for its next use, while a reader holds its file and has more of it to read.
+#[test]
+fn a_segment_that_is_used_anew_under_a_reader_is_gone_and_not_damaged() {
+    let storage = MemStorage::new();
+    // Far more than a reader reads at once.
+    const LENGTH: usize = 8 << 20;
+    let large = Options { segment_bytes: LENGTH as u64, ..options(0) };
+    let (mut log, _) = Log::open(storage.clone(), large).expect("new");
+    log.roll(b"opening").expect("rolls");
+    for number in 0..8 {
+        log.append(1, &body(number, 900_000)).expect("appends");
+    }
+    log.roll(b"opening").expect("rolls");
+    let read = |reader: &mut Reader<MemStorage>| {
+        let mut frame = Frame::default();
+        loop {
+            match reader.next(&mut frame) {
+                Ok(more) => assert!(more && frame.number < 9, "frame {} is not there", frame.number),
+                Err(error) => return (frame.number, error),
+            }
+        }
+    };
+    let (mut reader, mut outside) = (log.reader(), Reader::open_read_only(storage.clone()).expect("opens"));
+    for reader in [&mut reader, &mut outside] {
+        reader.next(&mut Frame::default()).expect("the opening");
+    }
+    let file = storage.open("wal_0000000001.seg").expect("is there");
+    storage.rename("wal_0000000001.seg", "spare_0000000001.tmp").expect("is there");
+    file.write_at(&vec![0; LENGTH - 4096], 4096).expect("fills");
+    let (last, error) = read(&mut outside);
+    assert!(matches!(error, ReadError::Gone { frame, oldest } if frame == last + 1 && oldest == last + 2), "{error}");
+    storage.rename("spare_0000000001.tmp", "wal_0000000001.seg").expect("is there");
+    let damaged = read(&mut log.reader()).1;
+    assert!(matches!(damaged, ReadError::Corrupt(_)), "{damaged}");
+    log.delete_before(10).expect("deletes");
+    storage.overwrite("wal_0000000001.seg", Vec::new());
+    let (last, error) = read(&mut reader);
+    assert!(matches!(error, ReadError::Gone { frame, oldest: 10 } if frame == last + 1), "{error}");
 }
 
 #[test]

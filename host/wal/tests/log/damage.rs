@@ -209,6 +209,30 @@ fn a_missing_or_foreign_segment_is_refused() {
     );
 }
 
+/// The last segment of another log, in which it comes later and counts less, or comes earlier and counts more.
+#[test]
+fn a_last_segment_that_does_not_follow_is_refused() {
+    for (frames, count) in [(5, 0), (1, 50)] {
+        let other = MemStorage::new();
+        let (mut log, _) = Log::open(other.clone(), options(0)).expect("new");
+        for _ in 0..3 {
+            log.roll(b"another log").expect("rolls");
+            for _ in 0..frames {
+                log.append(count, b"frame").expect("appends");
+            }
+        }
+        drop(log);
+        let (storage, _) = small_log();
+        storage.overwrite("wal_0000000003.seg", other.contents("wal_0000000003.seg").expect("a segment"));
+        for error in [
+            Log::open(storage.clone(), options(0)).err().expect("refused"),
+            Reader::open_read_only(storage.clone()).err().expect("refused"),
+        ] {
+            assert!(error.to_string().contains("the segment does not continue wal_0000000002.seg"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_torn_tail_is_copied_aside_and_cut() {
     let (storage, frames) = small_log();

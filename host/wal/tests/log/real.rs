@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tally_storage::{RealStorage, Storage};
 use tally_testkit::MemStorage;
-use tally_wal::{Frame, Log, OpenError, Options, ReadError, Reader};
+use tally_wal::{Durability, Frame, Log, OpenError, Options, ReadError, Reader};
 
 use crate::script::{body, read_all};
 
@@ -82,6 +83,44 @@ fn what_goes_past_the_page_cache_is_what_was_written() {
         let memory = Path::new("/dev/shm");
         if memory.is_dir() {
             files_are_those_of_memory(memory, segment_bytes, spares);
+        }
+    }
+}
+
+/// Whether any file below `dir` is open past the page cache.
+fn goes_past_the_page_cache(dir: &Path) -> bool {
+    let files = fs::read_dir("/proc/self/fd").expect("lists").map(|file| file.expect("lists").file_name());
+    files.into_iter().any(|number| {
+        let number = Path::new(&number);
+        // Other tests close theirs meanwhile.
+        let below = fs::read_link(Path::new("/proc/self/fd").join(number)).is_ok_and(|file| file.starts_with(dir));
+        let info = fs::read_to_string(Path::new("/proc/self/fdinfo").join(number)).unwrap_or_default();
+        let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        below && flags.is_some_and(|flags| flags & rustix::fs::OFlags::DIRECT.bits() != 0)
+    })
+}
+
+#[test]
+fn only_a_log_that_syncs_each_frame_goes_past_the_page_cache() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().canonicalize().expect("is there").join(name);
+    let probe = RealStorage::new(path("probe")).expect("a directory");
+    let file = probe.create_for_appending("file").expect("creates");
+    if !goes_past_the_page_cache(&path("probe")) {
+        return eprintln!("skipped: this file system has no way past the page cache");
+    }
+    drop(file);
+    for (name, durability) in [
+        ("fsync", Durability::Fsync),
+        ("interval", Durability::Interval(Duration::from_secs(1))),
+        ("os", Durability::Os),
+    ] {
+        for spare_segments in [0, 1] {
+            let options = Options { durability, spare_segments, ..options() };
+            let (mut log, _) = Log::open(RealStorage::new(path(name)).expect("a directory"), options).expect("opens");
+            log.roll(b"opening").expect("rolls");
+            log.append(1, b"frame").expect("appends");
+            assert_eq!(goes_past_the_page_cache(&path(name)), durability == Durability::Fsync, "{name}");
         }
     }
 }

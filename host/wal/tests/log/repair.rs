@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use expect_test::{Expect, expect};
 use tally_storage::{RealStorage, Storage};
-use tally_testkit::{Fault, MemStorage, Reached};
-use tally_wal::{Keep, Log, OpenError, Reader, Repair, RepairError, inspect, repair};
+use tally_testkit::{Fault, Kind, MemStorage, Reached};
+use tally_wal::{Keep, Log, OpenError, Options, Reader, Repair, RepairError, inspect, repair};
 
 use crate::inspect::{flip, small_log, without};
 use crate::script::{options, read_all};
@@ -62,6 +62,42 @@ fn check(storage: &MemStorage, keep: Keep, expected: Expect) {
     assert_eq!(kept[..], whole[first_frame.saturating_sub(1) as usize..*last_frame as usize]);
     log.roll(b"goes on").expect("rolls");
     log.append(1, b"as ever").expect("appends");
+}
+
+/// Interrupted between two of them, the log has no gap of this making.
+#[test]
+fn segments_are_moved_from_the_end_that_is_given_up() {
+    for (keep, damaged, expected) in
+        [(Keep::Before, FIRST, &[THIRD, SECOND, FIRST][..]), (Keep::After, SECOND, &[FIRST, SECOND])]
+    {
+        let storage = small_log();
+        flip(&storage, damaged, 4096 + 60);
+        storage.trace(true);
+        repair(&storage, keep, true).expect("repairs").expect("damaged");
+        let moves = storage.take_trace().into_iter().filter(|operation| operation.kind == Kind::Rename);
+        let moved = moves.map(|operation| operation.name).filter(|name| name.ends_with(".seg")).collect::<Vec<_>>();
+        assert_eq!(moved, expected, "{keep:?}");
+    }
+}
+
+#[test]
+fn a_cut_segment_keeps_its_length_and_has_zeros_to_its_end() {
+    for segment_bytes in [8192, 300_000] {
+        let storage = MemStorage::new();
+        let (mut log, _) = Log::open(storage.clone(), Options { segment_bytes, ..options(0) }).expect("new");
+        log.roll(b"opening").expect("rolls");
+        let frame = segment_bytes as usize / 16;
+        while !log.needs_roll(frame) {
+            log.append(1, &vec![0xEE; frame]).expect("appends");
+        }
+        drop(log);
+        flip(&storage, FIRST, 4096 + 40 + 64 + 2 * frame);
+        let done = applied(&storage, Keep::Before);
+        let cut = done.cut.expect("its beginning is whole").offset as usize;
+        let bytes = storage.contents(FIRST).expect("is there");
+        assert_eq!(bytes.len() as u64, segment_bytes);
+        assert!(bytes[..cut].contains(&0xEE) && bytes[cut..].iter().all(|&byte| byte == 0), "cut at {cut}");
+    }
 }
 
 #[test]
