@@ -158,7 +158,7 @@ impl HashSet64 {
     /// Where to begin to look for the hash.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.homes as u64 >> 32) as usize
+        (((hash >> 32) * self.homes as u64) >> 32) as usize
     }
 
     /// What is where the hash would be.
