@@ -35,7 +35,7 @@ pub enum SinkError {
         committed: u64,
     },
     /// A file does not have a line's end where it was committed.
-    #[error("{} was changed: its first {committed} bytes, which were committed, do not end with a line; put the file back as it was", path.display())]
+    #[error("{} was changed: byte {} ends what was committed, and is not the end of a line; put the file back as it was", path.display(), .committed.saturating_sub(1))]
     Changed {
         /// The file.
         path: PathBuf,

@@ -210,7 +210,7 @@ fn what_was_committed_must_be_there() {
     let mut files = RecordFiles::open(real(dir.path()), None, WIDE).unwrap();
     let end = append(&mut files, 1..=3);
     let path = dir.path().join("analytics_00001.log");
-    expect!["DIR/analytics_00001.log was changed: its first 299 bytes, which were committed, do not end with a line; put the file back as it was"]
+    expect!["DIR/analytics_00001.log was changed: byte 298 ends what was committed, and is not the end of a line; put the file back as it was"]
         .assert_eq(&open_fails(dir.path(), Position { length: 299, ..end }));
     fs::write(&path, record(1, 100) + "\n").unwrap();
     expect!["DIR/analytics_00001.log has 100 bytes, but 300 were committed; put the file back as it was, or move the state store away to start over"]
