@@ -27,7 +27,7 @@ pub mod progress;
 pub mod records;
 pub mod recovery;
 pub mod reload;
-pub mod reorder;
+mod reorder;
 pub mod replay;
 pub mod sequencer;
 pub mod tail;

@@ -148,8 +148,8 @@ fn open_log<S: Storage>(
     Ok(log)
 }
 
-/// Every segment opens with all remembered event ids in one frame, so they must not fill it.
-fn remembered_ids(config: &Config) -> usize {
+/// How many event ids are remembered. Every segment opens with all of them in one frame, so they must not fill it.
+pub fn remembered_ids(config: &Config) -> usize {
     let opening_bytes = config.log.segment_bytes.min(FRAME_BYTES as u64);
     let most = config.dedupe.ids.min(usize::try_from(opening_bytes).unwrap_or(usize::MAX) / ID_ROOM);
     if most < config.dedupe.ids {

@@ -2,6 +2,7 @@
 //! the sequencer, whose [`Intake`] puts the jobs back in order by number. While there is little to do, the sequencer decodes for itself: lines that
 //! trickle in wake no parser, and what came while a frame was written goes into the next.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tally_event::batch::Batch;
 use tally_event::decode::{Decoder, EventId, Mode, Pushed, Reject, RejectReason};
 use tally_event::plan::Plan;
-use tally_ingest::{Body, Chunk, Popped, Queue, Refusal};
+use tally_ingest::{Body, Chunk, Closed, Popped, Queue, Refusal};
 
 use crate::context::Token;
 use crate::reorder::Reorder;
@@ -74,41 +75,82 @@ struct Front {
 
 impl Front {
     /// Taking a job and learning the plan in force at its place are one step, since an activation changes the plan for every job behind it.
-    fn take(&self, pop: impl FnOnce(&Queue<Token>) -> Option<(u64, Popped<Token>)>) -> Option<Taken> {
+    fn take<E>(
+        &self,
+        pop: impl FnOnce(&Queue<Token>) -> Result<Option<(u64, Popped<Token>)>, E>,
+    ) -> Result<Option<Taken>, E> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Taken::new(pop(&self.queue)?, &mut plan))
+        let Some((number, popped)) = pop(&self.queue)? else { return Ok(None) };
+        if let Popped::Control(Token::Activate(activation)) = &popped {
+            *plan = activation.decoding.clone();
+        }
+        Ok(Some(Taken { number, popped, plan: plan.clone() }))
     }
 }
 
-/// The sequencer's end, and `count` parsers, each for a thread of its own. They end when the queue is closed and nearly empty.
-pub fn begin(
-    queue: &Arc<Queue<Token>>,
+/// A job as it came off the queue, with the plan in force at its place.
+struct Taken {
+    number: u64,
+    popped: Popped<Token>,
     plan: Arc<Plan>,
-    count: usize,
-) -> (Intake, impl Iterator<Item = impl FnOnce() + Send + use<>> + use<>) {
-    let (to_sequencer, parsed) = mpsc::sync_channel(2 * count);
-    let front = Arc::new(Front { queue: queue.clone(), plan: Mutex::new(plan) });
-    let intake = Intake { front: front.clone(), parsed, parser: Parser::default(), order: Reorder::default() };
-    let parsers = std::iter::repeat_n((front, to_sequencer), count).map(|(front, to_sequencer)| {
-        move || {
-            parse_much(&front, &to_sequencer);
-            // Whoever is rung finds that it is gone.
-            drop(to_sequencer);
-            front.queue.ring();
-        }
-    });
-    (intake, parsers)
 }
 
-fn parse_much(front: &Front, to_sequencer: &mpsc::SyncSender<Job>) {
-    let mut parser = Parser::default();
-    while front.queue.wait_for_much() {
-        let Some(taken) = front.take(|queue| queue.pop_of_much(JOB_BYTES)) else { continue };
-        let Some(job) = parser.parse(taken) else { return };
-        if to_sequencer.send(job).is_err() {
-            return;
+/// The sequencer's end, and `count` parsers.
+pub fn begin(queue: &Arc<Queue<Token>>, plan: Arc<Plan>, count: usize) -> (Intake, Vec<Parser>) {
+    let (to_sequencer, parsed) = mpsc::sync_channel(2 * count);
+    let front = Arc::new(Front { queue: queue.clone(), plan: Mutex::new(plan) });
+    let intake = Intake { front: front.clone(), parsed, decoding: Decoding::default(), order: Reorder::default() };
+    let parser = |(front, to_sequencer)| Parser { front, to_sequencer, decoding: Decoding::default(), taken: None };
+    let parsers = std::iter::repeat_n((front, to_sequencer), count).map(parser);
+    (intake, parsers.collect())
+}
+
+/// Decodes where there is much to do, one job after the other.
+pub struct Parser {
+    front: Arc<Front>,
+    to_sequencer: mpsc::SyncSender<Job>,
+    decoding: Decoding,
+    taken: Option<Taken>,
+}
+
+impl Parser {
+    /// What its thread does, until the queue is closed and there is not much in it.
+    pub fn run(mut self) {
+        while let Ok(has_job) = self.take() {
+            if !has_job {
+                self.front.queue.wait_for_much();
+            } else if !self.hand_over() {
+                break;
+            }
         }
+        let Self { front, to_sequencer, .. } = self;
+        // Whoever is rung finds that it is gone.
+        drop(to_sequencer);
         front.queue.ring();
+    }
+
+    /// Takes the next job off the queue, if there is much and it has none. Whether it has one now.
+    ///
+    /// # Errors
+    /// It has none, and there will not be any.
+    pub fn take(&mut self) -> Result<bool, Closed> {
+        if self.taken.is_none() {
+            self.taken = self.front.take(|queue| queue.pop_of_much(JOB_BYTES))?;
+        }
+        Ok(self.taken.is_some())
+    }
+
+    /// Whether it has a job.
+    pub fn has_job(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Decodes the job that it has, and waits until the sequencer takes it. False when nobody takes anything any more.
+    pub fn hand_over(&mut self) -> bool {
+        let Some(job) = self.taken.take().and_then(|taken| self.decoding.decode(taken)) else { return false };
+        let is_taken = self.to_sequencer.send(job).is_ok();
+        self.front.queue.ring();
+        is_taken
     }
 }
 
@@ -116,7 +158,7 @@ fn parse_much(front: &Front, to_sequencer: &mpsc::SyncSender<Job>) {
 pub struct Intake {
     front: Arc<Front>,
     parsed: mpsc::Receiver<Job>,
-    parser: Parser,
+    decoding: Decoding,
     order: Reorder,
 }
 
@@ -128,8 +170,9 @@ impl Intake {
         }
         if self.order.peek().is_none() {
             let number = self.order.next();
-            let taken = self.front.take(|queue| Some((number, queue.pop_of_little(number, JOB_BYTES)?)));
-            if let Some(job) = taken.and_then(|taken| self.parser.parse(taken)) {
+            let pop = |queue: &Queue<Token>| queue.pop_of_little(number, JOB_BYTES).map(|popped| (number, popped));
+            let Ok(taken) = self.front.take(|queue| Ok::<_, Infallible>(pop(queue)));
+            if let Some(job) = taken.and_then(|taken| self.decoding.decode(taken)) {
                 self.order.take(job);
             }
         }
@@ -141,12 +184,25 @@ impl Intake {
         self.order.pop()
     }
 
+    /// Whether there will not be any work any more.
+    pub fn is_over(&mut self) -> bool {
+        match self.parsed.try_recv() {
+            Ok(job) => {
+                self.order.take(job);
+                false
+            }
+            Err(TryRecvError::Disconnected) => self.order.peek().is_none() && self.front.queue.is_drained(),
+            Err(TryRecvError::Empty) => false,
+        }
+    }
+
     /// Waits until there may be work, at most so long. False when there will not be any more.
     pub fn wait(&mut self, timeout: Duration) -> bool {
-        match self.parsed.try_recv() {
-            Ok(job) => self.order.take(job),
-            Err(TryRecvError::Disconnected) if self.front.queue.is_drained() => return false,
-            Err(_) => self.front.queue.wait_for_little(self.order.next(), timeout),
+        if self.is_over() {
+            return false;
+        }
+        if self.order.peek().is_none() {
+            self.front.queue.wait_for_little(self.order.next(), timeout);
         }
         true
     }
@@ -160,37 +216,15 @@ impl Drop for Intake {
     }
 }
 
-/// A job as it came off the queue, with the plan in force at its place.
-pub struct Taken {
-    number: u64,
-    popped: Popped<Token>,
-    plan: Arc<Plan>,
-}
-
-impl Taken {
-    /// `current` is the plan in force at its place, and what follows an activation gets its plan.
-    fn new((number, popped): (u64, Popped<Token>), current: &mut Arc<Plan>) -> Self {
-        if let Popped::Control(Token::Activate(activation)) = &popped {
-            *current = activation.decoding.clone();
-        }
-        Self { number, popped, plan: current.clone() }
-    }
-}
-
-/// Waits for the next job of the queue, however little it is.
-pub fn take(queue: &Queue<Token>, current: &mut Arc<Plan>) -> Taken {
-    Taken::new(queue.pop_numbered(JOB_BYTES), current)
-}
-
 /// Decodes jobs, one after the other.
 #[derive(Default)]
-pub struct Parser {
+struct Decoding {
     decoder: Option<(Arc<Plan>, Decoder)>,
 }
 
-impl Parser {
+impl Decoding {
     /// Decodes what was taken; none when the queue is closed and empty.
-    pub fn parse(&mut self, Taken { number, popped, plan }: Taken) -> Option<Job> {
+    fn decode(&mut self, Taken { number, popped, plan }: Taken) -> Option<Job> {
         let work = match popped {
             Popped::Closed => return None,
             Popped::Control(token) => Work::Token(token),
@@ -286,7 +320,7 @@ mod tests {
         drop(intake);
         before.await.expect_err("nobody decides");
         ask().await.expect_err("nobody will decide");
-        parsers.for_each(|parse| parse());
+        parsers.into_iter().for_each(Parser::run);
     }
 
     /// Little and much by turns, tokens between, through two parsers: everything comes out once, in order, and then it ends.
@@ -296,7 +330,7 @@ mod tests {
         let queue = Queue::new(1 << 20);
         let plan = Plan::new(vec![], vec![Preset::default()], Limits::default()).expect("a plan");
         let (mut intake, parsers) = begin(&queue, Arc::new(plan), 2);
-        let parsers: Vec<_> = parsers.map(thread::spawn).collect();
+        let parsers: Vec<_> = parsers.into_iter().map(|parser| thread::spawn(|| parser.run())).collect();
         let feeder = thread::spawn({
             let queue = queue.clone();
             move || {

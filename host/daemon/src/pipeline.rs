@@ -62,9 +62,9 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
 
     // sources -> queue -> parsers -> sequencer (log) -> tail -> apply threads -> total threads -> records
     let (intake, parsers) = parse::begin(queue, decoding, config.workers.parsers);
-    let parsers = parsers.enumerate().map(|(number, parse)| {
+    let parsers = parsers.into_iter().enumerate().map(|(number, parser)| {
         guarded(&context, &format!("parser-{number}"), move |_| {
-            parse();
+            parser.run();
             Ok(())
         })
     });

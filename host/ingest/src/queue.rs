@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use crate::framer::Body;
 use crate::stream::Stream;
 
-/// Bytes of queued bodies for which it is worth to wake another thread.
+/// Bytes of queued bodies for which it is worth to wake another thread; of a small queue, a quarter.
 pub const MUCH: usize = 64 * 1024;
 
 /// What a queued chunk costs beside the memory of its body, in bytes.
@@ -143,6 +143,7 @@ pub struct Queue<C> {
     much: Condvar,
     budget: Arc<Semaphore>,
     max_bytes: usize,
+    much_bytes: usize,
 }
 
 impl<C: Send> Queue<C> {
@@ -166,6 +167,7 @@ impl<C: Send> Queue<C> {
             much: Condvar::new(),
             budget: Arc::new(Semaphore::new(max_bytes)),
             max_bytes,
+            much_bytes: MUCH.min(max_bytes / 4),
         })
     }
 
@@ -190,12 +192,6 @@ impl<C: Send> Queue<C> {
         self.budget.available_permits() < bytes.min(self.max_bytes)
     }
 
-    /// Whether [`pop`](Self::pop) would give something at once.
-    pub fn has_next(&self) -> bool {
-        let state = self.lock();
-        state.closed || !state.items.is_empty()
-    }
-
     /// Whether it is closed, and everything was popped.
     pub fn is_drained(&self) -> bool {
         let state = self.lock();
@@ -215,53 +211,55 @@ impl<C: Send> Queue<C> {
     /// Waits for the next item. Chunks are taken together while their presets are equal and their bodies within `max_bytes`; the first one
     /// is taken whatever its size.
     pub fn pop(&self, max_bytes: usize) -> Popped<C> {
-        self.pop_numbered(max_bytes).1
-    }
-
-    /// The same with the number of the pop, dense from 1 in queue order, so that several threads can pop and their work be put back in order.
-    /// `Closed` has the number that the next pop would have had.
-    pub fn pop_numbered(&self, max_bytes: usize) -> (u64, Popped<C>) {
         let mut state = self.lock();
         while state.items.is_empty() && !state.closed {
             state = self.wait_for_any(state, Duration::MAX);
         }
-        let number = state.popped + 1;
-        let popped = state.pop(max_bytes).unwrap_or(Popped::Closed);
-        (number, popped)
+        state.pop(max_bytes).unwrap_or(Popped::Closed)
     }
 
-    /// For those who take much: waits until there is. False once the queue is closed and there is not.
-    pub fn wait_for_much(&self) -> bool {
+    /// For those who take much: waits until there is, or the queue is closed.
+    pub fn wait_for_much(&self) {
         let mut state = self.lock();
-        while state.bytes < MUCH && !state.closed {
+        while state.bytes < self.much_bytes && !state.closed {
             state.wait_for_much += 1;
             state = self.much.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.wait_for_much -= 1;
         }
-        state.bytes >= MUCH
     }
 
-    /// [`pop_numbered`](Self::pop_numbered) if there is much to do.
-    pub fn pop_of_much(&self, max_bytes: usize) -> Option<(u64, Popped<C>)> {
+    /// The next item if there is much to do, with the number of the pop: dense from 1 in queue order, so that several threads can pop
+    /// and their work be put back in order. None while there is little.
+    ///
+    /// # Errors
+    /// The queue is closed, and there will never be much.
+    pub fn pop_of_much(&self, max_bytes: usize) -> Result<Option<(u64, Popped<C>)>, Closed> {
         let mut state = self.lock();
-        let popped = (state.bytes >= MUCH).then(|| state.pop(max_bytes))??;
-        Some((state.popped, popped))
+        match state.bytes >= self.much_bytes {
+            true => Ok(state.pop(max_bytes).map(|popped| (state.popped, popped))),
+            false if state.closed => Err(Closed),
+            false => Ok(None),
+        }
     }
 
     /// For the one who takes little: waits until the next item has this number and there is not much behind it, until somebody
     /// [rings](Self::ring), or for so long.
     pub fn wait_for_little(&self, number: u64, timeout: Duration) {
         let mut state = self.lock();
-        if !state.has_little(number) && !state.rung {
+        if !self.has_little(&state, number) && !state.rung {
             state = self.wait_for_any(state, timeout);
         }
         state.rung = false;
     }
 
-    /// [`pop_numbered`](Self::pop_numbered) if the next item has this number and there is not much behind it.
+    /// The next item if it has this number and there is not much to do.
     pub fn pop_of_little(&self, number: u64, max_bytes: usize) -> Option<Popped<C>> {
         let mut state = self.lock();
-        state.has_little(number).then(|| state.pop(max_bytes))?
+        self.has_little(&state, number).then(|| state.pop(max_bytes))?
+    }
+
+    fn has_little(&self, state: &State<C>, number: u64) -> bool {
+        !state.items.is_empty() && state.bytes < self.much_bytes && state.popped + 1 == number
     }
 
     /// Wakes the one who waits for little.
@@ -310,10 +308,10 @@ impl<C: Send> Queue<C> {
             state.bytes += chunk.body.len();
         }
         state.items.push_back(item);
-        let wake = match state.bytes {
-            MUCH.. if state.wait_for_much > 0 => Some(&self.much),
-            _ if state.wait_for_any > 0 => Some(&self.any),
-            _ => None,
+        let wake = if state.bytes >= self.much_bytes && state.wait_for_much > 0 {
+            Some(&self.much)
+        } else {
+            (state.wait_for_any > 0).then_some(&self.any)
         };
         drop(state);
         if let Some(waiting) = wake {
@@ -328,10 +326,6 @@ impl<C: Send> Queue<C> {
 }
 
 impl<C> State<C> {
-    fn has_little(&self, number: u64) -> bool {
-        !self.items.is_empty() && self.bytes < MUCH && self.popped + 1 == number
-    }
-
     /// The next item, if there is one.
     fn pop(&mut self, max_bytes: usize) -> Option<Popped<C>> {
         let popped = match self.items.pop_front()? {

@@ -57,6 +57,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 /// What must have been reached when so many worlds or points were simulated.
 const BY_SEEDS: &[&str] = &[
     "broken operations",
+    "jobs parsed ahead",
     "calls shared by shards",
     "chunks sent",
     "chunks that found no room",

@@ -10,19 +10,18 @@ use tally_daemon::aggregator::{Answer, Follower, Keeper, Moved, Start, TotalMess
 use tally_daemon::context::{Context, Token};
 use tally_daemon::feed::Position;
 use tally_daemon::life::{self, Beginning, Life};
-use tally_daemon::parse::{self, Job, Parser, Taken};
+use tally_daemon::parse::{self, Intake, Parser};
 use tally_daemon::plugins::planner::{Failed, Planner, Proposal, Version, Wanted};
 use tally_daemon::records::{RecordWriter, Wrote};
-use tally_daemon::reorder::Reorder;
 use tally_daemon::sequencer::{Sequencer, Settled};
 use tally_event::table::Question;
-use tally_ingest::{Counters, Producers};
+use tally_ingest::{Closed, Counters, Producers};
 use tally_testkit::MemStorage;
 use tokio::sync::oneshot;
 
 use crate::random::Random;
 
-/// So many jobs are with parsers at the same time.
+/// How many parsers there are.
 const PARSERS: usize = 3;
 
 /// A plugin file as it lies in the plugins directory.
@@ -44,13 +43,12 @@ pub struct Machines {
     pub counters: Arc<Counters>,
     sequencer: Sequencer<MemStorage>,
     /// None once it has ended.
-    order: Option<Reorder>,
+    intake: Option<Intake>,
     disk_full: bool,
-    decoding: Arc<tally_event::plan::Plan>,
-    parser: Parser,
-    taken: Vec<Taken>,
-    parsed: Vec<Job>,
-    parsers_ended: bool,
+    /// Those that have not ended.
+    parsers: Vec<Parser>,
+    /// Jobs that they handed over and that the sequencer did not look at: one more than these, and a thread would wait.
+    handed_over: usize,
     aggregators: BTreeMap<String, Aggregator>,
     records: RecordWriter<MemStorage>,
     records_ended: bool,
@@ -74,6 +72,8 @@ pub struct Done {
     pub disk_full: u64,
     /// Flush records written.
     pub records: u64,
+    /// Jobs that parsers decoded, not the sequencer.
+    pub parsed_ahead: u64,
     /// Calls that several shards of an aggregator shared.
     pub shared_calls: u64,
 }
@@ -88,17 +88,15 @@ impl Machines {
     /// Recovers from what is on the disk.
     pub fn begin(beginning: Beginning<MemStorage>) -> anyhow::Result<Self> {
         let Life { context, sequencer, producers, decoding, plan, starts } = life::begin(beginning)?;
+        let (intake, parsers) = parse::begin(&context.queue, decoding, PARSERS);
         let mut this = Self {
             producers,
             counters: Arc::default(),
             sequencer,
-            order: Some(Reorder::default()),
+            intake: Some(intake),
             disk_full: false,
-            decoding,
-            parser: Parser::default(),
-            taken: Vec::new(),
-            parsed: Vec::new(),
-            parsers_ended: false,
+            parsers,
+            handed_over: 0,
             aggregators: BTreeMap::new(),
             records: RecordWriter::new(context.clone())?,
             records_ended: false,
@@ -138,8 +136,10 @@ impl Machines {
     /// Takes some step. False when the one that was chosen had nothing to do.
     pub fn step(&mut self, random: &mut Random) -> anyhow::Result<bool> {
         match random.below(10) {
-            0 => Ok(self.take_job()),
-            1 => Ok(self.parse(random)),
+            0 | 1 => {
+                let any = random.below(PARSERS as u64);
+                Ok(self.parse(usize::try_from(any).expect("an index")))
+            }
             2 | 3 => self.decide(random),
             4 => self.activated(),
             5 => self.write_record(),
@@ -157,7 +157,7 @@ impl Machines {
         let mut idle = 0;
         while idle < 4 {
             let last = self.context.tail.last();
-            let mut moved = self.take_job() | self.parse(random);
+            let mut moved = (0..PARSERS).rev().fold(false, |moved, any| moved | self.parse(any));
             moved |= self.decide(random)? | self.activated()?;
             if self.context.tail.last() > last {
                 look()?;
@@ -172,42 +172,39 @@ impl Machines {
         Ok(())
     }
 
-    fn take_job(&mut self) -> bool {
-        if self.parsers_ended || self.taken.len() >= PARSERS || !self.context.queue.has_next() {
-            return false;
+    /// A parser takes a job, or hands over the one that it has.
+    fn parse(&mut self, which: usize) -> bool {
+        let Some(parser) = self.parsers.get_mut(which) else { return false };
+        let had_job = parser.has_job();
+        match parser.take() {
+            Ok(true) if !had_job => true,
+            Ok(true) if self.handed_over < PARSERS => {
+                self.handed_over += 1;
+                self.done.parsed_ahead += 1;
+                parser.hand_over()
+            }
+            Ok(_) => false,
+            Err(Closed) => {
+                self.parsers.swap_remove(which);
+                true
+            }
         }
-        self.taken.push(parse::take(&self.context.queue, &mut self.decoding));
-        true
-    }
-
-    fn parse(&mut self, random: &mut Random) -> bool {
-        if self.taken.is_empty() {
-            return false;
-        }
-        let any = usize::try_from(random.below(self.taken.len() as u64)).expect("an index");
-        match self.parser.parse(self.taken.swap_remove(any)) {
-            Some(job) => self.parsed.push(job),
-            None => self.parsers_ended = true,
-        }
-        true
     }
 
     /// The sequencer's turn: takes some of the work that is there, and settles.
     fn decide(&mut self, random: &mut Random) -> anyhow::Result<bool> {
-        let Some(order) = &mut self.order else { return Ok(false) };
-        let mut moved = !self.parsed.is_empty();
-        for job in self.parsed.drain(..) {
-            order.take(job);
-        }
+        let Some(intake) = &mut self.intake else { return Ok(false) };
+        let mut moved = false;
         let mut reserved = Settled::Done;
         if !self.disk_full {
+            self.handed_over = 0;
             for _ in 0..=random.below(3) {
-                let Some(work) = order.peek().filter(|_| !self.sequencer.is_full()) else { break };
+                let Some(work) = intake.peek().filter(|_| !self.sequencer.is_full()) else { break };
                 reserved = self.sequencer.reserve(work)?;
                 if reserved == Settled::DiskFull {
                     break;
                 }
-                let Some(work) = order.pop() else { break };
+                let Some(work) = intake.pop() else { break };
                 self.sequencer.add(work);
                 moved = true;
             }
@@ -218,9 +215,9 @@ impl Machines {
             self.disk_full = true;
             self.done.disk_full += 1;
         }
-        let over = self.parsers_ended && self.taken.is_empty() && !self.disk_full && !moved;
+        let over = !self.disk_full && self.intake.as_mut().is_some_and(Intake::is_over);
         if over && self.sequencer.finish()? == Settled::Done {
-            self.order = None;
+            self.intake = None;
             moved = true;
         }
         Ok(moved || self.context.tail.last() != before)
@@ -298,7 +295,7 @@ impl Machines {
         }
         if aggregator.follower.is_none() {
             self.aggregators.remove(name);
-            if self.order.is_none() {
+            if self.intake.is_none() {
                 self.context.progress.update(|facts| facts.ended.insert(name.to_owned()));
             }
             return Ok(true);
@@ -388,7 +385,7 @@ impl Machines {
         self.context.queue.close();
         self.run_down(random, look)?;
         ensure!(!self.disk_full, "the disk is full at the end of a life");
-        ensure!(self.order.is_none(), "the sequencer did not come to an end");
+        ensure!(self.intake.is_none(), "the sequencer did not come to an end");
         ensure!(self.aggregators.is_empty(), "{:?} did not come to an end", self.running());
         ensure!(
             self.records_ended,

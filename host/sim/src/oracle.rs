@@ -1,10 +1,11 @@
 //! What must hold, whatever happened: known from the clients' side and from the files alone. Reads files itself; asks the daemon nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context as _, bail, ensure};
 use tally_aggregate::{Entries, Entry, Note};
-use tally_daemon::LOG_FOLDER;
+use tally_daemon::config::Config;
+use tally_daemon::{LOG_FOLDER, life};
 use tally_storage::Storage as _;
 use tally_testkit::MemStorage;
 use tally_wal::{Frame, Reader};
@@ -13,13 +14,19 @@ use crate::events::Key;
 use crate::producer::{Manner, Producer};
 
 /// The events of the log, as they were found in it.
-#[derive(Default)]
 pub struct Oracle {
+    /// How many event ids the daemon remembers: who sends an event again after so many others is not recognised.
+    remembered_ids: usize,
     /// Whose event has which sequence number: the first one has 1.
     order: Vec<Key>,
 }
 
 impl Oracle {
+    /// Of a log that is not there yet.
+    pub fn new(config: &Config) -> Self {
+        Self { remembered_ids: life::remembered_ids(config), order: Vec::new() }
+    }
+
     /// Reads the log and compares it with what is known of it. `settled` is the last sequence number that any client was told: what is
     /// behind it may be gone after a crash, and another event may be there.
     pub fn read(&mut self, data: &MemStorage, settled: u64) -> anyhow::Result<()> {
@@ -99,21 +106,35 @@ impl Oracle {
 
     /// Nothing promised is missing, nothing is there twice, nothing is there that was not sent.
     pub fn check(&self, producers: &[Producer]) -> anyhow::Result<()> {
-        let mut there = HashSet::new();
-        for (index, key) in self.order.iter().enumerate() {
-            ensure!(there.insert(*key), "{key:?} is in the log twice, the second time as event {}", index + 1);
+        let manner = |key: &Key| producers.get(key.producer as usize).map(|producer| producer.manner);
+        let mut there = HashMap::new();
+        let (mut ids, mut forgotten) = (0, HashSet::new());
+        for (sequence, key) in (1_u64..).zip(&self.order) {
+            if let Some((first, ids_until_first)) = there.insert(*key, (sequence, ids)) {
+                ensure!(
+                    manner(key) == Some(Manner::Ids) && ids - ids_until_first >= self.remembered_ids,
+                    "{key:?} is in the log twice, as event {first} and as event {sequence} ({:?})",
+                    manner(key)
+                );
+                forgotten.insert(sequence);
+            }
+            ids += usize::from(manner(key) == Some(Manner::Ids));
         }
         for producer in producers {
             for key in producer.promised() {
-                ensure!(there.contains(&key), "{key:?} was acknowledged and is not in the log ({:?})", producer.manner);
+                ensure!(
+                    there.contains_key(&key),
+                    "{key:?} was acknowledged and is not in the log ({:?})",
+                    producer.manner
+                );
             }
         }
         let mut last: BTreeMap<u32, u64> = BTreeMap::new();
-        for key in &self.order {
+        for (sequence, key) in (1_u64..).zip(&self.order) {
             let producer = producers.get(key.producer as usize).context("an event of nobody")?;
             ensure!(key.line < producer.sent, "{key:?} was never sent");
             let before = last.insert(key.producer, key.line);
-            if matches!(producer.manner, Manner::Named | Manner::Ids) {
+            if matches!(producer.manner, Manner::Named | Manner::Ids) && !forgotten.contains(&sequence) {
                 ensure!(before.is_none_or(|before| before < key.line), "{key:?} comes after line {before:?}");
             }
         }

@@ -134,10 +134,10 @@ impl World {
             random,
             disk,
             time,
+            oracle: Oracle::new(&config),
             config,
             shards: seed % MOST_SHARDS,
             producers,
-            oracle: Oracle::default(),
             files,
             shape,
             report: Report::default(),
@@ -311,6 +311,7 @@ impl World {
         counts.add("questions answered", done.answers);
         counts.add("cuts asked for", done.cuts);
         counts.add("flush records", done.records);
+        counts.add("jobs parsed ahead", done.parsed_ahead);
         counts.add("calls shared by shards", done.shared_calls);
         counts.add("waits for a full disk", done.disk_full);
     }
@@ -576,7 +577,7 @@ pub(crate) fn config(random: &mut Random) -> anyhow::Result<Config> {
     };
     config.flush.events = 5 + random.below(100);
     config.flush.interval = Duration::from_millis(50 + random.below(3000));
-    config.queue.max_bytes = 1 << (14 + random.below(4));
+    config.queue.max_bytes = 1 << (12 + random.below(5));
     config.dedupe.window = Duration::from_secs(100 * 365 * 24 * 3600);
     config.analytics.max_batches = 1 + random.below(20);
     config.limits.rejected_bytes = 0;

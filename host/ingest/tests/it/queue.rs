@@ -43,18 +43,17 @@ async fn order_runs_and_control_tokens() {
     assert_eq!(queue.depth().chunks, 8);
     queue.close();
     let mut popped = Vec::new();
-    while popped.last().is_none_or(|last: &String| !last.ends_with("closed")) {
-        let (number, item) = queue.pop_numbered(8);
-        popped.push(format!("{number} {}", text(item)));
+    while popped.last().is_none_or(|last: &String| last != "closed") {
+        popped.push(text(queue.pop(8)));
     }
     expect![[r#"
-        1 preset 0: a b
-        2 preset 1: c d
-        3 control reload
-        4 preset 1: eeee ffff
-        5 preset 1: ggggggggggggg
-        6 preset 1: h
-        7 closed"#]]
+        preset 0: a b
+        preset 1: c d
+        control reload
+        preset 1: eeee ffff
+        preset 1: ggggggggggggg
+        preset 1: h
+        closed"#]]
     .assert_eq(&popped.join("\n"));
     assert_eq!(queue.depth().chunks, 0);
 }
@@ -119,7 +118,9 @@ async fn closing_refuses_new_and_keeps_what_is_queued() {
 #[tokio::test]
 async fn little_goes_to_one_and_much_to_others() {
     let queue = Queue::new(4 * MUCH);
-    let taken = |popped: Option<(u64, Popped<_>)>| popped.map(|(number, popped)| (number, text(popped).len()));
+    let taken = |popped: Result<Option<(u64, Popped<_>)>, _>| {
+        popped.expect("open").map(|(number, popped)| (number, text(popped).len()))
+    };
     queue.push(chunk(&queue, "little", 0).await);
     assert_eq!(taken(queue.pop_of_much(MUCH)), None);
     assert!(queue.pop_of_little(2, MUCH).is_none(), "somebody else has to come first");
@@ -139,7 +140,8 @@ async fn little_goes_to_one_and_much_to_others() {
     assert_eq!(taken(queue.pop_of_much(MUCH)), None, "the rest is little");
     assert!(!queue.is_drained());
     queue.close();
-    assert!(!queue.wait_for_much());
+    queue.wait_for_much();
+    assert_eq!(queue.pop_of_much(MUCH).expect_err("only little is left"), Closed);
     assert_eq!(queue.pop_of_little(5, MUCH).map(text).as_deref(), Some("preset 0: xxxxxxxxxx"));
     assert!(queue.is_drained());
 }
@@ -159,41 +161,46 @@ fn who_waits_is_woken() {
     let waiting = wait_for_little();
     let much = thread::spawn({
         let queue = Arc::clone(&queue);
-        move || (queue.wait_for_much(), queue.wait_for_much())
+        move || {
+            queue.wait_for_much();
+            while queue.pop_of_much(2 * MUCH).is_ok() {
+                queue.wait_for_much();
+            }
+        }
     });
     queue.push(runtime.block_on(chunk(&queue, "little", 0)));
     waiting.join().expect("there is little");
     queue.push(runtime.block_on(chunk(&queue, &"x".repeat(MUCH), 0)));
-    while !much.is_finished() {
-        if queue.pop_of_much(2 * MUCH).is_some() {
-            queue.close();
-        }
+    while queue.depth().chunks > 0 {
         thread::yield_now();
     }
-    let (first, second) = much.join().expect("there was much");
-    assert!(!second && (first || queue.is_drained()));
+    queue.close();
+    much.join().expect("there was much, and then it was closed");
     queue.wait_for_little(1, Duration::ZERO);
 }
 
 #[test]
 fn several_threads_pop_everything_once_and_can_put_it_in_order() {
     const CHUNKS: usize = 2000;
+    // Of so small a queue, a quarter is much.
     let queue: Arc<Queue<usize>> = Queue::new(20 * CHUNK_OVERHEAD);
+    let numbers = |popped| match popped {
+        Popped::Chunks(chunks) => chunks.iter().map(|chunk: &Chunk| chunk.first_line as usize).collect(),
+        Popped::Control(token) => vec![token],
+        Popped::Closed => vec![],
+    };
     let poppers: Vec<_> = (0..3)
         .map(|_| {
             let queue = Arc::clone(&queue);
             thread::spawn(move || {
                 let mut mine = Vec::new();
-                loop {
-                    match queue.pop_numbered(30) {
-                        (number, Popped::Chunks(chunks)) => {
-                            let firsts = chunks.iter().map(|chunk| chunk.first_line as usize);
-                            mine.push((number, firsts.collect::<Vec<_>>()));
-                        }
-                        (number, Popped::Control(token)) => mine.push((number, vec![token])),
-                        (_, Popped::Closed) => return mine,
+                while let Ok(popped) = queue.pop_of_much(300) {
+                    match popped {
+                        Some((number, popped)) => mine.push((number, numbers(popped))),
+                        None => queue.wait_for_much(),
                     }
                 }
+                mine
             })
         })
         .collect();
@@ -206,7 +213,7 @@ fn several_threads_pop_everything_once_and_can_put_it_in_order() {
                 continue;
             }
             let permit = queue.reserve(CHUNK_OVERHEAD).await.expect("open");
-            let body = Body::Lines(vec![b'\n'; 10]);
+            let body = Body::Lines(vec![b'\n'; 100]);
             let mut chunk = Chunk::new(body, 1, 0, Arc::clone(&stream), permit);
             chunk.first_line = number as u64;
             assert!(queue.push(chunk));
@@ -216,6 +223,7 @@ fn several_threads_pop_everything_once_and_can_put_it_in_order() {
     let mut popped: Vec<_> = poppers.into_iter().flat_map(|p| p.join().expect("joins")).collect();
     popped.sort_unstable();
     assert!(popped.iter().enumerate().all(|(index, (number, _))| index as u64 + 1 == *number));
-    let order: Vec<usize> = popped.into_iter().flat_map(|(_, items)| items).collect();
+    let rest = std::iter::repeat_with(|| numbers(queue.pop(300))).take_while(|numbers| !numbers.is_empty());
+    let order: Vec<usize> = popped.into_iter().map(|(_, numbers)| numbers).chain(rest).flatten().collect();
     assert_eq!(order, (0..CHUNKS).collect::<Vec<_>>());
 }
