@@ -283,9 +283,8 @@ impl<S: Storage> Scratch<S> {
         if saved.runs.is_empty() && rebuilt.runs.is_empty() {
             return Ok(got.chain.to_string());
         }
-        let stored = self.merged(&self.saved, name, &meta.attached, &saved.runs);
-        let equal =
-            stored.and_then(|stored| Ok(stored == self.merged(&self.rebuilt, name, &meta.attached, &rebuilt.runs)?));
+        let stored = self.merged(&self.saved, name, &meta, &saved.runs);
+        let equal = stored.and_then(|stored| Ok(stored == self.merged(&self.rebuilt, name, &got, &rebuilt.runs)?));
         match equal {
             Ok(equal) => {
                 ensure!(equal, "the saved runs merge to another total than the log gives at cut {}", meta.cut);
@@ -344,14 +343,14 @@ impl<S: Storage> Scratch<S> {
     }
 
     /// The total as a store's runs merge to it.
-    fn merged(&self, store: &Store, name: &str, attached: &Attached, runs: &[RunInfo]) -> anyhow::Result<Vec<u8>> {
-        let configured = self.registry.configured(&attached.digest, &attached.settings)?;
+    fn merged(&self, store: &Store, name: &str, meta: &Meta, runs: &[RunInfo]) -> anyhow::Result<Vec<u8>> {
+        let configured = self.registry.configured(&meta.attached.digest, &meta.attached.settings)?;
         let mut instance = configured.instantiate()?;
         let total = instance.create()?;
         for run in runs {
             let bytes = store.run(name, run)?;
             let loaded = instance
-                .load(&attached.state_version, &bytes)
+                .load(meta.state_version_of(run), &bytes)
                 .with_context(|| format!("loading the run of cuts {}..={}", run.first, run.last))?;
             instance.merge(&total, &loaded)?;
             instance.discard(loaded)?;

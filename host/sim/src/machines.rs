@@ -64,6 +64,8 @@ pub struct Machines {
 pub struct Done {
     /// Plans that were activated.
     pub activations: u64,
+    /// Aggregators that went on under another state version.
+    pub migrations: u64,
     /// Questions answered.
     pub answers: u64,
     /// Cuts that somebody asked for.
@@ -341,7 +343,14 @@ impl Machines {
         let Ok((position, sequence)) = durable.try_recv() else { return Ok(false) };
         let (proposal, _) = self.activating.take().expect("looked at above");
         self.done.activations += 1;
-        for start in self.planner.activated(proposal, position, sequence)? {
+        let before = self.planner.plan().aggregators.clone();
+        let starts = self.planner.activated(proposal, position, sequence)?;
+        let migrated =
+            self.planner.plan().aggregators.iter().filter(|(name, now)| {
+                before.get(*name).is_some_and(|before| before.state_version != now.state_version)
+            });
+        self.done.migrations += migrated.count() as u64;
+        for start in starts {
             self.start(start)?;
         }
         Ok(true)

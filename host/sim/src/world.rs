@@ -309,6 +309,7 @@ impl World {
         let counts = &mut self.report.counts;
         counts.add("plans activated", done.activations);
         counts.add("questions answered", done.answers);
+        counts.add("states carried over to another version", done.migrations);
         counts.add("cuts asked for", done.cuts);
         counts.add("flush records", done.records);
         counts.add("jobs parsed ahead", done.parsed_ahead);
@@ -411,11 +412,14 @@ impl World {
             }
             _ => {
                 let name = *self.random.pick(&["homepage-fetch", "probe"]);
-                if self.files.remove(name).is_none() {
-                    let settings = match self.random.below(6) {
+                let goes_on = name == "probe" && self.random.once_in(2);
+                if goes_on || self.files.remove(name).is_none() {
+                    let settings = match self.random.below(8) {
                         _ if name != "probe" => "{}".to_owned(),
                         0..=2 => format!("{{\"trap_on_sequence\": {}}}", self.oracle.events() + self.random.below(60)),
                         3 => format!("{{\"trap_in\": \"{}\"}}", self.random.pick(&["save", "merge", "load", "report"])),
+                        // Each saves other bytes; 2 and 3 load all others, but nobody loads those of 0.
+                        4..=6 => format!("{{\"state_version\": \"{}\"}}", self.random.pick(&["0", "2", "3"])),
                         _ => "{}".to_owned(),
                     };
                     self.files.insert(name.into(), file(&self.kit, name, &settings));

@@ -56,7 +56,8 @@ pub trait Aggregator: State + Sized + 'static {
         Self::STATE_VERSION.to_owned()
     }
 
-    /// Loads bytes saved under an older state version, one of [`Aggregator::LOADS`], into the empty `self`.
+    /// Loads bytes saved under an older state version, one of [`Aggregator::LOADS`], into the empty `self`. Loading two parts and merging
+    /// them must give what loading the merged parts gives, byte for byte: the host tries it on what is saved before it swaps.
     fn load_older(&mut self, version: &str, _saved: &mut Reader<'_>) -> Result<(), LoadError> {
         Err(LoadError::new(format!("it cannot load state version {version:?}")))
     }

@@ -125,3 +125,38 @@ fn what_needs_a_restart_is_named_and_a_wrong_file_changes_nothing() {
     wait_until("the right one is taken", || send(&work, &[deep])["rejected"] == 0);
     daemon.stop();
 }
+
+/// Each state version of the fixture saves other bytes, and loads those of all others but "0".
+#[test]
+fn a_new_state_version_takes_over_what_it_loads() {
+    let work = Work::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
+    let version = |version: &str| {
+        let settings = format!("settings = {{ state_version = \"{version}\" }}");
+        format!("[flush]\nevents = 2\n[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\n{settings}\n")
+    };
+    let counts = |sent: u64| {
+        let summary = work.ask(&["query", "probe", "--min-sequence", &sent.to_string()])["summary"].clone();
+        assert_eq!(summary["actions"], sent, "{summary}");
+    };
+    let views = |daemon: &Daemon| assert_eq!(send(&work, &[VIEW, VIEW, VIEW])["rejected"], 0, "{}", daemon.pid());
+    let mut daemon = work.start(&work.configure(&version("1")));
+    views(&daemon);
+    counts(3);
+    reload(&work, &daemon, &version("2"), "activated");
+    views(&daemon);
+    counts(6);
+    daemon.stop();
+    daemon = work.start(&work.configure(&version("3")));
+    views(&daemon);
+    counts(9);
+    daemon.kill();
+    daemon = work.start(&work.configure(&version("0")));
+    views(&daemon);
+    counts(12);
+    reload(&work, &daemon, &version("1"), "which it does not load");
+    assert_eq!(work.ask(&["plugin", "list"])["plugins"][0]["state"], "running");
+    views(&daemon);
+    counts(15);
+    daemon.stop();
+    work.verified(&[]);
+}

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tally_aggregate::{AggregatorLedger, Attached, Chain};
+use tally_state::RunInfo;
 
 use crate::feed::Position;
 
@@ -31,9 +32,23 @@ pub struct Meta {
     pub complete: bool,
     /// The plugin, settings and state version that saved it.
     pub attached: Attached,
+    /// Runs that were saved under a state version from before that of `attached`, by their first and last cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older_runs: Vec<OlderRun>,
     /// The newest cut whose whole total is saved as one run, for an anchor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Box<Pinned>>,
+}
+
+/// A run that was saved under an older state version. It is loaded as such until it is merged with others or pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OlderRun {
+    /// Its first cut.
+    pub first: u64,
+    /// Its last cut.
+    pub last: u64,
+    /// The state version.
+    pub state_version: String,
 }
 
 /// What was saved at an anchor's cut.
@@ -67,6 +82,7 @@ impl Meta {
             watermark: None,
             complete: true,
             attached: attached.clone(),
+            older_runs: Vec::new(),
             pinned: None,
         }
     }
@@ -74,6 +90,26 @@ impl Meta {
     /// Where the log goes on for this aggregator.
     pub fn position(&self) -> Position {
         Position { frame: self.frame, cut: self.cut }
+    }
+
+    /// The state version under which a run was saved.
+    pub fn state_version_of(&self, run: &RunInfo) -> &str {
+        let is_it = |older: &&OlderRun| (older.first, older.last) == (run.first, run.last);
+        self.older_runs.iter().find(is_it).map_or(&self.attached.state_version, |older| &older.state_version)
+    }
+
+    /// The same with another version attached, before which these runs were saved.
+    pub fn attach(&mut self, attached: &Attached, runs: &[RunInfo]) {
+        if self.attached.state_version != attached.state_version {
+            let older = |run: &RunInfo| OlderRun {
+                first: run.first,
+                last: run.last,
+                state_version: self.state_version_of(run).to_owned(),
+            };
+            self.older_runs = runs.iter().map(older).collect();
+            self.older_runs.retain(|older| older.state_version != attached.state_version);
+        }
+        self.attached = attached.clone();
     }
 
     /// As stored.

@@ -69,7 +69,8 @@ impl Total {
         let mut this = Self { name: name.to_owned(), configured, instance, total, window: None, meta, runs, store };
         for run in this.runs.clone() {
             let bytes = this.store.run(&this.name, &run)?;
-            this.merge_in(&bytes, run.first > this.meta.flushed_cut)?;
+            let state_version = this.meta.state_version_of(&run).to_owned();
+            this.merge_in(&state_version, &bytes, run.first > this.meta.flushed_cut)?;
         }
         Ok(this)
     }
@@ -84,8 +85,8 @@ impl Total {
         &self.configured
     }
 
-    fn merge_in(&mut self, bytes: &[u8], into_window: bool) -> Result<(), CallError> {
-        let delta = self.instance.load(&self.configured.manifest.state_version, bytes)?;
+    fn merge_in(&mut self, state_version: &str, bytes: &[u8], into_window: bool) -> Result<(), CallError> {
+        let delta = self.instance.load(state_version, bytes)?;
         self.instance.merge(&self.total, &delta)?;
         match &self.window {
             _ if !into_window => self.instance.discard(delta)?,
@@ -114,7 +115,7 @@ impl Total {
         meta.watermark = delta.watermark;
         let mut run = None;
         if !delta.bytes.is_empty() {
-            self.merge_in(&delta.bytes, true)?;
+            self.merge_in(&meta.attached.state_version, &delta.bytes, true)?;
             run = Some(RunInfo::new(barrier.cut, barrier.cut, 0, &delta.bytes));
         }
         let mut pending = None;
@@ -212,7 +213,7 @@ impl Total {
         let mut merged: Option<Accumulator> = None;
         for run in runs {
             let bytes = self.store.run(&self.name, run)?;
-            let loaded = instance.load(&self.configured.manifest.state_version, &bytes)?;
+            let loaded = instance.load(self.meta.state_version_of(run), &bytes)?;
             match &merged {
                 None => merged = Some(loaded),
                 Some(into) => {
@@ -229,9 +230,12 @@ impl Total {
         let (Some(first), Some(last)) = (old.first(), old.last()) else { return Ok(()) };
         let run = RunInfo::new(first.first, last.last, level, bytes);
         let remove: Vec<(u64, u64)> = old.iter().map(|run| (run.first, run.last)).collect();
-        let meta = self.meta.to_bytes();
+        let mut meta = self.meta.clone();
+        meta.older_runs.retain(|older| !remove.contains(&(older.first, older.last)));
         let add = [(run, bytes)];
-        self.store.commit(&Commit { name: &self.name, meta: &meta, add: &add, remove: &remove, pending: None })?;
+        let saved = meta.to_bytes();
+        self.store.commit(&Commit { name: &self.name, meta: &saved, add: &add, remove: &remove, pending: None })?;
+        self.meta = meta;
         self.runs.splice(range, [run]);
         Ok(())
     }
@@ -242,8 +246,8 @@ impl Total {
         assert_eq!(self.meta.flushed_cut, self.meta.cut, "an anchor stands at a flush");
         let bytes = self.instance.save(&self.total)?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
-        self.meta.pinned = None;
-        self.meta.pinned = Some(Box::new(Pinned { meta: self.meta.clone(), hash }));
+        let meta = Meta { pinned: None, older_runs: Vec::new(), ..self.meta.clone() };
+        self.meta.pinned = Some(Box::new(Pinned { meta, hash }));
         if self.runs.is_empty() {
             return self.save_meta(self.meta.clone());
         }
@@ -256,25 +260,24 @@ impl Total {
         self.meta.pinned.as_ref().is_some_and(|pinned| pinned.meta.cut == self.meta.cut)
     }
 
-    /// Goes on with another version of the plugin that reads the same state; only right after a cut.
+    /// Goes on with another version of the plugin that loads the state; only right after a cut. Runs stay as they were saved: one may be
+    /// pinned, and the log has its hash.
     pub fn swap(&mut self, configured: Configured, attached: &Attached) -> Result<(), Failure> {
         let total = self.instance.save(&self.total)?;
         let window = self.window.as_ref().map(|window| self.instance.save(window)).transpose()?;
         let mut instance = configured.instantiate()?;
-        let state_version = &configured.manifest.state_version;
+        let state_version = self.configured.manifest.state_version.as_str();
         self.total = instance.load(state_version, &total)?;
         self.window = window.map(|bytes| instance.load(state_version, &bytes)).transpose()?;
         self.instance = instance;
         self.configured = configured;
-        let mut meta = self.meta.clone();
-        meta.attached = attached.clone();
-        self.save_meta(meta)
+        self.set_attached(attached)
     }
 
-    /// What is attached has changed while nothing ran; the state carries over as it is.
+    /// What is attached has changed; the runs stay as they are.
     pub fn set_attached(&mut self, attached: &Attached) -> Result<(), Failure> {
         let mut meta = self.meta.clone();
-        meta.attached = attached.clone();
+        meta.attach(attached, &self.runs);
         self.save_meta(meta)
     }
 

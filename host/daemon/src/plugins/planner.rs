@@ -188,15 +188,23 @@ impl<S: Storage> Planner<S> {
         };
         let meta = Meta::from_bytes(name, &saved.meta)?;
         let before = running.unwrap_or(&meta.attached);
-        if before.state_version != attached.state_version {
-            bail!(
-                "its state version is {:?} and the saved state's {:?}: the state cannot be carried over; \
-                 keep the state version, or give the new version another aggregator name",
-                attached.state_version,
-                before.state_version
-            );
+        let manifest = &version.configured.manifest;
+        let present = saved.runs.iter().map(|run| meta.state_version_of(run)).chain([before.state_version.as_str()]);
+        for present in present.collect::<BTreeSet<_>>() {
+            if present != attached.state_version && !manifest.loads.iter().any(|loads| loads == present) {
+                bail!(
+                    "its state version is {:?} and the saved state's {present:?}, which it does not load: have the new version load \
+                     {present:?} (its manifest says {:?}), keep the state version, or give it another aggregator name",
+                    attached.state_version,
+                    manifest.loads
+                );
+            }
         }
-        prepare(name, &version.configured, &snapshot, &saved.runs)?;
+        let carried = carry(name, &version.configured, &snapshot, &meta, &saved.runs)?;
+        if meta.attached.state_version != attached.state_version {
+            let old = self.context.registry.configured(&meta.attached.digest, &meta.attached.settings)?;
+            check_migration(name, &old, &version.configured, &snapshot, &meta, &saved.runs, &carried)?;
+        }
         let anew = running.is_none() || quarantined;
         let is_there = || {
             // First said, then looked at, under the lock that segments go under.
@@ -290,22 +298,46 @@ fn attached(wanted: &Wanted, version: &Version, running: Option<&Attached>) -> A
     }
 }
 
-/// Loads the saved state into the new version on the side, so that the swap cannot fail for it.
-fn prepare(
+/// Loads the saved state into a version on the side, so that a swap to it cannot fail for it. Gives the total as this version saves it.
+fn carry(
     name: &str,
     configured: &Configured,
     snapshot: &tally_state::Snapshot,
+    meta: &Meta,
     runs: &[tally_state::RunInfo],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<u8>> {
     let mut instance = configured.instantiate().context("starting the new version")?;
     let total = instance.create().context("starting the new version")?;
     for run in runs {
         let bytes = snapshot.run(name, run)?;
         let loaded = instance
-            .load(&configured.manifest.state_version, &bytes)
+            .load(meta.state_version_of(run), &bytes)
             .context("the new version does not load the saved state")?;
         instance.merge(&total, &loaded).context("the new version does not merge the saved state")?;
         instance.discard(loaded).context("the new version does not give up a merged state")?;
+    }
+    instance.save(&total).context("the new version does not save the state")
+}
+
+/// The running total is carried over as a whole, and after a restart run by run: both must give the same.
+fn check_migration(
+    name: &str,
+    old: &Configured,
+    new: &Configured,
+    snapshot: &tally_state::Snapshot,
+    meta: &Meta,
+    runs: &[tally_state::RunInfo],
+    carried: &[u8],
+) -> anyhow::Result<()> {
+    let whole = carry(name, old, snapshot, meta, runs).context("the version that saved the state")?;
+    let mut instance = new.instantiate().context("starting the new version")?;
+    let loaded = instance.load(&old.manifest.state_version, &whole).context("loading the saved total")?;
+    if instance.save(&loaded).context("the new version does not save the state")? != carried {
+        bail!(
+            "it does not carry the state of version {:?} over: loading two parts and merging them must give what loading the merged \
+             parts gives, and does not",
+            old.manifest.state_version
+        );
     }
     Ok(())
 }
