@@ -42,18 +42,23 @@ enum Door {
 impl Target {
     /// `GET path` as JSON; `path` has its parameters encoded already.
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Door::Query, Method::GET, path)?.json()
+        self.ask(Door::Query, Method::GET, path, Bytes::new())?.json()
     }
 
     /// `GET path` as it is.
     pub fn get_text(&self, path: &str) -> anyhow::Result<String> {
-        let answer = self.ask(Door::Query, Method::GET, path)?;
+        let answer = self.ask(Door::Query, Method::GET, path, Bytes::new())?;
         String::from_utf8(answer.body.into()).context("the daemon's answer is not UTF-8")
     }
 
     /// `POST path` without a body, at the admin door.
     pub fn post(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Door::Admin, Method::POST, path)?.json()
+        self.send(path, Bytes::new())
+    }
+
+    /// The same with a body.
+    pub fn send(&self, path: &str, body: Bytes) -> anyhow::Result<Value> {
+        self.ask(Door::Admin, Method::POST, path, body)?.json()
     }
 
     /// A client of the query door, for whoever asks again and again.
@@ -69,10 +74,10 @@ impl Target {
         Ok((endpoint.clone(), Client::new(endpoint, self.access.clone(), patience)?))
     }
 
-    fn ask(&self, door: Door, method: Method, path: &str) -> anyhow::Result<Answer> {
+    fn ask(&self, door: Door, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer> {
         let (_, mut client) = self.client_of(door, PATIENCE)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(client.ask(method, path, &[], Bytes::new())).map_err(Failure::into_error)?;
+        let answer = runtime.block_on(client.ask(method, path, &[], body)).map_err(Failure::into_error)?;
         match answer.status.is_success() {
             true => Ok(answer),
             false => bail!("{}", answer.problem()),

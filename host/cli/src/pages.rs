@@ -181,6 +181,7 @@ mod tests {
             tally-plugin-check
             tally-plugin-inspect
             tally-plugin-list
+            tally-plugin-plan
             tally-plugin-reload
             tally-plugin-resume
             tally-query

@@ -1,5 +1,6 @@
 //! `tally plugin`: which plugins are wanted and running, a file on its own, and a look at the plugins directory right now.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use crate::client::{Target, encode};
 use crate::outcome::print;
 use crate::render::{Output, Paint, answer};
 
-/// Lists, inspects, checks and resumes plugins, or looks for changed ones now.
+/// Lists, inspects, checks and resumes plugins, shows what a new version would change, or looks for changed ones now.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Shows each plugin's wanted and running digest, and why they differ
@@ -40,6 +41,24 @@ pub enum Command {
         /// What the report looks like
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
+    },
+    /// Shows what a component would change if it were put into the plugins directory; changes nothing
+    ///
+    /// Asks the admin door of a running daemon, which checks everything that it would check before a swap, on the state that it has
+    /// saved. `state` says what would become of the state: `same` (this version runs already), `new` (there is none), `keep`,
+    /// `migrate` (the new version loads the older state version) or `refused`, with the reason. Ends with exit code 1 when it
+    /// would be refused.
+    #[command(
+        after_help = "Example:\n  tally plugin plan new/video-actions.wasm --to /tmp/tally.sock.admin && cp new/video-actions.wasm plugins/"
+    )]
+    Plan {
+        /// The component
+        file: PathBuf,
+        /// The plugin that it would be, if not the file's name without its ending
+        #[arg(long, value_name = "PLUGIN")]
+        name: Option<String>,
+        #[command(flatten)]
+        asked: Asked,
     },
     /// Looks at the plugins directory now, without waiting for the watcher
     ///
@@ -97,6 +116,20 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             print(&answer(&value, output, Paint::stdout()))?;
         }
+        Command::Plan { file, name, asked } => {
+            let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let stem = || file.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+            let name = name.or_else(stem).context("the file's name is no plugin's; give one with --name")?;
+            let value = asked.target.send(&format!("/v1/plugins/{}/plan", encode(&name)), bytes.into())?;
+            match asked.output {
+                Output::Table => print(&planned(&value))?,
+                _ => asked.print(&value)?,
+            }
+            let refused = refused(&value);
+            if !refused.is_empty() {
+                bail!("it would not run: {}", refused.join("; "));
+            }
+        }
         Command::Resume { name, asked } => {
             asked.print(&asked.target.post(&format!("/v1/plugins/{}/resume", encode(&name)))?)?;
         }
@@ -147,6 +180,62 @@ fn not_running(value: &Value) -> Vec<String> {
         .collect()
 }
 
+/// A plan for people: a paragraph for each aggregator.
+fn planned(value: &Value) -> String {
+    let mut out = String::new();
+    for entry in value["plan"].as_array().into_iter().flatten() {
+        let bytes = entry["saved_bytes"].as_u64().unwrap_or(0);
+        let state = match text(&entry["state"]) {
+            "same" => "this version runs already".to_owned(),
+            "new" => "none: it begins with the next event".to_owned(),
+            "keep" => format!("keep: {bytes} bytes saved are carried over"),
+            "migrate" => format!(
+                "migrate: {bytes} bytes saved are carried over by the new version, which loads the older state version"
+            ),
+            _ => format!("refused: {}", text(&entry["reason"])),
+        };
+        let _ = writeln!(out, "{}\n  {:<10}{state}", text(&entry["name"]), "state");
+        for (key, label) in [("running", "runs"), ("wanted", "wanted")] {
+            let version = &entry[key];
+            if version.is_object() {
+                let (name, state_version) = (text(&version["version"]), text(&version["state_version"]));
+                let _ =
+                    writeln!(out, "  {label:<10}{name}, state version {state_version:?}, {}", text(&version["digest"]));
+            }
+        }
+        let catches_up = entry["catches_up_events"].as_u64().unwrap_or(0);
+        if catches_up > 0 {
+            let _ =
+                writeln!(out, "  {:<10}{catches_up} events of the log before it stands where the others do", "reads");
+        }
+        let lists = [
+            (&entry["added"]["event_types"], "+ type"),
+            (&entry["removed"]["event_types"], "- type"),
+            (&entry["added"]["fields"], "+ field"),
+            (&entry["removed"]["fields"], "- field"),
+            (&entry["changed_fields"], "~ field"),
+            (&entry["warnings"], "warning"),
+        ];
+        for (list, label) in lists {
+            for item in list.as_array().into_iter().flatten() {
+                let _ = writeln!(out, "  {label:<10}{}", text(item));
+            }
+        }
+    }
+    out
+}
+
+/// Names and reasons of the aggregators for which a version would be refused.
+fn refused(value: &Value) -> Vec<String> {
+    let plan = value["plan"].as_array().map_or(&[][..], Vec::as_slice);
+    let reason = |entry: &Value| format!("{} ({})", text(&entry["name"]), text(&entry["reason"]));
+    plan.iter().filter(|entry| entry["state"] == "refused").map(reason).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +253,16 @@ mod tests {
         ]});
         assert_eq!(not_running(&value), ["broken (no component)", "new (no component)", "dealt (no shard key)"]);
         assert!(not_running(&json!({})).is_empty());
+    }
+
+    #[test]
+    fn what_would_be_refused_is_a_failure() {
+        let value = json!({"plan": [
+            {"name": "fine", "state": "keep", "reason": null},
+            {"name": "other", "state": "refused", "reason": "no shard key"},
+        ]});
+        assert_eq!(refused(&value), ["other (no shard key)"]);
+        assert!(refused(&json!({"plan": []})).is_empty());
     }
 
     #[test]

@@ -262,6 +262,16 @@ impl Backend for Answers {
         })
     }
 
+    fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value> {
+        Box::pin(async move {
+            let (reply, done) = oneshot::channel();
+            self.controller.send(Request::Plan(plugin.to_owned(), component, reply)).map_err(|_| stopping())?;
+            let previews = done.await.map_err(|_| stopping())?;
+            let previews = previews.map_err(|reason| QueryError::internal("not_planned", reason))?;
+            Ok(json!({ "plan": previews }))
+        })
+    }
+
     fn aggregators(&self) -> Answer<'_, Value> {
         Box::pin(async { Ok(self.list_of_aggregators()) })
     }

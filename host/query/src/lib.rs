@@ -13,6 +13,7 @@
 //! | `GET /v1/status` | sequences, queue, flushes, ledger, lag |
 //! | `GET /v1/plugins` | wanted and running digests |
 //! | `POST /v1/plugins/reload` | looks at the plugins directory now; admin door only |
+//! | `POST /v1/plugins/{name}/plan` | what would change if that plugin were the component in the body; admin door only |
 //! | `POST /v1/plugins/{name}/resume` | lets an aggregator go on that is in quarantine; admin door only |
 //! | `GET /v1/aggregators` | the aggregators that can be asked |
 //! | `GET /v1/aggregators/{name}` | a report |
@@ -153,6 +154,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Lets an aggregator go on that is in quarantine, and answers when it does; [`QueryError`] says why it cannot. Runs in
     /// a task of its own like `reload`.
     fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value>;
+    /// What would change if the plugin of this name had these bytes; nothing does.
+    fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value>;
     /// The aggregators that can be asked.
     fn aggregators(&self) -> Answer<'_, Value>;
     /// Asks one aggregator.

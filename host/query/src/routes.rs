@@ -40,7 +40,7 @@ pub fn router(backend: Arc<dyn Backend>, door: Door) -> Router {
 }
 
 /// Method, path and handler of each route.
-fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 17] {
+fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 18] {
     [
         (Method::GET, "/health", get(health)),
         (Method::GET, "/ready", get(ready)),
@@ -49,6 +49,7 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 17] {
         (Method::GET, "/v1/status", get(status)),
         (Method::GET, "/v1/plugins", get(plugins)),
         (Method::POST, "/v1/plugins/reload", post(reload)),
+        (Method::POST, "/v1/plugins/{name}/plan", post(plan)),
         (Method::POST, "/v1/plugins/{name}/resume", post(resume)),
         (Method::GET, "/v1/aggregators", get(aggregators)),
         (Method::GET, "/v1/aggregators/{name}", get(report)),
@@ -61,6 +62,9 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 17] {
         (Method::GET, "/v1/dead-letters/{id}", get(dead_letter)),
     ]
 }
+
+/// Largest body of a request, in bytes; what a daemon takes as a plugin may be less.
+const COMPONENT_BYTES: usize = 256 << 20;
 
 type Outcome = Result<Response, QueryError>;
 
@@ -114,6 +118,15 @@ async fn reload(State(asked): State<Asked>, _: NoParameters) -> Outcome {
 async fn resume(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
     asked.may_change("resume")?;
     change("resume", async move { asked.backend.resume(&name).await }).await
+}
+
+async fn plan(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters, request: Request) -> Outcome {
+    asked.may_change("plan")?;
+    let component = axum::body::to_bytes(request.into_body(), COMPONENT_BYTES).await.map_err(|error| {
+        let message = format!("the component could not be read: {error}; at most {COMPONENT_BYTES} bytes are taken");
+        QueryError::new(413, "no_component", message)
+    })?;
+    Ok(line(&asked.backend.plan(&name, component.into()).await?))
 }
 
 /// In a task of its own: a client that hangs up must not leave a change half done.
@@ -222,7 +235,7 @@ async fn unknown_route(uri: Uri) -> QueryError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> QueryError {
-    let changes = ["/reload", "/resume"].iter().any(|end| uri.path().ends_with(end));
+    let changes = ["/reload", "/plan", "/resume"].iter().any(|end| uri.path().ends_with(end));
     let right = if changes { "POST" } else { "GET" };
     QueryError::new(405, "wrong_method", format!("{} does not take {method}; use {right}", uri.path()))
 }

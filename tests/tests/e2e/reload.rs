@@ -60,6 +60,50 @@ fn a_plugin_that_does_not_load_leaves_the_old_one_running() {
 }
 
 #[test]
+fn a_plan_says_what_would_change_and_changes_nothing() {
+    let work = Work::new(&[plugin("video-actions"), plugin("homepage-fetch")]);
+    let events = work.generate("events", "--events 5000 --seed 2 --homepage 0.1");
+    let daemon = work.start("--flush-events 1000");
+    succeed(work.send(&["--ack"]).arg(&events));
+    work.ask(&["query", "video-actions", "--min-sequence", "5000"]);
+    let before = work.ask(&["plugin", "list"]);
+    let plan = |file: &std::path::Path, name: &str| {
+        let mut command = tally();
+        command.args(["plugin", "plan", "--name", name, "--output", "json", "--to"]).arg(work.path("t.sock.admin"));
+        let output = command.arg(file).output().expect("tally plugin plan");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (answer["plan"][0].clone(), output.status.success())
+    };
+    let (same, fine) = plan(&plugin("video-actions"), "video-actions");
+    assert!(fine && same["state"] == "same" && same["running"] == same["wanted"], "{same}");
+    let (kept, fine) = plan(&component("TALLY_FIXTURES_DIR", "fixtures", "video-actions-alt"), "video-actions");
+    assert!(fine && kept["state"] == "keep" && kept["saved_bytes"].as_u64() > Some(1000), "{kept}");
+    assert_ne!(kept["running"]["digest"], kept["wanted"]["digest"]);
+    let (refused, fine) = plan(&plugin("homepage-fetch"), "video-actions");
+    assert!(!fine && refused["state"] == "refused", "{refused}");
+    assert_eq!(refused["removed"]["fields"], serde_json::json!(["/action (text)", "/resource_type (text)"]));
+    assert_eq!(refused["added"]["event_types"], serde_json::json!(["homepage_fetch"]));
+    let (new, fine) = plan(&component("TALLY_FIXTURES_DIR", "fixtures", "probe"), "probe");
+    assert!(fine && new["state"] == "new" && new["running"].is_null(), "{new}");
+    let (broken, fine) = plan(&events, "broken");
+    assert!(!fine && broken["reason"].to_string().contains("not a usable WebAssembly component"), "{broken}");
+    // One that went away would catch up.
+    std::fs::remove_file(work.path("plugins/homepage-fetch.wasm")).expect("removing the plugin");
+    succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.admin")));
+    succeed(work.send(&["--ack"]).arg(&events));
+    work.ask(&["query", "video-actions", "--min-sequence", "10000"]);
+    let (back, fine) = plan(&plugin("homepage-fetch"), "homepage-fetch");
+    assert!(fine && back["state"] == "keep" && back["catches_up_events"] == 5000, "{back}");
+    work.put_plugin("homepage-fetch", &std::fs::read(plugin("homepage-fetch")).expect("the plugin"));
+    succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.admin")));
+    assert_eq!(work.ask(&["plugin", "list"]), before);
+    let stored = std::fs::read_dir(work.path("data/plugins")).expect("the stored versions").count();
+    assert_eq!(stored, 2, "a plan stores nothing");
+    daemon.stop();
+    work.verified(&[]);
+}
+
+#[test]
 fn a_file_taken_away_pauses_and_the_same_name_catches_up() {
     let work = Work::new(&[plugin("video-actions"), plugin("homepage-fetch")]);
     let events = work.generate("events", "--events 30000 --seed 4 --homepage 0.2");

@@ -12,7 +12,7 @@ use tally_storage::RealStorage;
 use tokio::sync::oneshot;
 
 use super::folder::{self, PluginFile, Stamp};
-use super::planner::{Failed, Planner, Version, Wanted};
+use super::planner::{Failed, Planner, Preview, Version, Wanted};
 use crate::aggregator::thread::{self, Threads};
 use crate::context::{Context, Token};
 use crate::progress::Facts;
@@ -23,6 +23,8 @@ pub enum Request {
     Reconcile(Option<oneshot::Sender<Vec<Status>>>),
     /// Let an aggregator go on that is in quarantine; the answer comes when it does, or says why it does not.
     Resume(String, oneshot::Sender<Result<Vec<Status>, String>>),
+    /// What would change if the plugin of this name had these bytes.
+    Plan(String, Vec<u8>, oneshot::Sender<Result<Vec<Preview>, String>>),
     /// End.
     Stop,
 }
@@ -105,6 +107,9 @@ impl Controller {
                     let resumed = self.resume(&name).map(|()| self.list()).map_err(|error| format!("{error:#}"));
                     self.planner.forget_resumed();
                     let _ = reply.send(resumed);
+                }
+                Request::Plan(plugin, bytes, reply) => {
+                    let _ = reply.send(self.plan(&plugin, &bytes).map_err(|error| format!("{error:#}")));
                 }
             }
         }
@@ -193,6 +198,31 @@ impl Controller {
             }
         }
         Ok(wanted)
+    }
+
+    /// What would become of the aggregators of a plugin, under their settings.
+    fn plan(&self, plugin: &str, bytes: &[u8]) -> anyhow::Result<Vec<Preview>> {
+        let configured = self.context.config().aggregators.clone();
+        let mut wanted: Vec<_> = configured
+            .iter()
+            .filter(|aggregator| aggregator.plugin == plugin)
+            .map(|aggregator| (aggregator.name.as_str(), aggregator.settings.as_str(), aggregator.shards))
+            .collect();
+        if wanted.is_empty() {
+            wanted.push((plugin, "{}", 1));
+        }
+        let digest = tally_plugin::Digest::of(bytes).to_string();
+        let registry = &self.context.registry;
+        let preview = |(name, settings, shards): (&str, &str, usize)| {
+            let version = registry.look_at(bytes).and_then(|component| registry.configure(&component, settings));
+            let version = match version {
+                Ok(configured) => Ok(Version { digest: digest.clone(), configured }),
+                Err(error) => Err(Failed { digest: Some(digest.clone()), reason: format!("{error:#}") }),
+            };
+            let (plugin, settings) = (plugin.to_owned(), settings.to_owned());
+            self.planner.preview(name, &Wanted { plugin, settings, shards, version })
+        };
+        wanted.into_iter().map(preview).collect()
     }
 
     fn load(&mut self, stem: &str, file: &PluginFile, settings: &str) -> Result<Version, Failed> {

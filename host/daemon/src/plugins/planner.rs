@@ -16,6 +16,10 @@ use crate::context::{Activation, Context};
 use crate::feed::Position;
 use crate::recovery;
 
+mod preview;
+
+pub use preview::{Preview, StateMode};
+
 /// One wanted aggregator.
 pub struct Wanted {
     /// The plugin file, without its ending.
@@ -194,9 +198,8 @@ impl<S: Storage> Planner<S> {
             if present != attached.state_version && !manifest.loads.iter().any(|loads| loads == present) {
                 bail!(
                     "its state version is {:?} and the saved state's {present:?}, which it does not load: have the new version load \
-                     {present:?} (its manifest says {:?}), keep the state version, or give it another aggregator name",
-                    attached.state_version,
-                    manifest.loads
+                     that one, keep the state version, or give it another aggregator name",
+                    attached.state_version
                 );
             }
         }

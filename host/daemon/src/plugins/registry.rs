@@ -60,6 +60,11 @@ impl<S: Storage> Registry<S> {
         Ok(component)
     }
 
+    /// Validates and compiles `bytes`, and stores nothing.
+    pub fn look_at(&self, bytes: &[u8]) -> anyhow::Result<Component> {
+        self.compiled.get(&self.engine, bytes)
+    }
+
     /// A component with settings, shared.
     pub fn configure(&self, component: &Component, settings: &str) -> anyhow::Result<Configured> {
         let key = (component.digest.to_string(), settings.to_owned());

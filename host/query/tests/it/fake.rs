@@ -146,6 +146,10 @@ impl Backend for Fake {
         Box::pin(async move { Ok(json!({"resumed": name})) })
     }
 
+    fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"plan": plugin, "bytes": component.len()})) })
+    }
+
     fn dead_letters(&self, rows: u32, aggregator: Option<String>) -> Answer<'_, Value> {
         Box::pin(async move { Ok(json!({"rows": rows, "aggregator": aggregator})) })
     }

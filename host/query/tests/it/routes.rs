@@ -281,6 +281,7 @@ async fn dead_letters_and_resuming_pass_on_what_is_asked() {
     assert_eq!(passed("GET /v1/dead-letters").await, r#"{"aggregator":null,"rows":20}"#);
     assert_eq!(passed("GET /v1/dead-letters?aggregator=a&rows=3").await, r#"{"aggregator":"a","rows":3}"#);
     assert_eq!(passed("GET /v1/dead-letters/a%3A7").await, r#"{"id":"a:7"}"#);
+    assert_eq!(passed("POST /v1/plugins/a%20b/plan").await, r#"{"bytes":0,"plan":"a b"}"#);
     assert_eq!(passed("POST /v1/plugins/a%20b/resume").await, r#"{"resumed":"a b"}"#);
 }
 
@@ -316,6 +317,8 @@ async fn mistakes_get_problem_documents() {
         ("GET /v1/dead-letters/bad:7?rows=1", "400 unknown_parameter"),
         ("GET /v1/plugins/bad/resume", "405 wrong_method"),
         ("POST /v1/plugins/bad/resume", "403 admin_only"),
+        ("GET /v1/plugins/bad/plan", "405 wrong_method"),
+        ("POST /v1/plugins/bad/plan", "403 admin_only"),
         ("GET /v1/aggregators/video-actions?rows=10001", "400 too_many_rows"),
         ("GET /v1/aggregators/video-actions?rows=1&rows=2", "400 repeated_parameter"),
         ("GET /v1/aggregators/%zz", "400 invalid_encoding"),
