@@ -65,6 +65,8 @@
 
 mod aggregator;
 mod block;
+#[cfg(test)]
+mod block_laws;
 mod distinct;
 mod event;
 mod groups;
@@ -74,6 +76,7 @@ mod number;
 mod question;
 mod report;
 mod state;
+mod stats;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod text;
@@ -92,6 +95,7 @@ pub use number::{Decimal, Timestamp};
 pub use question::{Page, Question};
 pub use report::{Cell, Report, TableBuilder};
 pub use state::{LoadError, Reader, State};
+pub use stats::{Max, Min, Stats};
 pub use tally_sdk_macros::{Event, State};
 pub use text::{Json, PerText, Text};
 pub use value::{Prefixed, Value};

@@ -79,6 +79,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// The next `u8`.
+    pub fn u8(&mut self) -> Result<u8, LoadError> {
+        self.array().map(u8::from_le_bytes)
+    }
+
     /// The next `u32`.
     pub fn u32(&mut self) -> Result<u32, LoadError> {
         self.array().map(u32::from_le_bytes)
@@ -87,6 +92,11 @@ impl<'a> Reader<'a> {
     /// The next `u64`.
     pub fn u64(&mut self) -> Result<u64, LoadError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The next `i64`.
+    pub fn i64(&mut self) -> Result<i64, LoadError> {
+        self.array().map(i64::from_le_bytes)
     }
 
     /// The next `i128`.

@@ -167,6 +167,12 @@ fn each<T: Default>(cells: &[Option<&Cell>], value: impl Fn(&Cell) -> Option<T>)
     cells.iter().map(|cell| cell.and_then(&value).unwrap_or_default()).collect()
 }
 
+/// A text column with these in its rows.
+pub(super) fn texts(texts: &[&str]) -> Text {
+    let cells: Vec<Cell> = texts.iter().map(|&entry| Cell::Text(entry.to_owned())).collect();
+    text(&cells.iter().map(Some).collect::<Vec<_>>())
+}
+
 fn text(cells: &[Option<&Cell>]) -> Text {
     let mut text = Text { codes: Vec::new(), ends: Vec::new(), bytes: Vec::new(), hashes: Vec::new() };
     let mut codes: HashMap<&str, u32> = HashMap::new();
