@@ -109,7 +109,7 @@ impl Gathered {
 /// hashes lie in their order, and one that is not in is known not to be where a larger one is met, which lets the table be full for the most
 /// part.
 #[derive(Clone, Debug, Default)]
-struct HashSet64 {
+pub(crate) struct HashSet64 {
     /// 0 is an empty slot. Behind the homes there are as many more as those of the last ones take, and one that is empty.
     slots: Vec<u64>,
     /// So many slots are the home of a hash.
@@ -127,7 +127,7 @@ const MORE: usize = 64;
 impl HashSet64 {
     /// Puts a hash in.
     #[inline(always)]
-    fn insert(&mut self, hash: u64) {
+    pub(crate) fn insert(&mut self, hash: u64) {
         if self.is_full() {
             self.grow_to(self.homes + self.homes / 2);
         }
@@ -204,6 +204,11 @@ impl HashSet64 {
         later.iter().for_each(|hash| self.insert_with_room(hash));
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     fn contains(&self, hash: u64) -> bool {
         if hash == 0 { self.zero } else { self.homes > 0 && self.slots[self.slot_of(hash)] == hash }
     }
@@ -236,7 +241,7 @@ impl HashSet64 {
     }
 
     /// All hashes, ascending.
-    fn iter(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         let zero = self.zero.then_some(0);
         zero.into_iter().chain(self.slots.iter().copied().filter(|&hash| hash != 0))
     }

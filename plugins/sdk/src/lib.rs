@@ -64,6 +64,7 @@
 //! The SDK knows the contract in `wit/` and nothing of the host.
 
 mod aggregator;
+mod approx_distinct;
 mod block;
 #[cfg(test)]
 mod block_laws;
@@ -85,6 +86,7 @@ mod value;
 pub mod wire;
 
 pub use aggregator::{Aggregator, NoSettings, Ordering, Refusal};
+pub use approx_distinct::ApproxDistinct;
 pub use block::{Count, Sum};
 pub use distinct::Distinct;
 pub use event::{Binding, Event, Row, Schema};
