@@ -114,6 +114,12 @@ impl<V: Default> Groups<V> {
         }
     }
 
+    /// The state of this key, made if it is new.
+    pub(crate) fn entry_of(&mut self, key: &[u8]) -> &mut V {
+        let number = self.number_of(key);
+        &mut self.values[number as usize]
+    }
+
     /// Takes up a new batch: all of its texts that are known are looked up at once. One after the other, each look-up would wait for
     /// memory on its own.
     #[cold]

@@ -68,6 +68,7 @@ mod approx_distinct;
 mod block;
 #[cfg(test)]
 mod block_laws;
+mod bottom_k;
 mod distinct;
 mod event;
 mod groups;
@@ -88,6 +89,7 @@ pub mod wire;
 pub use aggregator::{Aggregator, NoSettings, Ordering, Refusal};
 pub use approx_distinct::ApproxDistinct;
 pub use block::{Count, Sum};
+pub use bottom_k::BottomK;
 pub use distinct::Distinct;
 pub use event::{Binding, Event, Row, Schema};
 pub use groups::Groups;

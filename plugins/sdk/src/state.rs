@@ -145,6 +145,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether it saves as a new one does.
+pub(crate) fn is_empty<V: State + Default>(state: &V) -> bool {
+    let [mut saved, mut empty] = [const { Vec::new() }; 2];
+    state.save(&mut saved);
+    V::default().save(&mut empty);
+    saved == empty
+}
+
 /// Appends a length or number of entries.
 pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
     // Memory ends long before: a Wasm guest has 32-bit addresses.
