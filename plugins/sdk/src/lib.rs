@@ -77,6 +77,7 @@ pub mod log;
 mod number;
 mod question;
 mod report;
+mod series;
 mod state;
 mod stats;
 #[cfg(not(target_family = "wasm"))]
@@ -98,6 +99,7 @@ pub use guest::Component;
 pub use number::{Decimal, Timestamp};
 pub use question::{Page, Question};
 pub use report::{Cell, Report, TableBuilder};
+pub use series::{PerDay, PerHour, Series};
 pub use state::{LoadError, Reader, State};
 pub use stats::{Max, Min, Stats};
 pub use tally_sdk_macros::{Event, State};
