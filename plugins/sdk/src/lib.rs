@@ -73,6 +73,7 @@ mod distinct;
 mod event;
 mod groups;
 mod guest;
+mod leaderboard;
 pub mod log;
 mod number;
 mod question;
@@ -96,6 +97,7 @@ pub use event::{Binding, Event, Row, Schema};
 pub use groups::Groups;
 #[doc(hidden)]
 pub use guest::Component;
+pub use leaderboard::Leaderboard;
 pub use number::{Decimal, Timestamp};
 pub use question::{Page, Question};
 pub use report::{Cell, Report, TableBuilder};

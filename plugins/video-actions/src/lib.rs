@@ -7,13 +7,10 @@
 //! Visitors are counted by the 64-bit hash of their id. Two ids that share a hash count once: among n visitors the odds that
 //! this happens at all are about n² / 2⁶⁵, 3 in 100 million for a million visitors.
 
-mod leaderboard;
-
-use std::cell::RefCell;
-
-use leaderboard::Leaderboard;
 use serde::Deserialize;
-use tally_sdk::{Aggregator, Count, Distinct, Event, Groups, PerText, Question, Refusal, Report, State, Text};
+use tally_sdk::{
+    Aggregator, Count, Distinct, Event, Groups, Leaderboard, PerText, Question, Refusal, Report, State, Text,
+};
 
 /// The actions, in the order of every table, of weights and of saved counts.
 const ACTIONS: [&str; 6] = ["view", "play", "pause", "unmute", "carousel_left", "carousel_right"];
@@ -107,7 +104,7 @@ pub struct VideoActions {
     visitors: Distinct,
     posts: Groups<Counts>,
     known_actions: PerText<Option<u8>>,
-    board: RefCell<Leaderboard>,
+    board: Leaderboard,
 }
 
 impl State for VideoActions {
@@ -121,7 +118,7 @@ impl State for VideoActions {
         self.totals.load(saved)?;
         self.visitors.load(saved)?;
         self.posts.load(saved)?;
-        self.board.get_mut().touch_all(self.posts.len());
+        self.board.touch_all(self.posts.len());
         Ok(())
     }
 
@@ -129,7 +126,7 @@ impl State for VideoActions {
         self.totals.merge(&later.totals);
         self.visitors.merge(&later.visitors);
         self.posts.merge(&later.posts);
-        self.board.get_mut().touch_all(self.posts.len());
+        self.board.touch_all(self.posts.len());
     }
 }
 
@@ -137,7 +134,7 @@ impl VideoActions {
     /// The number of the hot post, kept by a tournament over the posts whose counts changed since it was last asked.
     fn hot(&self) -> Option<usize> {
         let posts = self.posts.values();
-        self.board.borrow_mut().leader(posts.len(), |a, b| self.beats(a, b))
+        self.board.leader(posts.len(), |a, b| self.beats(a, b))
     }
 
     fn beats(&self, a: usize, b: usize) -> bool {
@@ -176,7 +173,7 @@ impl Aggregator for VideoActions {
             visitors: Distinct::default(),
             posts: Groups::default(),
             known_actions: PerText::default(),
-            board: RefCell::default(),
+            board: Leaderboard::default(),
         })
     }
 
@@ -197,7 +194,7 @@ impl Aggregator for VideoActions {
         self.visitors.insert(event.user);
         let post = self.posts.number(event.post);
         self.posts.values_mut()[post].of(action).add(1);
-        self.board.get_mut().touch(post);
+        self.board.touch(post);
         Ok(())
     }
 

@@ -1,10 +1,58 @@
-//! A tournament over numbered players whose leader is found without looking at all of them again: each inner node holds
-//! the winner below it, and only the paths above players that changed since the last question are played anew. Changes
-//! cost O(1), a question O(changed · log n). It knows neither scores nor posts; it is derived state and never saved.
+//! Who leads, without looking at all of them again: a tournament over numbered players. Each inner node holds the winner below it, and
+//! only the paths above players that changed since the last question are played anew. Changes cost O(1), a question O(changed · log n).
+//! It knows neither scores nor texts.
 
-/// See the module.
+use std::cell::RefCell;
+
+/// The best of the entries of a [`crate::Groups`] (or of anything that is numbered), by an order in which scores may rise and fall.
+///
+/// It follows from what it is a board of, so it is no state: mark it `#[state(skip)]`, tell it of every change, and of all
+/// in [`crate::Aggregator::rebuild`]. No two players may be equal in the order, or the leader would show how they came to be
+/// numbered. Exact; 4 to 12 bytes per player, none saved.
+///
+/// ```
+/// use tally_sdk::{Count, Groups, Leaderboard, testing::with_texts};
+///
+/// let (mut posts, mut board) = (Groups::<Count>::default(), Leaderboard::default());
+/// with_texts(&["b", "a", "c", "a", "b"], |texts| {
+///     for &text in texts {
+///         let post = posts.number(text);
+///         posts.values_mut()[post].add(1);
+///         board.touch(post);
+///     }
+/// });
+/// // More first, then the smaller text.
+/// let order = |a: usize, b: usize| {
+///     posts.values()[b].cmp(&posts.values()[a]).then_with(|| posts.key_bytes(a).cmp(posts.key_bytes(b)))
+/// };
+/// let leader = board.leader(posts.len(), |a, b| order(a, b).is_lt());
+/// assert_eq!(leader.map(|post| posts.key(post)), Some("a"));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Leaderboard {
+    tournament: RefCell<Tournament>,
+}
+
+impl Leaderboard {
+    /// The player's standing has changed.
+    #[inline]
+    pub fn touch(&mut self, player: usize) {
+        self.tournament.get_mut().touch(player);
+    }
+
+    /// The standing of all of `players` has changed.
+    pub fn touch_all(&mut self, players: usize) {
+        (0..players).for_each(|player| self.touch(player));
+    }
+
+    /// The best of `players`; `beats(a, b)` says whether a stands before b. Every change must have been told.
+    pub fn leader(&self, players: usize, beats: impl Fn(usize, usize) -> bool) -> Option<usize> {
+        self.tournament.borrow_mut().leader(players, beats)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tournament {
     /// Players that changed, each once.
     changed: Vec<u32>,
     is_changed: Vec<bool>,
@@ -17,10 +65,9 @@ pub struct Leaderboard {
 
 const NOBODY: u32 = u32::MAX;
 
-impl Leaderboard {
-    /// The player's standing has changed.
+impl Tournament {
     #[inline]
-    pub fn touch(&mut self, player: usize) {
+    fn touch(&mut self, player: usize) {
         if player >= self.is_changed.len() {
             self.is_changed.resize((player + 1).next_power_of_two(), false);
         }
@@ -30,13 +77,7 @@ impl Leaderboard {
         }
     }
 
-    /// The standing of all of `players` has changed.
-    pub fn touch_all(&mut self, players: usize) {
-        (0..players).for_each(|player| self.touch(player));
-    }
-
-    /// The best of `players`; `beats(a, b)` says whether a stands before b. Every change must have been told.
-    pub fn leader(&mut self, players: usize, beats: impl Fn(usize, usize) -> bool) -> Option<usize> {
+    fn leader(&mut self, players: usize, beats: impl Fn(usize, usize) -> bool) -> Option<usize> {
         if players == 0 {
             return None;
         }
