@@ -73,6 +73,7 @@ mod distinct;
 mod event;
 mod groups;
 mod guest;
+mod histogram;
 mod leaderboard;
 pub mod log;
 mod number;
@@ -97,6 +98,7 @@ pub use event::{Binding, Event, Row, Schema};
 pub use groups::Groups;
 #[doc(hidden)]
 pub use guest::Component;
+pub use histogram::Histogram;
 pub use leaderboard::Leaderboard;
 pub use number::{Decimal, Timestamp};
 pub use question::{Page, Question};
