@@ -218,9 +218,8 @@ mod tests {
     /// No two short texts share a hash, so those that would are made up.
     #[test]
     fn texts_with_one_hash_are_told_apart() {
-        let mut counts = BottomK::<Count, 1>::default();
-        counts.limit = Some((xxh3_64(b"b"), (*b"b").into()));
         let hash = xxh3_64(b"b");
+        let counts = BottomK::<Count, 1> { limit: Some((hash, (*b"b").into())), ..BottomK::default() };
         assert!(counts.is_beyond(hash, b"c") && !counts.is_beyond(hash, b"b") && !counts.is_beyond(hash, b"a"));
         assert!(counts.is_beyond(hash + 1, b"a") && !counts.is_beyond(hash - 1, b"c"));
     }

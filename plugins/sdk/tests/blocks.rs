@@ -166,11 +166,13 @@ fn all_blocks_answer() {
         about_users_is_exact false
         longest p4
         users_of_other_paths 7
-        earlier 38"#]].assert_eq(&shown.join("\n"));
+        earlier 38"#]]
+    .assert_eq(&shown.join("\n"));
     let hours: Vec<String> = harness.table("hours", 0, 0).0.iter().map(|row| row.join(" ")).collect();
     expect![[r#"
         1767560400000000 1
-        1767546000000000 1"#]].assert_eq(&hours.join("\n"));
+        1767546000000000 1"#]]
+    .assert_eq(&hours.join("\n"));
 }
 
 #[test]

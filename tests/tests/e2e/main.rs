@@ -4,6 +4,7 @@ mod bench;
 mod counts;
 mod crash;
 mod doors;
+mod first_party;
 mod reload;
 mod shards;
 mod soak;
