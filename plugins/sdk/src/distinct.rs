@@ -10,7 +10,15 @@ use crate::state::{LoadError, Reader, State, put_count};
 use crate::text::{PerText, Text};
 use std::cell::RefCell;
 
-/// A set of texts, known by their hashes.
+/// A set of texts, known by their hashes. For bounded memory see [`crate::ApproxDistinct`].
+///
+/// ```
+/// use tally_sdk::{Distinct, testing::with_texts};
+///
+/// let mut users = Distinct::default();
+/// with_texts(&["ada", "bob", "ada"], |texts| texts.iter().for_each(|&user| users.insert(user)));
+/// assert_eq!(users.len(), 2);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Distinct {
     set: RefCell<Gathered>,

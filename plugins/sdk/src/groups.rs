@@ -6,7 +6,17 @@ use crate::text::Text;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A map from text to a piece of state. Entries are numbered as they come; the numbers stay as they are until
-/// [`State::load`], and must not show in what is saved or reported.
+/// [`State::load`], and must not show in what is saved or reported. For a bounded number of texts see [`crate::BottomK`].
+///
+/// ```
+/// use tally_sdk::{Groups, Stats, testing::with_texts};
+///
+/// let mut sizes = Groups::<Stats>::default();
+/// with_texts(&["de", "at", "de"], |texts| texts.iter().zip([3, 4, 5]).for_each(|(&country, size)| sizes.entry(country).add(size)));
+/// let mut means: Vec<_> = sizes.iter().map(|(country, stats)| (country, stats.mean())).collect();
+/// means.sort_by_key(|(country, _)| *country);
+/// assert_eq!(means, [("at", Some(4.0)), ("de", Some(4.0))]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Groups<V> {
     index: Index,

@@ -50,15 +50,7 @@ use crate::wire::tally::aggregator::columns::{Column, Values};
 use crate::wire::tally::aggregator::types::Table;
 pub use laws::check_laws;
 
-/// Texts as a batch brings them, to try out a building block by itself.
-///
-/// ```
-/// use tally_sdk::{Distinct, testing::with_texts};
-///
-/// let mut users = Distinct::default();
-/// with_texts(&["ada", "bob", "ada"], |texts| texts.iter().for_each(|&user| users.insert(user)));
-/// assert_eq!(users.len(), 2);
-/// ```
+/// Texts as a batch brings them, to try out a building block by itself: see [`crate::Distinct`].
 pub fn with_texts<T>(texts: &[&str], look: impl FnOnce(&[Text<'_>]) -> T) -> T {
     let column = decode::texts(texts);
     let dictionary = Dictionary::new(texts.len(), &column.ends, &column.bytes, &column.hashes);

@@ -144,6 +144,18 @@ pub struct Json<'a>(pub Text<'a>);
 /// is no part of the state: mark it `#[state(skip)]`.
 ///
 /// Meant for one column: fed with texts of several columns by turns it stays right, and remembers those of one.
+///
+/// ```
+/// use tally_sdk::{PerText, testing::with_texts};
+///
+/// let (mut lengths, mut worked_out) = (PerText::default(), 0);
+/// with_texts(&["/a", "/b", "/a", "/a"], |texts| {
+///     for &text in texts {
+///         lengths.get_or_insert_with(text, |text| { worked_out += 1; text.as_bytes().len() });
+///     }
+/// });
+/// assert_eq!(worked_out, 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct PerText<T> {
     dictionary: u64,
