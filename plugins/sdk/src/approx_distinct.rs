@@ -271,6 +271,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_no_texts_give_is_refused() {
+        let load =
+            |bytes: &[u8]| ApproxDistinct::<1, 4>::default().load(&mut Reader::new(bytes)).map_err(|e| e.to_string());
+        let hashes = |count: u32| [vec![HASHES], count.to_le_bytes().to_vec(), (0..16).collect()].concat();
+        assert_eq!(load(&hashes(1)), Ok(()));
+        assert_eq!(load(&hashes(2)).unwrap_err(), "2 hashes are more than the 1 that are kept");
+        let registers = |highest: u8| [vec![REGISTERS, highest], vec![0; 15]].concat();
+        assert_eq!(load(&registers(61)), Ok(()));
+        assert_eq!(load(&registers(62)).unwrap_err(), "a HyperLogLog register is larger than hashes make it");
+    }
+
     /// Root mean square of the relative errors over many independent sets. It has a standard deviation of its own, about
     /// 1 / sqrt(2 * sets): the bound is three of them above the published error, and the streams never change.
     #[test]

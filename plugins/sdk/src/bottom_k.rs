@@ -215,6 +215,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn others_without_k_texts_and_more_than_k_are_refused() {
+        let load = |other: u64, count: u32| {
+            let texts = (0..count).flat_map(|_| [0u8; 12]);
+            let bytes: Vec<u8> = other.to_le_bytes().into_iter().chain(count.to_le_bytes()).chain(texts).collect();
+            BottomK::<Count, 1>::default().load(&mut Reader::new(&bytes)).map_err(|error| error.to_string())
+        };
+        assert_eq!((load(0, 0), load(3, 1)), (Ok(()), Ok(())));
+        assert_eq!(load(3, 0).unwrap_err(), "0 texts are kept apart, not 1");
+        assert_eq!(load(3, 2).unwrap_err(), "2 texts are kept apart, not 1");
+    }
+
     /// No two short texts share a hash, so those that would are made up.
     #[test]
     fn texts_with_one_hash_are_told_apart() {

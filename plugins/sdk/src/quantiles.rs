@@ -320,4 +320,14 @@ mod tests {
         assert!((7424..7424 + 2 * MORE).contains(&buckets.len()) && buckets.capacity() < 7424 + 2 * MORE);
         assert_eq!(Quantiles::<0>::default().quantile(1, 2), None);
     }
+
+    #[test]
+    fn what_no_values_give_is_refused() {
+        let load = |parts: [&[u8]; 4]| Quantiles::<1>::default().load(&mut Reader::new(&parts.concat())).is_ok();
+        let one = |bucket: i32| load([&[BUCKETS], &1u32.to_le_bytes(), &bucket.to_le_bytes(), &1u64.to_le_bytes()]);
+        assert_eq!([-3713, -3712, 3711, 3712].map(one), [false, true, true, false]);
+        let value = |value: i64| [value.to_le_bytes(), [1, 0, 0, 0, 0, 0, 0, 0]].concat();
+        assert!(load([&[VALUES], &1u32.to_le_bytes(), &value(5), &[]]));
+        assert!(!load([&[VALUES], &2u32.to_le_bytes(), &value(5), &value(6)]), "more than are kept");
+    }
 }

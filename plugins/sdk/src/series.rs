@@ -169,4 +169,16 @@ mod tests {
             prop_assert_eq!(series.older().0, older);
         }
     }
+
+    #[test]
+    fn older_ones_without_as_many_as_are_kept_and_more_are_refused() {
+        let load = |older: u64, count: u32| {
+            let buckets = (0..u64::from(count)).flat_map(|bucket| [bucket, 1]).flat_map(u64::to_le_bytes);
+            let bytes: Vec<u8> = older.to_le_bytes().into_iter().chain(count.to_le_bytes()).chain(buckets).collect();
+            PerSecond::<2>::default().load(&mut Reader::new(&bytes)).map_err(|error| error.to_string())
+        };
+        assert_eq!((load(0, 1), load(3, 2)), (Ok(()), Ok(())));
+        assert_eq!(load(3, 1).unwrap_err(), "a series keeps 1 time buckets apart, not 2");
+        assert_eq!(load(3, 3).unwrap_err(), "a series keeps 3 time buckets apart, not 2");
+    }
 }

@@ -248,6 +248,17 @@ mod tests {
             }
         }
 
+        /// By Lagrange's identity: the spread is the sum of the squares of all differences, none of which cancels.
+        #[test]
+        fn variance_is_right_for_any_values(values in values()) {
+            let difference = |one: i64, other: i64| one.abs_diff(other) as f64;
+            let pairs = values.iter().enumerate().flat_map(|(at, &one)| values[..at].iter().map(move |&other| difference(one, other)));
+            let spread: f64 = pairs.map(|difference| difference * difference).sum();
+            let n = values.len() as f64;
+            let found = stats(&values).variance().unwrap_or_default();
+            prop_assert!((found * n * n - spread).abs() <= spread * 2f64.powi(-40), "{} for {}", found * n * n, spread);
+        }
+
         #[test]
         fn a_product_is_one(a in any::<u64>(), b in any::<u128>()) {
             let (above, low) = product(u128::from(a), b);
