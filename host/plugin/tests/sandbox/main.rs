@@ -4,5 +4,7 @@ mod accumulating;
 mod caching;
 mod fixture;
 mod hostile;
+mod languages;
 mod loading;
 mod sharding;
+mod signups;
