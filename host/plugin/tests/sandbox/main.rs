@@ -2,6 +2,7 @@
 
 mod accumulating;
 mod caching;
+mod contract;
 mod fixture;
 mod hostile;
 mod languages;
