@@ -87,7 +87,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         }
     }
     if !args.build_only {
-        compare(project)?;
+        compare(project, args.need_all)?;
     }
     println!("languages left out: {left_out}");
     if args.need_all && left_out > 0 {
@@ -105,8 +105,9 @@ fn build(project: &Project, toolchain: &wasm::Toolchain, language: Language) -> 
     components::install_foreign(project, &built, &project.languages(), language.name())
 }
 
-fn compare(project: &Project) -> Result<()> {
+fn compare(project: &Project, need_all: bool) -> Result<()> {
     let mut cargo = project.cargo();
+    cargo.env("TALLY_TESTS_NEED_LANGUAGES", if need_all { "1" } else { "0" });
     cargo.env("TALLY_EXAMPLE_PLUGINS_DIR", project.example_plugins()).env("TALLY_LANGUAGES_DIR", project.languages());
     cargo.args(["test", "--quiet", "--package", "tally-plugin", "--test", "sandbox", "--"]);
     run_command(cargo.args(["languages::", "--nocapture", "--test-threads=1"]))
