@@ -37,6 +37,24 @@ pub fn examples(project: &Project, toolchain: &Toolchain) -> Result<()> {
     standalone(project, toolchain, &project.root.join("examples/plugins"), &project.example_plugins())
 }
 
+/// One of them.
+pub fn example(project: &Project, toolchain: &Toolchain, name: &str) -> Result<()> {
+    let packages = standalone_packages(project, &project.root.join("examples/plugins"))?;
+    let package = packages.iter().find(|package| package.name == name);
+    let package = package.with_context(|| format!("there is no example plugin {name}"))?;
+    let built = build(project, toolchain, package, &["--release"], "release")?;
+    install(project, &built, &project.example_plugins(), name)
+}
+
+/// Puts a component of another language where the tests look for it. A language's runtime, built elsewhere, may name WASI where it has
+/// stubs for it, and folders of who built it; that it imports no WASI is seen when it is loaded.
+pub fn install_foreign(project: &Project, built: &Path, folder: &Path, name: &str) -> Result<()> {
+    put(project, built, folder, name, |project, bytes| {
+        check_form(bytes)?;
+        check_path(bytes, &project.root)
+    })
+}
+
 /// The components of `tests/fixtures/*`, in `target/fixtures`, and a second build of `video-actions` whose digest differs.
 pub fn fixtures(project: &Project, toolchain: &Toolchain) -> Result<()> {
     standalone(project, toolchain, &project.root.join("tests/fixtures"), &project.fixtures())?;
@@ -102,6 +120,16 @@ fn build(
 }
 
 fn install(project: &Project, built: &Path, folder: &Path, name: &str) -> Result<()> {
+    put(project, built, folder, name, check)
+}
+
+fn put(
+    project: &Project,
+    built: &Path,
+    folder: &Path,
+    name: &str,
+    check: fn(&Project, &[u8]) -> Result<()>,
+) -> Result<()> {
     let bytes = fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
     check(project, &bytes).with_context(|| format!("{} is not usable as a component", built.display()))?;
     let path = folder.join(format!("{name}.wasm"));
@@ -110,19 +138,27 @@ fn install(project: &Project, built: &Path, folder: &Path, name: &str) -> Result
     Ok(())
 }
 
-/// What every component must be, whoever built it: a component, without WASI, without the paths of this machine.
+/// What every component of ours must be: a component, without WASI, without the paths of this machine.
 fn check(project: &Project, bytes: &[u8]) -> Result<()> {
+    check_form(bytes)?;
+    ensure!(!contains(bytes, b"wasi:"), "it refers to WASI, which the host does not offer");
+    let folders = [Some(project.root.clone()), project.cargo_home()];
+    folders.into_iter().flatten().try_for_each(|folder| check_path(bytes, &folder))
+}
+
+fn check_form(bytes: &[u8]) -> Result<()> {
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     if !bytes.starts_with(COMPONENT) {
         bail!(
             "it is a core module; the linker was not wasm-component-ld, or the crate does not export the plugin world"
         );
     }
-    ensure!(!contains(bytes, b"wasi:"), "it refers to WASI, which the host does not offer");
-    for folder in [Some(project.root.clone()), project.cargo_home()].into_iter().flatten() {
-        let path = folder.to_string_lossy();
-        ensure!(!contains(bytes, path.as_bytes()), "it contains the path {path}");
-    }
+    Ok(())
+}
+
+fn check_path(bytes: &[u8], folder: &Path) -> Result<()> {
+    let path = folder.to_string_lossy();
+    ensure!(!contains(bytes, path.as_bytes()), "it contains the path {path}");
     Ok(())
 }
 

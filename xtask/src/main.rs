@@ -14,6 +14,7 @@ mod dependencies;
 mod fuzz;
 mod hostile;
 mod instructions;
+mod languages;
 mod lint;
 mod mutants;
 mod packages;
@@ -49,6 +50,9 @@ enum Command {
     Test(test::Args),
     /// Put Python's packages for tests by real clients in target/clients; `test` does so by itself.
     Clients,
+    /// Build the example plugin that is written in C, JavaScript and Python too, and check that all of them give what the one
+    /// in Rust gives; prints what each costs. Installs their tools in target/languages.
+    Languages(languages::Args),
     /// Let a daemon work for half an hour with every door, reloads and SIGHUPs at once, and check its books and its memory.
     Soak(soak::Args),
     /// Feed what reads bytes of others with bytes that a fuzzer makes up; prints "N targets, violations: M" last.
@@ -91,6 +95,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&project, &args),
         Command::Test(args) => test::run(&project, &args),
         Command::Clients => clients::install(&project),
+        Command::Languages(args) => languages::run(&project, &args),
         Command::Soak(args) => soak::run(&project, &args),
         Command::Fuzz(args) => fuzz::run_targets(&project, &args),
         Command::Mutants(args) => mutants::run(&project, &args),

@@ -70,6 +70,11 @@ impl Project {
         self.target.join("fixtures")
     }
 
+    /// Components in other languages, and the tools they are built by.
+    pub fn languages(&self) -> PathBuf {
+        self.target.join("languages")
+    }
+
     /// Python and packages for tests by real clients.
     pub fn clients(&self) -> PathBuf {
         self.target.join("clients")

@@ -107,6 +107,7 @@ fn cargo_test(project: &Project, cargo: &mut Command, echo: &mut impl Write) -> 
     cargo.env("TALLY_BIN", project.tally());
     cargo.env("TALLY_BUILT_PLUGINS_DIR", project.plugins());
     cargo.env("TALLY_EXAMPLE_PLUGINS_DIR", project.example_plugins());
+    cargo.env("TALLY_LANGUAGES_DIR", project.languages());
     cargo.env("TALLY_FIXTURES_DIR", project.fixtures());
     cargo.env("TALLY_CLIENTS_DIR", project.clients());
     if let Some(needed) = env::var_os(NEED_CLIENTS) {

@@ -103,6 +103,11 @@ impl Toolchain {
         cargo
     }
 
+    /// What makes components of objects. The linker that it uses itself stands beside it.
+    pub fn linker(&self) -> &Path {
+        &self.linker
+    }
+
     /// Where guests are built.
     pub fn target(&self, project: &Project) -> PathBuf {
         project.target.join("guests")

@@ -2,7 +2,10 @@
 
 mod accumulating;
 mod caching;
+mod contract;
 mod fixture;
 mod hostile;
+mod languages;
 mod loading;
 mod sharding;
+mod signups;
