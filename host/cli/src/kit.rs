@@ -12,7 +12,7 @@ use tally_daemon::plugins::check::PluginFacts;
 use tally_kit::build::Project;
 use tally_kit::laws::{self, Verdict};
 use tally_kit::samples::{self, Samples};
-use tally_kit::{Subject, bench, project};
+use tally_kit::{Law, Subject, bench, project};
 
 use crate::outcome::{Usage, print};
 use crate::render::{Output, Paint, answer};
@@ -181,12 +181,14 @@ struct Sampled {
 pub fn test(args: &Test) -> anyhow::Result<ExitCode> {
     let (component, project) = component(&args.what, &args.settings, true)?;
     let bytes = std::fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
-    let subject = Subject::load(&bytes, &args.settings)
-        .with_context(|| format!("{} would not be taken", component.display()))?;
+    let subject =
+        Subject::load(&bytes, &args.settings).with_context(|| format!("{} would not be taken", component.display()))?;
     let own = project.as_ref().map(|project| project.folder.join(EVENTS)).filter(|file| file.is_file());
     let events = args.events.clone().or(own);
     let (sampled, lines) = match &events {
-        None if args.bless => return Err(Usage(anyhow::anyhow!("--bless needs sample events: name them with --events")).into()),
+        None if args.bless => {
+            return Err(Usage(anyhow::anyhow!("--bless needs sample events: name them with --events")).into());
+        }
         None => (None, Vec::new()),
         Some(file) => {
             let (sampled, lines) = sampled(&subject, file, args.bless)?;
@@ -202,10 +204,13 @@ pub fn test(args: &Test) -> anyhow::Result<ExitCode> {
     })?;
     let different = tested.samples.as_ref().is_some_and(|sampled| sampled.compared == "different");
     ensure!(!different || tested.laws.broken.is_empty(), "the report differs from the golden one, and laws are broken");
-    ensure!(!different, "the report of the sample events differs from the golden one; --bless writes it anew if it should");
+    ensure!(
+        !different,
+        "the report of the sample events differs from the golden one; --bless writes it anew if it should"
+    );
     if !tested.laws.broken.is_empty() {
         let names: Vec<&str> = tested.laws.broken.iter().map(|finding| finding.law.name()).collect();
-        bail!("{} does not hold: what a daemon says of this plugin could not be relied on", names.join(", "));
+        bail!("broken: {}; a daemon's numbers could not be relied on", names.join(", "));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -268,15 +273,18 @@ fn told(tested: &Tested) -> String {
         None => text += "samples: none; name some with --events\n",
         Some(sampled) => text += &told_samples(sampled),
     }
-    let Verdict { tried, broken, sample_cases, random_cases, seed, left_out } = &tested.laws;
+    let Verdict { tried, broken, sample_cases, random_cases, seed, left_out, not_judged } = &tested.laws;
     text += &format!(
         "laws: {} of {} hold, on {sample_cases} cases of the samples and {random_cases} random ones (seed {seed})\n",
         tried.len() - broken.len(),
         tried.len()
     );
+    let names = |laws: &[Law]| laws.iter().map(|law| law.name()).collect::<Vec<_>>().join(", ");
     if !left_out.is_empty() {
-        let names: Vec<&str> = left_out.iter().map(|law| law.name()).collect();
-        text += &format!("  not asked of an aggregator whose ordering is log-order: {}\n", names.join(", "));
+        text += &format!("  not asked of an aggregator whose ordering is log-order: {}\n", names(left_out));
+    }
+    if !not_judged.is_empty() {
+        text += &format!("  nothing can be said of the others before that holds: {}\n", names(not_judged));
     }
     for finding in broken {
         text += &format!("\nbroken: {}\n  it means: {}\n  but {}\n", finding.law.name(), finding.means, finding.says);
@@ -318,8 +326,8 @@ fn told_samples(sampled: &Sampled) -> String {
 pub fn bench(args: &Bench) -> anyhow::Result<()> {
     let (component, project) = component(&args.what, &args.settings, false)?;
     let bytes = std::fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
-    let subject = Subject::load(&bytes, &args.settings)
-        .with_context(|| format!("{} would not be taken", component.display()))?;
+    let subject =
+        Subject::load(&bytes, &args.settings).with_context(|| format!("{} would not be taken", component.display()))?;
     let read = |file: &Path| {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         anyhow::Ok(Samples::read(&subject, &text).events)

@@ -75,7 +75,10 @@ pub fn measure(subject: &Subject, events: &[String], at_least: Duration) -> anyh
     let (batches, first) = timed(&mut decode);
     let (_, second) = timed(&mut decode);
     let given: usize = batches.iter().map(|batch| batch.for_subscriber(0).rows.len()).sum();
-    ensure!(given > 0, "none of the events is given to the aggregator: none is of a type it asks for, with the fields it requires");
+    ensure!(
+        given > 0,
+        "none of the events is given to the aggregator: none is of a type it asks for, with the fields it requires"
+    );
 
     let began = now();
     let mut best = round(subject, &batches)?;

@@ -18,15 +18,8 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "tally-plugin";
 
 /// What the profile says, whatever the project's manifest says.
-const SETTINGS: [&str; 7] = [
-    "inherits='release'",
-    "opt-level=3",
-    "lto=true",
-    "codegen-units=1",
-    "panic='abort'",
-    "strip=true",
-    "debug=false",
-];
+const SETTINGS: [&str; 7] =
+    ["inherits='release'", "opt-level=3", "lto=true", "codegen-units=1", "panic='abort'", "strip=true", "debug=false"];
 
 /// How long rustup may take to add the target, in tenths of a second.
 const RUSTUP_PATIENCE: u32 = 1200;

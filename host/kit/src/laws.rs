@@ -81,6 +81,8 @@ pub struct Verdict {
     pub tried: Vec<Law>,
     /// Those left out, since the aggregator is not declared commutative.
     pub left_out: Vec<Law>,
+    /// Those that say nothing, since states of the same events differ, or questions change them.
+    pub not_judged: Vec<Law>,
     /// What random events were made from: the same number makes the same.
     pub seed: u64,
     /// Cases of the samples.
@@ -150,7 +152,8 @@ impl Law {
 
     /// Whether the events of its finding are shown by part.
     fn is_about_parts(self) -> bool {
-        let whole = [Self::Answers, Self::SameInput, Self::Refusal, Self::CanonicalSave, Self::Question, Self::LateOrder];
+        let whole =
+            [Self::Answers, Self::SameInput, Self::Refusal, Self::CanonicalSave, Self::Question, Self::LateOrder];
         !whole.contains(&self)
     }
 
@@ -176,7 +179,7 @@ fn answers(trial: &mut Trial<'_>) -> Result<(), Broken> {
     let whole = trial.state(&[trial.all()])?;
     trial.snapshot(&whole)?;
     let later = trial.reload(&whole)?;
-    trial.merge(whole, &later)?;
+    trial.instance.merge(&whole, &later)?;
     Ok(())
 }
 
@@ -184,8 +187,8 @@ fn same_input(trial: &mut Trial<'_>) -> Result<(), Broken> {
     let (one, other) = (trial.state(&[trial.all()])?, trial.state(&[trial.all()])?);
     trial.same(&one, &other)?;
     let mut again = Trial::new(trial.subject, trial.items)?;
-    let elsewhere = again.state(&[again.all()])?;
-    same(trial.snapshot(&one)?, again.snapshot(&elsewhere)?)
+    let (here, elsewhere) = (trial.state(&[trial.all()])?, again.state(&[again.all()])?);
+    same(trial.snapshot(&here)?, again.snapshot(&elsewhere)?)
 }
 
 fn batch_split(trial: &mut Trial<'_>) -> Result<(), Broken> {
@@ -335,7 +338,18 @@ pub fn check(subject: &Subject, samples: &[String], seed: u64, random_cases: usi
         try_case(subject, &items, "random", &mut holds, &mut broken);
     }
     broken.sort_by_key(|finding| tried.iter().position(|law| *law == finding.law));
-    Verdict { tried, left_out, seed, sample_cases, random_cases, broken }
+    let (tried, not_judged) = judged(tried, &mut broken);
+    Verdict { tried, left_out, not_judged, seed, sample_cases, random_cases, broken }
+}
+
+/// Leaves out findings that follow from another: every law is looked at through questions and the same events twice.
+fn judged(tried: Vec<Law>, broken: &mut Vec<Finding>) -> (Vec<Law>, Vec<Law>) {
+    let is_broken = |law: Law| broken.iter().any(|finding| finding.law == law);
+    let root = [Law::Question, Law::SameInput].into_iter().find(|law| is_broken(*law));
+    let Some(root) = root else { return (tried, Vec::new()) };
+    let (judged, not_judged) = tried.into_iter().partition(|law| *law == Law::Answers || *law == root);
+    broken.retain(|finding| finding.law == Law::Answers || finding.law == root);
+    (judged, not_judged)
 }
 
 /// Lines in three parts, with another order beside their own.
@@ -348,13 +362,7 @@ fn case(lines: Vec<String>, random: &mut Random) -> Vec<Item> {
 }
 
 /// Tries the laws that hold so far, and moves those that are broken over.
-fn try_case(
-    subject: &Subject,
-    items: &[Item],
-    from: &'static str,
-    holds: &mut Vec<Law>,
-    broken: &mut Vec<Finding>,
-) {
+fn try_case(subject: &Subject, items: &[Item], from: &'static str, holds: &mut Vec<Law>, broken: &mut Vec<Finding>) {
     holds.retain(|&law| {
         if outcome(subject, law, items).is_ok() {
             return true;
@@ -419,10 +427,9 @@ fn named(law: Law, broken: Broken) -> (Law, String) {
                 Some(difference) => (law, format!("{difference}{}", bytes_too(&one, &other))),
                 // They cannot be told apart from outside, so they should have been saved as the same.
                 None if law == Law::SaveLoad => (law, different_bytes(&one, &other)),
-                None => (
-                    Law::CanonicalSave,
-                    format!("{}, while looking at {}", different_bytes(&one, &other), law.name()),
-                ),
+                None => {
+                    (Law::CanonicalSave, format!("{}, while looking at {}", different_bytes(&one, &other), law.name()))
+                }
             }
         }
     }

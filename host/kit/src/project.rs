@@ -20,9 +20,9 @@ const OWN_SDK: &str = "sdk";
 /// Words that cargo or Rust keep for themselves.
 const RESERVED: [&str; 46] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
-    "enum", "extern", "false", "final", "fn", "for", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move",
-    "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "test", "trait", "true",
-    "type", "unsafe", "use", "where", "while",
+    "enum", "extern", "false", "final", "fn", "for", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
+    "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "test", "trait",
+    "true", "type", "unsafe", "use", "where", "while",
 ];
 
 /// A name for a plugin, and so for its package: lower-case letters, digits and hyphens.
@@ -126,7 +126,8 @@ fn workspace(root: &str) -> anyhow::Result<String> {
         let manifest: Table = manifest.context("a member has a manifest")?.1.parse()?;
         for kind in ["dependencies", "dev-dependencies"] {
             for name in manifest.get(kind).and_then(Value::as_table).into_iter().flat_map(Table::keys) {
-                let dependency = all["dependencies"].get(name).with_context(|| format!("{name} is not in the workspace"))?;
+                let dependency =
+                    all["dependencies"].get(name).with_context(|| format!("{name} is not in the workspace"))?;
                 dependencies.insert(name.clone(), dependency.clone());
             }
         }
@@ -180,7 +181,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let project = folder.path().join("page-views");
         let files = create("page-views", &project, None).unwrap();
-        for file in ["Cargo.toml", "Cargo.lock", ".gitignore", "README.md", "events.ndjson", "golden/events.txt", "src/lib.rs"] {
+        for file in
+            ["Cargo.toml", "Cargo.lock", ".gitignore", "README.md", "events.ndjson", "golden/events.txt", "src/lib.rs"]
+        {
             assert!(files.contains(&PathBuf::from(file)), "{file} is missing: {files:?}");
         }
         for file in &files {

@@ -39,7 +39,8 @@ impl Random {
 }
 
 const TEXTS: [&str; 5] = ["a", "b", "c", "d", "e"];
-const ODD_TEXTS: [&str; 7] = ["", " ", "\u{e4}\u{f6}", "\u{65e5}\u{672c}", "\u{1f600}", "quote \" slash \\", "\u{0}\u{7f}\n"];
+const ODD_TEXTS: [&str; 7] =
+    ["", " ", "\u{e4}\u{f6}", "\u{65e5}\u{672c}", "\u{1f600}", "quote \" slash \\", "\u{0}\u{7f}\n"];
 const INTEGERS: [&str; 7] = ["0", "1", "2", "3", "-1", "10", "1000"];
 const ODD_INTEGERS: [&str; 4] = ["9223372036854775807", "-9223372036854775808", "4294967296", "-2147483649"];
 const FLOATS: [&str; 6] = ["0.1", "0.2", "0.3", "1.5", "-2.25", "7"];
@@ -215,7 +216,8 @@ mod tests {
     use tally_event::schema::{EventType, Field, Ordering};
 
     fn manifest() -> Manifest {
-        let kinds = [Kind::Text, Kind::Integer, Kind::Decimal(2), Kind::Float, Kind::Boolean, Kind::Timestamp, Kind::Json];
+        let kinds =
+            [Kind::Text, Kind::Integer, Kind::Decimal(2), Kind::Float, Kind::Boolean, Kind::Timestamp, Kind::Json];
         let fields = kinds.iter().enumerate().map(|(n, kind)| Field { path: format!("/deep/f{n}"), kind: *kind });
         let event_type = |name: &str| EventType { name: name.into(), required: vec![0], optional: (1..7).collect() };
         Manifest {
@@ -241,7 +243,9 @@ mod tests {
         assert_eq!(once, lines(1));
         assert_ne!(once, lines(2));
         let all = once.concat();
-        for part in ["of the samples", "sampled", "\"one\"", "9223372036854775807", "null", "1e308", "0001-01-01", "9999"] {
+        for part in
+            ["of the samples", "sampled", "\"one\"", "9223372036854775807", "null", "1e308", "0001-01-01", "9999"]
+        {
             assert!(all.contains(part), "{part} never occurs");
         }
         for line in &once {

@@ -39,11 +39,7 @@ impl Subject {
 }
 
 /// The lines as one batch, the first of them with this sequence number. Each must be an event.
-pub(crate) fn batch<'a>(
-    decoder: &mut Decoder,
-    lines: impl IntoIterator<Item = &'a str>,
-    first_sequence: u64,
-) -> Batch {
+pub(crate) fn batch<'a>(decoder: &mut Decoder, lines: impl IntoIterator<Item = &'a str>, first_sequence: u64) -> Batch {
     for line in lines {
         let pushed = decoder.push(0, line.as_bytes(), Mode::Replay);
         assert_eq!(pushed.accepted, 1, "no event: {line}");

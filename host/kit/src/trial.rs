@@ -163,7 +163,11 @@ pub(crate) fn first_difference(one: &Value, other: &Value) -> Option<String> {
             }
         }
         if left_rows.len() != right_rows.len() {
-            return differs(format!("the number of rows of {table}"), &left_rows.len().into(), &right_rows.len().into());
+            return differs(
+                format!("the number of rows of {table}"),
+                &left_rows.len().into(),
+                &right_rows.len().into(),
+            );
         }
         if left["rows_left_out"] != right["rows_left_out"] {
             return differs(format!("rows_left_out of {table}"), &left["rows_left_out"], &right["rows_left_out"]);

@@ -70,9 +70,8 @@ impl Aggregator for WatchTime {
             .gauge("viewers", [self.viewers.len()]);
         if question.wants("videos") {
             // Most important rows first, and no two rows equal in that order.
-            let page = question.page(self.videos.iter(), |a, b| {
-                (Reverse(a.1.seconds), a.0).cmp(&(Reverse(b.1.seconds), b.0))
-            });
+            let page =
+                question.page(self.videos.iter(), |a, b| (Reverse(a.1.seconds), a.0).cmp(&(Reverse(b.1.seconds), b.0)));
             report
                 .table("videos", page.left_out)
                 .key("video", page.rows.iter().map(|(video, _)| *video))
