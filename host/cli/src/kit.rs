@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tally_daemon::plugins::check::PluginFacts;
 use tally_kit::build::Project;
 use tally_kit::laws::{self, Verdict};
-use tally_kit::samples::{self, Samples};
+use tally_kit::samples::{self, Outcome, Samples};
 use tally_kit::{Law, Subject, bench, project};
 
 use crate::outcome::{Usage, print};
@@ -171,8 +171,9 @@ struct Sampled {
     not_subscribed: usize,
     rejected: Value,
     golden: PathBuf,
-    /// `equal`, `written`, `none`, or `different`.
+    /// `equal`, `written`, `none`, `different`, or `failed`: there is no report.
     compared: &'static str,
+    /// Where it differs, or why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<String>,
 }
@@ -202,11 +203,12 @@ pub fn test(args: &Test) -> anyhow::Result<ExitCode> {
         Output::Json => format!("{}\n", serde_json::to_value(&tested)?),
         Output::Table => told(&tested),
     })?;
-    let different = tested.samples.as_ref().is_some_and(|sampled| sampled.compared == "different");
-    ensure!(!different || tested.laws.broken.is_empty(), "the report differs from the golden one, and laws are broken");
+    let compared = tested.samples.as_ref().map_or("none", |sampled| sampled.compared);
+    let is_broken = !tested.laws.broken.is_empty();
+    ensure!(compared != "failed", "the sample events cannot be applied");
     ensure!(
-        !different,
-        "the report of the sample events differs from the golden one; --bless writes it anew if it should"
+        compared != "different" || is_broken,
+        "the report differs from the golden one; --bless writes it anew if it should"
     );
     if !tested.laws.broken.is_empty() {
         let names: Vec<&str> = tested.laws.broken.iter().map(|finding| finding.law.name()).collect();
@@ -231,23 +233,15 @@ fn component(what: &Path, settings: &str, with_tests: bool) -> anyhow::Result<(P
 fn sampled(subject: &Subject, file: &Path, bless: bool) -> anyhow::Result<(Sampled, Vec<String>)> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let samples = Samples::read(subject, &text);
-    let outcome = samples::apply(subject, &samples.events)?;
-    let found = outcome.golden(&samples.rejected);
+    let applied = samples::apply(subject, &samples.events);
     let stem = file.file_stem().unwrap_or_default();
     let golden = file.with_file_name("golden").join(stem).with_extension("txt");
-    let (compared, difference) = match std::fs::read_to_string(&golden) {
-        _ if bless => {
-            let folder = golden.parent().unwrap_or(Path::new("."));
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-            std::fs::write(&golden, &found).with_context(|| format!("cannot write {}", golden.display()))?;
-            ("written", None)
+    let (outcome, (compared, difference)) = match applied {
+        Ok(outcome) => {
+            let compared = compared(&golden, &outcome.golden(&samples.rejected), bless)?;
+            (outcome, compared)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => ("none", None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", golden.display())),
-        Ok(expected) => match samples::difference(&expected, &found) {
-            None => ("equal", None),
-            difference => ("different", difference),
-        },
+        Err(error) => (Outcome::default(), ("failed", Some(format!("{error:#}")))),
     };
     let sampled = Sampled {
         file: file.to_owned(),
@@ -260,6 +254,24 @@ fn sampled(subject: &Subject, file: &Path, bless: bool) -> anyhow::Result<(Sampl
         difference,
     };
     Ok((sampled, samples.events))
+}
+
+/// Compares with the golden report, or writes it.
+fn compared(golden: &Path, found: &str, bless: bool) -> anyhow::Result<(&'static str, Option<String>)> {
+    if bless {
+        let folder = golden.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::write(golden, found).with_context(|| format!("cannot write {}", golden.display()))?;
+        return Ok(("written", None));
+    }
+    match std::fs::read_to_string(golden) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(("none", None)),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", golden.display())),
+        Ok(expected) => match samples::difference(&expected, found) {
+            None => Ok(("equal", None)),
+            difference => Ok(("different", difference)),
+        },
+    }
 }
 
 /// The findings for people.
@@ -302,6 +314,10 @@ fn told(tested: &Tested) -> String {
 }
 
 fn told_samples(sampled: &Sampled) -> String {
+    if sampled.compared == "failed" {
+        let why = sampled.difference.as_deref().unwrap_or("?");
+        return format!("samples: {} cannot be applied: {why}\n", sampled.file.display());
+    }
     let mut text = format!("samples: {}: {} applied", sampled.file.display(), sampled.applied);
     for (reason, count) in sampled.refused.as_object().into_iter().flatten() {
         text += &format!(", {count} refused ({reason})");

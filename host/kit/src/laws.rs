@@ -17,6 +17,9 @@ use crate::trial::{Broken, Item, Snapshot, Trial, first_difference, rendered, sa
 /// Most events of a case.
 const MOST_EVENTS: usize = 24;
 
+/// Most samples of a case.
+const MOST_SAMPLES: usize = 64;
+
 /// Windows of the samples that are tried in random parts.
 const SAMPLE_CASES: usize = 20;
 
@@ -267,7 +270,7 @@ fn save_load(trial: &mut Trial<'_>) -> Result<(), Broken> {
     trial.same(&whole, &loaded)?;
     let [a, b, c] = trial.parts();
     let went_on = trial.state(&[a.clone(), b.clone(), c.clone()])?;
-    let part = trial.state(&[a.clone()])?;
+    let part = trial.state(std::slice::from_ref(&a))?;
     let resumed = trial.reload(&part)?;
     trial.apply(&resumed, b.clone())?;
     trial.apply(&resumed, c.clone())?;
@@ -324,8 +327,10 @@ pub fn check(subject: &Subject, samples: &[String], seed: u64, random_cases: usi
     let mut sample_cases = 0;
     let mut decoder = subject.decoder();
     while !samples.is_empty() && sample_cases < SAMPLE_CASES {
-        let start = if sample_cases == 0 { 0 } else { random.below(samples.len()) };
-        let window = &samples[start..samples.len().min(start + 1 + random.below(MOST_EVENTS))];
+        // Windows that together cover the samples, unless these are thousands.
+        let start = sample_cases * samples.len() / SAMPLE_CASES;
+        let length = (samples.len() / SAMPLE_CASES + 1 + random.below(MOST_EVENTS)).min(MOST_SAMPLES);
+        let window = &samples[start..samples.len().min(start + length)];
         let items = case(window.to_vec(), &mut random);
         try_case(subject, &items, "samples", &mut holds, &mut broken);
         sample_cases += 1;

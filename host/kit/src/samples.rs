@@ -19,7 +19,7 @@ pub struct Samples {
 }
 
 /// What came of applying samples.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Events given to the aggregator and counted.
     pub applied: usize,

@@ -156,8 +156,8 @@ pub(crate) fn first_difference(one: &Value, other: &Value) -> Option<String> {
         }
         let (left_rows, right_rows) = (list(&left["rows"]), list(&right["rows"]));
         for (row, (left, right)) in left_rows.iter().zip(&right_rows).enumerate() {
-            let columns = left.as_object().into_iter().flatten();
-            for (column, value) in columns.filter(|(column, value)| right[column.as_str()] != **value) {
+            let mut columns = left.as_object().into_iter().flatten();
+            if let Some((column, value)) = columns.find(|(column, value)| right[column.as_str()] != **value) {
                 let row = if left_rows.len() == 1 { String::new() } else { format!("[{row}]") };
                 return differs(format!("{table}{row}.{column}"), value, &right[column.as_str()]);
             }
