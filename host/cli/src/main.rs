@@ -11,6 +11,7 @@ mod connect;
 mod dead_letters;
 mod generate;
 mod http;
+mod kit;
 mod log;
 mod logs;
 mod outcome;
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn what_is_asked_of_the_daemon_can_be_had_as_json() {
         every_leaf(Cli::command(), &mut |name, command| {
-            let silent = ["tally run", "generate", "completions", "man", "top", "config check"]
+            let silent = ["tally run", "generate", "completions", "man", "top", "config check", "plugin new"]
                 .iter()
                 .any(|own| name.ends_with(own));
             let output = command.get_arguments().find(|argument| {

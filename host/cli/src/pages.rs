@@ -178,12 +178,16 @@ mod tests {
             tally-log-repair
             tally-man
             tally-plugin
+            tally-plugin-bench
+            tally-plugin-build
             tally-plugin-check
             tally-plugin-inspect
             tally-plugin-list
+            tally-plugin-new
             tally-plugin-plan
             tally-plugin-reload
             tally-plugin-resume
+            tally-plugin-test
             tally-query
             tally-rejected
             tally-run

@@ -1,4 +1,5 @@
 //! `tally plugin`: which plugins are wanted and running, a file on its own, and a look at the plugins directory right now.
+//! What authors do before a daemon sees their plugin is in `kit`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,10 +9,12 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::client::{Target, encode};
+use crate::kit;
 use crate::outcome::print;
 use crate::render::{Output, Paint, answer};
 
-/// Lists, inspects, checks and resumes plugins, shows what a new version would change, or looks for changed ones now.
+/// Lists, inspects, checks and resumes plugins, shows what a new version would change, looks for changed ones now; makes, builds, tests
+/// and measures new ones.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Shows each plugin's wanted and running digest, and why they differ
@@ -25,6 +28,34 @@ pub enum Command {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Makes a Rust project for a new plugin, which builds and passes its tests at once
+    ///
+    /// It needs nothing but Rust: the SDK's sources are written into it.
+    #[command(after_help = "Example:\n  tally plugin new page-views && cd page-views && tally plugin test")]
+    New(kit::New),
+    /// Builds a Rust project into a component, and checks it as the daemon would
+    ///
+    /// Uses Rust's target wasm32-unknown-unknown, and has rustup add it where it is missing. The same source gives the same bytes
+    /// in any folder.
+    #[command(after_help = "Example:\n  tally plugin build page-views --into plugins")]
+    Build(kit::Build),
+    /// Tests a plugin: its own tests, the component on sample events, and the laws of the contract
+    ///
+    /// Of a Rust project, its unit tests are run first and the component is built. Then the component runs in the daemon's engine: its
+    /// report of the sample events is compared with the golden one, and each law is tried on samples and on random events of the
+    /// fields it declares. A law that is broken is shown on the fewest events that break it. Ends with exit code 1 when
+    /// anything failed.
+    #[command(
+        after_help = "Example:\n  tally plugin test page-views\n  tally plugin test target/plugins/video-actions.wasm --events events.ndjson --seed 7"
+    )]
+    Test(kit::Test),
+    /// Measures what an event costs a plugin, and what that makes of a daemon
+    ///
+    /// On one core, in the daemon's engine, without a daemon: time and compute per event, memory, saved bytes.
+    #[command(
+        after_help = "Example:\n  tally plugin bench target/plugins/video-actions.wasm --settings '{}' --events events.ndjson"
+    )]
+    Bench(kit::Bench),
     /// Loads a component file as the daemon would, without a daemon
     ///
     /// Prints its digest, size, fields, event types, tables and settings. Ends with exit code 1 and the reason when no
@@ -106,6 +137,10 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (plugins, status) = (asked.target.get("/v1/plugins")?, asked.target.get("/v1/status")?);
             asked.print(&inspected(&name, &plugins, &status)?)?;
         }
+        Command::New(args) => kit::new(&args)?,
+        Command::Build(args) => kit::build(&args)?,
+        Command::Test(args) => return kit::test(&args),
+        Command::Bench(args) => kit::bench(&args)?,
         Command::Check { file, settings, output } => {
             let facts = tally_daemon::plugins::check::check(&file, &settings)
                 .with_context(|| format!("{} would not be taken", file.display()))?;

@@ -147,3 +147,8 @@ macro_rules! export {
         $crate::wire::export_component!(TallyExportedComponent with_types_in $crate::wire);
     };
 }
+
+/// The code of that page is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/state-versions.md")]
+pub struct StateVersions;

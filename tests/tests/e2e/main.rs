@@ -1,5 +1,6 @@
 //! End to end: the release binary, real components, real sockets, files and processes.
 
+mod authors;
 mod bench;
 mod counts;
 mod crash;

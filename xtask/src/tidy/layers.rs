@@ -6,6 +6,7 @@ const EVENT: &str = "tally-event";
 const NET: &str = "tally-net";
 const STORAGE: &str = "tally-storage";
 const BENCH: &str = "tally-bench";
+const KIT: &str = "tally-kit";
 const STAGES: [&str; 7] =
     ["tally-ingest", "tally-wal", "tally-aggregate", "tally-plugin", "tally-state", "tally-sink", "tally-query"];
 
@@ -50,7 +51,8 @@ fn allowed(from: &str, plugin: bool, to: &Dependency) -> bool {
     }
     let to = to.name.as_str();
     match from {
-        "tally-cli" => to == "tally-daemon" || to == BENCH,
+        "tally-cli" => to == "tally-daemon" || to == BENCH || to == KIT,
+        KIT => to == EVENT || to == "tally-plugin",
         "tally-daemon" => to == EVENT || to == NET || to == STORAGE || STAGES.contains(&to),
         "tally-testkit" => to == STORAGE,
         // It runs the daemon's parts, and nobody depends on it.
