@@ -98,7 +98,8 @@ fn renamed(path: &str, text: &str, name: &str, sdk: &str) -> String {
     let [kebab, snake, pascal] = TEMPLATE_NAMES;
     let text = text.replace(kebab, name).replace(snake, &name.replace('-', "_")).replace(pascal, &camel);
     match path {
-        "Cargo.toml" => text.replace(TEMPLATE_SDK, sdk),
+        // The licence is the example's; what the author writes is the author's.
+        "Cargo.toml" => text.replace(TEMPLATE_SDK, sdk).replace("license = \"Apache-2.0\"\n", ""),
         _ => text,
     }
 }
@@ -195,6 +196,7 @@ mod tests {
         let read = |path: &str| fs::read_to_string(project.join(path)).unwrap();
         assert!(read("src/lib.rs").contains("impl Aggregator for PageViews"));
         assert!(read("Cargo.toml").contains("path = \"sdk/plugins/sdk\""));
+        assert!(!read("Cargo.toml").contains("license"));
         let sdk: Table = read("sdk/Cargo.toml").parse().unwrap();
         let dependencies = sdk["workspace"]["dependencies"].as_table().unwrap();
         assert!(dependencies.contains_key("wit-bindgen") && !dependencies.contains_key("wasmtime"));
