@@ -278,8 +278,10 @@ impl<S: Storage> Scratch<S> {
             }
         }
         let rebuilt = self.rebuilt.load(name)?.context("nothing was replayed")?;
-        let got = Meta::from_bytes(name, &rebuilt.meta)?;
+        let mut got = Meta::from_bytes(name, &rebuilt.meta)?;
         self.compare(&got, &meta)?;
+        // Another version may have taken over right behind the last saved cut, where the replay ends.
+        got.attach(&meta.attached, &rebuilt.runs);
         if saved.runs.is_empty() && rebuilt.runs.is_empty() {
             return Ok(got.chain.to_string());
         }

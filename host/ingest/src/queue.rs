@@ -167,7 +167,7 @@ impl<C: Send> Queue<C> {
             much: Condvar::new(),
             budget: Arc::new(Semaphore::new(max_bytes)),
             max_bytes,
-            much_bytes: MUCH.min(max_bytes / 4),
+            much_bytes: MUCH.min(max_bytes / 4).max(1),
         })
     }
 

@@ -64,7 +64,7 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 18] {
 }
 
 /// Largest body of a request, in bytes; what a daemon takes as a plugin may be less.
-const COMPONENT_BYTES: usize = 256 << 20;
+const COMPONENT_BYTES: usize = 64 << 20;
 
 type Outcome = Result<Response, QueryError>;
 

@@ -112,7 +112,7 @@ impl Oracle {
         for (sequence, key) in (1_u64..).zip(&self.order) {
             if let Some((first, ids_until_first)) = there.insert(*key, (sequence, ids)) {
                 ensure!(
-                    manner(key) == Some(Manner::Ids) && ids - ids_until_first >= self.remembered_ids,
+                    manner(key) == Some(Manner::Ids) && ids - ids_until_first > self.remembered_ids,
                     "{key:?} is in the log twice, as event {first} and as event {sequence} ({:?})",
                     manner(key)
                 );

@@ -143,6 +143,12 @@ fn a_new_state_version_takes_over_what_it_loads() {
     views(&daemon);
     counts(3);
     reload(&work, &daemon, &version("2"), "activated");
+    let swapped = || work.ask(&["plugin", "list"])["plugins"][0]["reason"].is_null();
+    wait_until("it runs", swapped);
+    // Nothing was saved under the new version.
+    daemon.kill();
+    work.verified(&[]);
+    daemon = work.start(&work.configure(&version("2")));
     views(&daemon);
     counts(6);
     daemon.stop();

@@ -214,8 +214,7 @@ impl Controller {
         let digest = tally_plugin::Digest::of(bytes).to_string();
         let registry = &self.context.registry;
         let preview = |(name, settings, shards): (&str, &str, usize)| {
-            let version = registry.look_at(bytes).and_then(|component| registry.configure(&component, settings));
-            let version = match version {
+            let version = match registry.look_at(bytes, settings) {
                 Ok(configured) => Ok(Version { digest: digest.clone(), configured }),
                 Err(error) => Err(Failed { digest: Some(digest.clone()), reason: format!("{error:#}") }),
             };

@@ -191,9 +191,12 @@ impl<S: Storage> Planner<S> {
             return Ok((Attached { attached_at, ..attached }, version.configured.clone()));
         };
         let meta = Meta::from_bytes(name, &saved.meta)?;
-        let before = running.unwrap_or(&meta.attached);
+        let anew = running.is_none() || quarantined;
+        // Its total goes over as a whole; of whoever is attached anew there are only the saved runs.
+        let before = running.filter(|_| !anew);
         let manifest = &version.configured.manifest;
-        let present = saved.runs.iter().map(|run| meta.state_version_of(run)).chain([before.state_version.as_str()]);
+        let total = before.map(|before| before.state_version.as_str());
+        let present = saved.runs.iter().map(|run| meta.state_version_of(run)).chain(total);
         for present in present.collect::<BTreeSet<_>>() {
             if present != attached.state_version && !manifest.loads.iter().any(|loads| loads == present) {
                 bail!(
@@ -204,11 +207,11 @@ impl<S: Storage> Planner<S> {
             }
         }
         let carried = carry(name, &version.configured, &snapshot, &meta, &saved.runs)?;
-        if meta.attached.state_version != attached.state_version {
-            let old = self.context.registry.configured(&meta.attached.digest, &meta.attached.settings)?;
+        if let Some(before) = before.filter(|before| before.state_version != attached.state_version)
+            && let Ok(old) = self.context.registry.configured(&before.digest, &before.settings)
+        {
             check_migration(name, &old, &version.configured, &snapshot, &meta, &saved.runs, &carried)?;
         }
-        let anew = running.is_none() || quarantined;
         let is_there = || {
             // First said, then looked at, under the lock that segments go under.
             let mut facts = self.context.progress.facts();

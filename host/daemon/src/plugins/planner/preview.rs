@@ -14,7 +14,7 @@ use super::{Planner, Wanted, attached};
 use crate::aggregator::Meta;
 use crate::context::Activation;
 
-/// What would become of an aggregator.
+/// What would become of an aggregator. Of one in quarantine that is wanted as it is: `keep`, once it is resumed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Preview {
     /// The aggregator.
@@ -116,7 +116,7 @@ impl<S: Storage> Planner<S> {
             }
         };
         preview.state = match before {
-            _ if running == Some(&attached) => StateMode::Same,
+            _ if running == Some(&attached) && !quarantined => StateMode::Same,
             None => StateMode::New,
             Some(before) if before.state_version == attached.state_version => StateMode::Keep,
             Some(_) => StateMode::Migrate,
@@ -131,7 +131,9 @@ impl<S: Storage> Planner<S> {
 
     /// Looks at the plan with everybody else.
     fn together(&self, preview: &mut Preview, configured: Configured) {
-        let others = self.plan.aggregators.iter().filter(|(name, _)| **name != preview.name);
+        let quarantined = self.context.progress.facts().quarantined.clone();
+        let takes_part = |name: &String| *name != preview.name && !quarantined.contains_key(name);
+        let others = self.plan.aggregators.iter().filter(|(name, _)| takes_part(name));
         let mut subscribers = Vec::new();
         for (name, attached) in others {
             // One that does not start any more takes part in nothing.
