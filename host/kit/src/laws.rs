@@ -1,7 +1,7 @@
 //! The laws of the contract, each with the check that shows it broken, and the search for the fewest events that do.
 //!
 //! A case is some events in three parts, each with a place in some other order. Cases are made of the samples and of random
-//! events ([`crate::random`]). A law that is broken is shown on as few events as can be, and then left alone.
+//! events (`random`). A law that is broken is shown on as few events as can be, and then left alone.
 
 use serde::Serialize;
 use serde_json::Value;

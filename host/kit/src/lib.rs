@@ -1,5 +1,5 @@
 //! What plugin authors are given beside the SDK: a project to begin with ([`project`]), its build ([`build`]), trials in the
-//! daemon's engine ([`samples`], [`laws`]) and a benchmark ([`bench`]).
+//! daemon's engine ([`samples`], [`laws`]) and a benchmark ([`mod@bench`]).
 //!
 //! Knows components, events and cargo; must not know the daemon, its log or a command line. Whatever language a component is
 //! written in, it is only called by the contract.
