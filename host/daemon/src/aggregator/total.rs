@@ -267,9 +267,9 @@ impl Total {
         let window = self.window.as_ref().map(|window| self.instance.save(window)).transpose()?;
         let mut instance = configured.instantiate()?;
         let state_version = self.configured.manifest.state_version.as_str();
-        self.total = instance.load(state_version, &total)?;
-        self.window = window.map(|bytes| instance.load(state_version, &bytes)).transpose()?;
-        self.instance = instance;
+        let total = instance.load(state_version, &total)?;
+        let window = window.map(|bytes| instance.load(state_version, &bytes)).transpose()?;
+        (self.instance, self.total, self.window) = (instance, total, window);
         self.configured = configured;
         self.set_attached(attached)
     }
