@@ -1,5 +1,5 @@
 //! What a version would change, seen before it is wanted: the checks of [`Planner::propose`], and what the two manifests differ in.
-//! Logs nothing, stores nothing.
+//! Logs nothing, and stores nothing but what the compilation cache takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,12 +125,12 @@ impl<S: Storage> Planner<S> {
             let last = self.context.published().last_sequence;
             preview.catches_up_events = last.saturating_sub(meta.last_sequence);
         }
-        self.together(&mut preview, configured);
+        self.together(&mut preview, configured)?;
         Ok(preview)
     }
 
     /// Looks at the plan with everybody else.
-    fn together(&self, preview: &mut Preview, configured: Configured) {
+    fn together(&self, preview: &mut Preview, configured: Configured) -> anyhow::Result<()> {
         let quarantined = self.context.progress.facts().quarantined.clone();
         let takes_part = |name: &String| *name != preview.name && !quarantined.contains_key(name);
         let others = self.plan.aggregators.iter().filter(|(name, _)| takes_part(name));
@@ -141,9 +141,9 @@ impl<S: Storage> Planner<S> {
                 subscribers.push(Subscriber { name: name.as_str().into(), manifest: other.manifest.clone() });
             }
         }
+        let presets = crate::aggregator::presets(&self.plan)?;
         let warnings = |subscribers: Vec<Subscriber>| {
-            let presets = crate::aggregator::presets(&self.plan).unwrap_or_default();
-            tally_event::plan::Plan::new(subscribers, presets, self.limits).map(|plan| plan.warnings().to_vec())
+            tally_event::plan::Plan::new(subscribers, presets.clone(), self.limits).map(|plan| plan.warnings().to_vec())
         };
         let without: BTreeSet<String> = warnings(subscribers.clone()).into_iter().flatten().collect();
         subscribers.push(Subscriber { name: preview.name.as_str().into(), manifest: configured.manifest });
@@ -151,6 +151,7 @@ impl<S: Storage> Planner<S> {
             Ok(with) => preview.warnings = with.into_iter().filter(|warning| !without.contains(warning)).collect(),
             Err(error) => (preview.state, preview.reason) = (StateMode::Refused, Some(error.to_string())),
         }
+        Ok(())
     }
 }
 
