@@ -35,6 +35,41 @@ pub struct Attached {
     pub attached_at: u64,
     /// It has seen everything up to this cut when it is attached: it applies what comes after.
     pub applies_after: u64,
+    /// Set where what its name has saved is not gone on with.
+    #[serde(default, skip_serializing_if = "Line::is_first")]
+    pub line: Line,
+}
+
+/// A history of an aggregator's state. Swapped, paused and attached again, an aggregator stays on its line; another one begins where it
+/// is rebuilt, reset, rolled back or replaced by a shadow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The cut at which the line was attached first; 0 for the first line of a name.
+    pub since: u64,
+    /// The line with whose state, as of the cut that it applies what comes after, it begins; none when it begins with nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+}
+
+impl Line {
+    /// Whether it is the first line of its name.
+    pub fn is_first(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Attached {
+    /// What a wanted place in the log stands for, in an activation that is not logged yet.
+    pub const HERE: u64 = u64::MAX;
+
+    /// Puts the cut of the activation where it says [`Attached::HERE`].
+    pub fn settle(&mut self, cut: u64) {
+        for place in [&mut self.attached_at, &mut self.applies_after, &mut self.line.since] {
+            if *place == Self::HERE {
+                *place = cut;
+            }
+        }
+    }
 }
 
 /// Why an aggregator does not take part although it is attached.
@@ -301,6 +336,7 @@ mod tests {
             state_version: "1".into(),
             attached_at,
             applies_after: attached_at,
+            line: Line::default(),
         }
     }
 

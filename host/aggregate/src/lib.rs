@@ -11,7 +11,7 @@ pub mod ledger;
 pub mod runs;
 
 pub use chain::Chain;
-pub use control::{Anchor, AskedAnchor, Attached, Control, Detached, Plan, Quarantine, Skips};
+pub use control::{Anchor, AskedAnchor, Attached, Control, Detached, Line, Plan, Quarantine, Skips};
 pub use entry::{Barrier, BodyBuilder, Entries, Entry, EntryError, Flush, Note, Skip};
 pub use flush::FlushPolicy;
 pub use ids::IdWindow;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tally_event::table::Question;
-use tally_query::{Answer, Ask, Backend, Batch, QueryError, Report};
+use tally_query::{Answer, Ask, Backend, Batch, Change, QueryError, Report};
 use tokio::sync::oneshot;
 
 use crate::aggregator::Meta;
@@ -40,8 +40,9 @@ pub struct Answers {
 impl Answers {
     fn list(&self) -> Vec<Status> {
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last_sequence = self.context.published().last_sequence;
         let facts = self.context.progress.facts();
-        statuses.into_iter().map(|status| status.updated(&facts)).collect()
+        statuses.into_iter().map(|status| status.updated(&facts, last_sequence)).collect()
     }
 
     /// The cut to wait for so that the answer is fresh enough; takes one if it may.
@@ -252,12 +253,12 @@ impl Backend for Answers {
         })
     }
 
-    fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value> {
+    fn change<'a>(&'a self, name: &'a str, change: Change) -> Answer<'a, Value> {
         Box::pin(async move {
-            let (reply, done) = oneshot::channel();
-            self.controller.send(Request::Resume(name.to_owned(), reply)).map_err(|_| stopping())?;
-            let resumed = done.await.map_err(|_| stopping())?;
-            let statuses = resumed.map_err(|reason| QueryError::new(409, "not_resumed", reason))?;
+            let (code, (reply, done)) = (change.refused(), oneshot::channel());
+            self.controller.send(Request::Change(name.to_owned(), change, reply)).map_err(|_| stopping())?;
+            let changed = done.await.map_err(|_| stopping())?;
+            let statuses = changed.map_err(|reason| QueryError::new(409, code, reason))?;
             Ok(json!({ "plugins": statuses }))
         })
     }

@@ -9,7 +9,7 @@ use tally_storage::RealStorage;
 pub use tally_wal::Keep;
 use tally_wal::{Corruption, Repair, SegmentState};
 
-use crate::aggregator::Meta;
+use crate::aggregator::{Meta, line};
 use crate::records::Cursor;
 use crate::{LOG_FOLDER, pipeline};
 
@@ -244,7 +244,7 @@ impl Saved {
 fn saved_frames(data_dir: &Path) -> anyhow::Result<Vec<(String, u64)>> {
     let store = tally_state::Store::open_read_only(&RealStorage::read_only(data_dir)?)?;
     let mut frames = Vec::new();
-    for name in store.aggregators()? {
+    for name in line::aggregators(&store)? {
         if let Some(saved) = store.load(&name)? {
             let frame = Meta::from_bytes(&name, &saved.meta)?.frame;
             frames.push((name, frame));

@@ -53,17 +53,12 @@ pub enum Token {
 
 /// A new plan, ready to be logged.
 pub struct Activation {
-    /// The plan as it will stand in the log; [`Activation::HERE`] stands for the number of the cut that it gets.
+    /// The plan as it will stand in the log; [`Attached::HERE`](tally_aggregate::Attached::HERE) stands for the number of the cut that it gets.
     pub plan: tally_aggregate::Plan,
     /// What lines are decoded by behind it.
     pub decoding: Arc<tally_event::plan::Plan>,
     /// Gets the cut and its frame once it is durable.
     pub done: mpsc::Sender<(crate::feed::Position, u64)>,
-}
-
-impl Activation {
-    /// Stands for the cut of the activation itself.
-    pub const HERE: u64 = u64::MAX;
 }
 
 /// Ends the daemon with an error.

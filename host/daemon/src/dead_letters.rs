@@ -230,6 +230,7 @@ mod tests {
             state_version: "1".into(),
             attached_at: 1,
             applies_after: 1,
+            line: tally_aggregate::Line::default(),
         };
         let skip = Skip { name: "a".into(), sequence: 7, ..Skip::default() };
         let long = vec![b'x'; KEPT_BYTES + 1];

@@ -77,7 +77,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let writer = guarded(&context, "records", records::run)?;
 
     // What is wanted.
-    let mut controller = Controller::new(context.clone(), plan, aggregators);
+    let mut controller = Controller::new(context.clone(), plan, aggregators)?;
     let statuses = controller.statuses();
     let (to_controller, requests) = mpsc::channel();
     let ring = to_controller.clone();

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tally_aggregate::{Attached, Control, Detached, Entries, Entry, IdWindow, Note};
+use tally_aggregate::{Attached, Barrier, Control, Detached, Entries, Entry, IdWindow, Note};
 use tally_state::Store;
 use tally_storage::Storage;
 use tally_wal::{Reader, View};
 
+use crate::aggregator::line::{self, Saved};
 use crate::aggregator::{Meta, Start, presets};
 use crate::feed::Position;
 use crate::progress::Progress;
@@ -99,8 +100,8 @@ pub fn broken<S: Storage>(
             Err(error) => return Err(error.context(format!("starting aggregator {name}"))),
         };
         tracing::error!(aggregator = name, reason, "quarantined");
-        let saved = store.load(name)?.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
-        let after_cut = saved.map_or(attached.applies_after, |meta| meta.cut);
+        let saved = Saved::load(&store.snapshot()?, name, Some(attached.line))?;
+        let after_cut = saved.map_or(attached.applies_after, |saved| saved.meta.cut);
         notes.push(Note::Quarantined { name: name.clone(), after_cut, reason });
     }
     Ok(notes)
@@ -128,9 +129,11 @@ pub fn starts<S: Storage>(
     );
     let mut names: BTreeMap<String, Option<Meta>> =
         control.plan.aggregators.keys().chain(control.detached.keys()).map(|name| (name.clone(), None)).collect();
-    for name in store.aggregators()? {
-        if let Some(saved) = store.load(&name)? {
-            let meta = Meta::from_bytes(&name, &saved.meta)?;
+    let snapshot = store.snapshot()?;
+    for name in line::aggregators(store)? {
+        let detached = control.detached.get(&name).map(|detached| &detached.attached);
+        let line = control.plan.aggregators.get(&name).or(detached).map(|attached| attached.line);
+        if let Some(Saved { meta, .. }) = Saved::load(&snapshot, &name, line)? {
             anyhow::ensure!(
                 meta.frame <= control.frame,
                 "the log ends at frame {}, but aggregator {name} has saved frame {}: the end of the log is lost",
@@ -140,6 +143,10 @@ pub fn starts<S: Storage>(
             // Also of those that do not run now: a record that is not written yet may hold a part of them, or an anchor wait
             // for the total that they saved.
             progress.update(|facts| facts.saved.insert(name.clone(), meta.clone()));
+            if line.is_none() || detached.is_some() {
+                // It may return as soon as the plugins are looked at.
+                progress.update(|facts| facts.returning.insert(name.clone(), meta.frame));
+            }
             if let Some(pinned) = &meta.pinned {
                 progress.update(|facts| facts.pinned.insert(name.clone(), pinned.known()));
             }
@@ -201,28 +208,100 @@ pub fn find_cut<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -
     if cut == 0 {
         return Ok(Position::default());
     }
-    reader.seek_segment_of(last_frame)?;
-    let mut segment_start = None;
+    open_segment(reader, last_frame, |opening| opening.cut < cut)?;
+    let found = scan(reader, |frame, barrier| (barrier.cut >= cut).then_some((frame, barrier.cut)))?;
+    match found.filter(|(_, found)| *found == cut) {
+        Some((frame, cut)) => Ok(Position { frame, cut }),
+        None => anyhow::bail!("cut {cut} is not in the log any more"),
+    }
+}
+
+/// A cut, and what an aggregator has not seen that begins behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begins {
+    /// The cut.
+    pub position: Position,
+    /// The last event before it.
+    pub last_sequence: u64,
+    /// When it was taken, microseconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// The last cut up to `micros` since the Unix epoch; the beginning of everything if there is none before. Where the log does not have that
+/// any more, the first cut that it has.
+pub fn last_cut_until<S: Storage>(reader: &mut Reader<S>, micros: i64, last_frame: u64) -> anyhow::Result<Begins> {
+    if last_frame == 0 {
+        return Ok(Begins::default());
+    }
+    let opening = open_segment(reader, last_frame, |opening| opening.cut_at <= micros)?;
+    let mut found = None;
+    let first = scan(reader, |frame, barrier| {
+        let begins = Begins {
+            position: Position { frame, cut: barrier.cut },
+            last_sequence: barrier.last_sequence,
+            at: barrier.at,
+        };
+        if barrier.at <= micros {
+            found = Some(begins);
+        }
+        (barrier.at > micros).then_some(begins)
+    })?;
+    match found {
+        Some(found) => Ok(found),
+        None if opening.cut == 0 => Ok(Begins::default()),
+        // The last one before this segment, if the log still has that.
+        None if opening.frame >= reader.first_frame() => {
+            let position = find_cut(reader, opening.cut, last_frame)?;
+            Ok(Begins { position, last_sequence: opening.cut_sequence, at: opening.cut_at })
+        }
+        None => first.context("the log has no cut yet"),
+    }
+}
+
+/// Makes the frame behind the opening the next to be read of the newest segment whose opening is `before` what is looked for; of the oldest
+/// that is there if none is. Gives the opening.
+fn open_segment<S: Storage>(
+    reader: &mut Reader<S>,
+    last_frame: u64,
+    before: impl Fn(&Control) -> bool,
+) -> anyhow::Result<Control> {
+    let mut frame = last_frame;
     loop {
-        while reader.advance()?
+        reader.seek_segment_of(frame).with_context(|| format!("looking for frame {frame} of the log"))?;
+        let first = reader.position();
+        let mut control = Control::default();
+        if reader.advance().context("reading the log")?
             && let Some(View { number, body, .. }) = reader.current()
+            && let Some(entry) = Entries::new(body).next()
+            && let Entry::Opening(opening) = entry.with_context(|| format!("frame {number} of the log"))?
         {
-            segment_start = segment_start.or(Some(number));
-            for entry in Entries::new(body) {
-                if let Entry::Barrier(barrier) = entry.with_context(|| format!("frame {number} of the log"))?
-                    && barrier.cut == cut
-                {
-                    return Ok(Position { frame: number, cut });
-                }
+            control = *opening;
+        }
+        if before(&control) || first <= reader.first_frame() {
+            reader.seek_segment_of(first)?;
+            return Ok(Control { frame: first.saturating_sub(1), ..control });
+        }
+        frame = first - 1;
+    }
+}
+
+/// Looks at the barriers from here on until one is found.
+fn scan<S: Storage, T>(
+    reader: &mut Reader<S>,
+    mut look: impl FnMut(u64, &Barrier) -> Option<T>,
+) -> anyhow::Result<Option<T>> {
+    while reader.advance().context("reading the log")?
+        && let Some(View { number, body, .. }) = reader.current()
+    {
+        for entry in Entries::new(body) {
+            if let Entry::Barrier(barrier) = entry.with_context(|| format!("frame {number} of the log"))?
+                && let Some(found) = look(number, &barrier)
+            {
+                return Ok(Some(found));
             }
         }
-        // Not in this segment: look in the one before.
-        let Some(before) = segment_start.take().and_then(|first| first.checked_sub(1)).filter(|before| *before > 0)
-        else {
-            anyhow::bail!("cut {cut} is not in the log any more");
-        };
-        reader.seek_segment_of(before).with_context(|| format!("looking for cut {cut} before frame {before}"))?;
     }
+    Ok(None)
 }
 
 /// Whether the log ends without a flush behind `position`. Reads no further than to the next opening, which says how many there were.
@@ -279,4 +358,78 @@ pub fn decoding_plan<S: Storage>(
     }
     let presets = presets(&control.plan)?;
     Ok(Arc::new(tally_event::plan::Plan::new(subscribers, presets, limits)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_aggregate::BodyBuilder;
+    use tally_testkit::MemStorage;
+    use tally_wal::{Log, Options};
+
+    use super::*;
+
+    /// Cuts at 10, 20, 30 ... microseconds, `each` of them in a segment of its own, two events before each.
+    fn log(each: u64) -> Log<MemStorage> {
+        let options = Options { spare_segments: 0, segment_bytes: 16 << 10, ..Options::default() };
+        let (mut log, _) = Log::open(MemStorage::new(), options).expect("opens");
+        let mut control = Control::default();
+        for cut in 1..=12 {
+            let mut body = BodyBuilder::default();
+            if (cut - 1) % each == 0 {
+                body.opening(&control);
+                log.roll(body.bytes()).expect("rolls");
+                body = BodyBuilder::default();
+            }
+            let barrier = Barrier { cut, at: 10 * cut as i64, last_sequence: 2 * cut, ..nothing() };
+            body.events(barrier.at, 0, 2, [&b"{}\n{}\n"[..]].into_iter());
+            body.barrier(&barrier);
+            log.append(2, body.bytes()).expect("appends");
+            control.events(barrier.at, 2);
+            control.barrier(log.next_frame() - 1, &barrier);
+        }
+        log
+    }
+
+    fn nothing() -> Barrier {
+        Barrier { cut: 0, reason: String::new(), at: 0, last_sequence: 0, flush: None, plan: None, anchor: false }
+    }
+
+    #[test]
+    fn cuts_are_found_by_number_and_by_time() {
+        for each in [1, 3, 4, 12] {
+            let log = log(each);
+            let (mut reader, last) = (log.reader(), log.next_frame() - 1);
+            let mut frames = Vec::new();
+            for cut in 1..=12 {
+                let position = find_cut(&mut reader, cut, last).expect("is there");
+                assert_eq!(position.cut, cut);
+                frames.push(position.frame);
+            }
+            assert!(frames.is_sorted_by(|a, b| a < b), "{frames:?}");
+            assert!(find_cut(&mut reader, 13, last).is_err());
+            for micros in [i64::MIN, 0, 9, 10, 11, 59, 60, 119, 120, 500, i64::MAX] {
+                let found = last_cut_until(&mut reader, micros, last).expect("is there");
+                let cut = u64::try_from(micros.clamp(0, 120) / 10).expect("not negative");
+                let frame = cut.checked_sub(1).map_or(0, |before| frames[before as usize]);
+                let expected =
+                    Begins { position: Position { frame, cut }, last_sequence: 2 * cut, at: 10 * cut as i64 };
+                assert_eq!(found, expected, "{each} in a segment, until {micros}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_is_gone_the_first_cut_that_is_there_is_found() {
+        let mut log = log(3);
+        let last = log.next_frame() - 1;
+        let fifth = find_cut(&mut log.reader(), 5, last).expect("is there");
+        log.delete_before(fifth.frame).expect("deletes");
+        let mut reader = log.reader();
+        for (micros, cut) in [(i64::MIN, 4), (10, 4), (39, 4), (40, 4), (50, 5), (125, 12)] {
+            let found = last_cut_until(&mut reader, micros, last).expect("is there");
+            assert_eq!(found.position.cut, cut, "until {micros}");
+        }
+        assert!(find_cut(&mut reader, 3, last).is_err());
+        assert_eq!(find_cut(&mut reader, 4, last).expect("is there").cut, 4);
+    }
 }

@@ -418,11 +418,7 @@ impl<S: Storage> Sequencer<S> {
         let Activation { mut plan, done, .. } = activation;
         let here = self.control.cut + 1;
         for attached in plan.aggregators.values_mut() {
-            for cut in [&mut attached.attached_at, &mut attached.applies_after] {
-                if *cut == Activation::HERE {
-                    *cut = here;
-                }
-            }
+            attached.settle(here);
         }
         let cut = self.barrier("activation", false, Some(plan));
         // Of those who are attached anew a quarantine is over; of those who are gone a record may still have to say it.

@@ -1,27 +1,32 @@
 //! Rebuilds everything from log and stored plugins into a scratch store and compares it with what the daemon left: chains,
 //! ledgers and records of every flush, then chains and totals of every aggregator. Reads only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use tally_aggregate::{Attached, Barrier, Control, Entries, Entry, Note};
+use tally_aggregate::{Attached, Control, Line};
 use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_plugin::{CallError, Engine};
 use tally_sink::{Record, read_records_until};
 use tally_state::{Commit, RunInfo, Store};
 use tally_storage::{RealStorage, Storage};
-use tally_wal::{Frame, Reader};
+use tally_wal::Reader;
 
-use crate::aggregator::{Apply, Care, Failure, Meta, Pinned, Total, presets};
-use crate::feed::{Feed, Position, Step};
+use crate::aggregator::{Apply, Care, Failure, Meta, Pinned, Total, line, presets};
+use crate::feed::{Feed, Step};
 use crate::plugins::{Compiled, Registry};
 use crate::records::{self, Cursor};
 use crate::{DECODER_VERSION, LOG_FOLDER};
+
+mod history;
+
+use history::{History, Past, Stretch};
 
 /// What `tally verify` is told.
 #[derive(Clone, Debug)]
@@ -63,6 +68,8 @@ struct Scratch<S: Storage> {
     history: History,
     /// Records up to this cut cannot be rebuilt: the log before an anchor is gone.
     compare_after: u64,
+    /// The cuts for which parts of records cannot be rebuilt, by aggregator: what the lines began with that it was on is gone.
+    out_of_reach: Vec<(String, RangeInclusive<u64>)>,
 }
 
 /// Verifies a data directory.
@@ -115,8 +122,9 @@ pub fn verify_on<S: Storage>(
         rebuilt: Arc::new(Store::open_in_memory()?),
         history,
         compare_after: 0,
+        out_of_reach: Vec::new(),
     };
-    for name in scratch.saved.aggregators()? {
+    for name in line::aggregators(&scratch.saved)? {
         if let Some(reason) = scratch.is_beyond_the_log(&name).with_context(|| format!("aggregator {name}"))? {
             report.not_compared.insert(name, reason);
             continue;
@@ -126,91 +134,6 @@ pub fn verify_on<S: Storage>(
     }
     scratch.records(&mut report)?;
     Ok(report)
-}
-
-/// The decisions of the whole log.
-struct History {
-    /// Whether older segments are gone.
-    truncated: bool,
-    /// As of the beginning.
-    opening: Control,
-    /// As of the end.
-    control: Control,
-    barriers: Vec<(u64, Barrier)>,
-    /// Sequences of the skipped events, by aggregator and the cut at which it was attached. A lagging aggregator may have
-    /// found one long behind the event, so they are known before anything is replayed.
-    skips: BTreeMap<(String, u64), BTreeSet<u64>>,
-}
-
-impl History {
-    fn read<S: Storage>(reader: &mut Reader<S>, report: &mut VerifyReport) -> anyhow::Result<Self> {
-        let first = reader.first_frame();
-        let mut control = Control::default();
-        let mut opening = None;
-        let mut barriers = Vec::new();
-        let mut skips: BTreeMap<(String, u64), BTreeSet<u64>> = BTreeMap::new();
-        let mut frame = Frame::default();
-        if reader.next_frame() > first {
-            reader.seek(first)?;
-        }
-        while reader.next(&mut frame)? {
-            for entry in Entries::new(&frame.body) {
-                let entry = entry.with_context(|| format!("frame {} of the log", frame.number))?;
-                if let (Entry::Opening(opening), true) = (&entry, frame.number > first) {
-                    let mut before = control.clone();
-                    before.producers.clone_from(&opening.producers);
-                    ensure!(
-                        before == Control { frame: before.frame, ..(**opening).clone() },
-                        "frame {} opens a segment with a state that does not follow from the log before it",
-                        frame.number
-                    );
-                }
-                control.apply(frame.number, &entry);
-                if matches!(entry, Entry::Opening(_) | Entry::Barrier(_) | Entry::Note(Note::Skipped(_))) {
-                    for (name, known) in &control.skips {
-                        let all = skips.entry((name.clone(), known.attached_at)).or_default();
-                        all.extend(known.events.keys());
-                    }
-                }
-                if let Entry::Barrier(barrier) = entry {
-                    barriers.push((frame.number, *barrier));
-                }
-            }
-            control.frame = frame.number;
-            opening.get_or_insert_with(|| control.clone());
-            report.frames += 1;
-            report.events += u64::from(frame.count);
-        }
-        Ok(Self { truncated: first > 1, opening: opening.unwrap_or_default(), control, barriers, skips })
-    }
-
-    /// Where `name` was attached, and what begins there.
-    fn attachments(&self, name: &str) -> anyhow::Result<Vec<Stretch>> {
-        let mut found = Vec::new();
-        for (_, barrier) in &self.barriers {
-            let Some(attached) = barrier.plan.as_ref().and_then(|plan| plan.aggregators.get(name)) else { continue };
-            if attached.attached_at != barrier.cut {
-                continue;
-            }
-            let from = self.barriers.iter().find(|(_, b)| b.cut == attached.applies_after);
-            let position = Position { frame: from.map_or(0, |(frame, _)| *frame), cut: attached.applies_after };
-            let meta = Meta::start(name, attached, position, from.map_or(0, |(_, b)| b.last_sequence));
-            found.push(Stretch { meta, attached: attached.clone(), presets: self.presets_at(position.cut)? });
-        }
-        Ok(found)
-    }
-
-    fn presets_at(&self, cut: u64) -> anyhow::Result<Vec<Preset>> {
-        let plans = self.barriers.iter().take_while(|(_, b)| b.cut <= cut).filter_map(|(_, b)| b.plan.as_ref());
-        presets(plans.last().unwrap_or(&self.opening.plan))
-    }
-}
-
-/// A stretch of the log over which an aggregator stayed attached.
-struct Stretch {
-    meta: Meta,
-    attached: Attached,
-    presets: Vec<Preset>,
 }
 
 impl<S: Storage> Scratch<S> {
@@ -226,10 +149,16 @@ impl<S: Storage> Scratch<S> {
             Some(attached) => ("it was attached anew, and no anchor was made since".to_owned(), attached.attached_at),
         };
         // Attached as something new, and not to go on with what was there.
-        let is_new = |stretch: &Stretch| stretch.attached.applies_after == stretch.attached.attached_at;
+        let is_new = |stretch: &Stretch| {
+            let Attached { attached_at, applies_after, line, .. } = &stretch.attached;
+            applies_after == attached_at
+                || (line.since == *attached_at && line.from.is_none() && self.history.has(stretch))
+        };
+        let stretches = self.history.attachments(name)?;
+        let first = stretches.iter().find(|stretch| stretch.attached.line == meta.attached.line);
         let begins = match &meta.pinned {
             Some(pinned) if pinned.meta.cut < left_out_since || left_out_since == 0 => pinned.meta.frame,
-            None if !self.history.attachments(name)?.first().is_some_and(is_new) => 0,
+            None if !first.is_some_and(is_new) => 0,
             _ => return Ok(None),
         };
         let is_there = !self.history.truncated || begins >= self.reader.first_frame();
@@ -240,16 +169,12 @@ impl<S: Storage> Scratch<S> {
     fn aggregator(&mut self, name: &str, report: &mut VerifyReport) -> anyhow::Result<String> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
         let meta = Meta::from_bytes(name, &saved.meta)?;
-        let mut stretches = self.history.attachments(name)?;
+        let mut past = Past { name, stretches: self.history.attachments(name)?, pinned: None };
         if let (true, Some(pinned)) = (self.history.truncated, &meta.pinned) {
-            self.load_pinned(name, pinned, &saved.runs)?;
-            stretches.retain(|stretch| stretch.attached.attached_at > pinned.meta.cut);
-            let (meta, attached) = (pinned.meta.clone(), pinned.meta.attached.clone());
-            let presets = self.history.presets_at(meta.cut)?;
-            stretches.insert(0, Stretch { meta, attached, presets });
+            past.begin_at(pinned, &saved.runs, self.history.presets_at(pinned.meta.cut)?);
         }
-        ensure!(!stretches.is_empty(), "the log does not say when it was attached");
-        if let [only] = &stretches[..]
+        ensure!(!past.stretches.is_empty(), "the log does not say when it was attached");
+        if let [only] = &past.stretches[..]
             && only.meta.cut == meta.cut
             && saved.runs.is_empty()
         {
@@ -257,31 +182,30 @@ impl<S: Storage> Scratch<S> {
             self.compare(&only.meta, &meta)?;
             return Ok(meta.chain.to_string());
         }
-        // Whoever was attached anew behind a quarantine begins where it stopped, before the cut at which that was decided.
-        let next = stretches.iter().skip(1).map(|next| next.meta.cut.min(meta.cut)).chain([meta.cut]);
-        let untils: Vec<u64> = next.collect();
-        for (Stretch { meta: start, attached, presets }, until) in stretches.into_iter().zip(untils) {
-            let stands = match self.rebuilt.load(name)? {
-                Some(rebuilt) => Meta::from_bytes(name, &rebuilt.meta)?.cut,
-                None => {
-                    self.rebuilt.commit(&Commit { meta: &start.to_bytes(), ..nothing_of(name) })?;
-                    start.cut
-                }
-            };
-            if stands < until {
-                let begins = start.cut;
-                ensure!(
-                    stands == begins,
-                    "it was attached anew behind cut {begins}, but the replay stands at cut {stands}"
-                );
-                self.replay(name, start, attached, presets, until, report)?;
+        for (line, attached_at) in past.lines() {
+            if line == meta.attached.line {
+                self.line(&past, line, meta.cut, report)?;
+                continue;
             }
+            let until = self.history.end_of(name, attached_at);
+            match self.is_within_reach(&past, line) {
+                true => self.line(&past, line, until, report)?,
+                false => self.out_of_reach.push((name.to_owned(), line.since..=until)),
+            }
+        }
+        let opened_with = self.history.opening.plan.aggregators.get(name);
+        let is_left_out = |attached: &&Attached| past.on(attached.line).next().is_none();
+        if let Some(attached) = opened_with.filter(is_left_out) {
+            self.out_of_reach.push((name.to_owned(), 0..=self.history.end_of(name, attached.attached_at)));
         }
         let rebuilt = self.rebuilt.load(name)?.context("nothing was replayed")?;
         let mut got = Meta::from_bytes(name, &rebuilt.meta)?;
         self.compare(&got, &meta)?;
         // Another version may have taken over right behind the last saved cut, where the replay ends.
         got.attach(&meta.attached, &rebuilt.runs);
+        if meta.is_forgotten {
+            return Ok(format!("{}, its total was forgotten", got.chain));
+        }
         if saved.runs.is_empty() && rebuilt.runs.is_empty() {
             return Ok(got.chain.to_string());
         }
@@ -298,6 +222,58 @@ impl<S: Storage> Scratch<S> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the log, or what is pinned, has what a line began with.
+    fn is_within_reach(&self, past: &Past<'_>, line: Line) -> bool {
+        if past.pinned.as_ref().is_some_and(|(pinned, _)| pinned.meta.attached.line == line) {
+            return true;
+        }
+        let Some(first) = past.on(line).next() else { return false };
+        match line.from.map(|from| past.line_since(from)) {
+            None => self.history.has(first),
+            Some(from) => from.is_some_and(|from| self.is_within_reach(past, from)),
+        }
+    }
+
+    /// Rebuilds a line up to a cut, from what it began with; only the parts of records stay of what was rebuilt before.
+    fn line(&mut self, past: &Past<'_>, line: Line, until: u64, report: &mut VerifyReport) -> anyhow::Result<()> {
+        let stretches: Vec<Stretch> = past.on(line).cloned().collect();
+        let first = stretches.first().context("the log does not say when a line of it began")?;
+        match (&past.pinned, line.from) {
+            (Some((pinned, runs)), _) if pinned.meta.attached.line == line => {
+                self.rebuilt.remove(past.name)?;
+                self.load_pinned(past.name, pinned, runs)?;
+            }
+            (_, Some(from)) => {
+                let from = past.line_since(from).context("the log does not have the line that a line began with")?;
+                self.line(past, from, first.attached.applies_after, report)?;
+            }
+            (_, None) => {
+                self.rebuilt.remove(past.name)?;
+            }
+        }
+        // Whoever was attached anew behind a quarantine begins where it stopped, before the cut at which that was decided.
+        let next = stretches.iter().skip(1).map(|next| next.meta.cut.min(until)).chain([until]);
+        let untils: Vec<u64> = next.collect();
+        for (Stretch { meta: start, attached, presets }, until) in stretches.into_iter().zip(untils) {
+            let stands = match self.rebuilt.load(past.name)? {
+                Some(rebuilt) => Meta::from_bytes(past.name, &rebuilt.meta)?.cut,
+                None => {
+                    self.rebuilt.commit(&Commit { meta: &start.to_bytes(), ..nothing_of(past.name) })?;
+                    start.cut
+                }
+            };
+            if stands < until {
+                let begins = start.cut;
+                ensure!(
+                    stands == begins,
+                    "it was attached anew behind cut {begins}, but the replay stands at cut {stands}"
+                );
+                self.replay(past.name, start, attached, presets, until, report)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the log gives against what is saved.
@@ -455,6 +431,11 @@ impl<S: Storage> Scratch<S> {
         Ok(())
     }
 
+    fn is_out_of_reach(&self, name: &str, cut: u64, report: &VerifyReport) -> bool {
+        let covers = |(out, cuts): &(String, RangeInclusive<u64>)| out == name && cuts.contains(&cut);
+        report.not_compared.contains_key(name) || self.out_of_reach.iter().any(covers)
+    }
+
     /// Renders every record anew and compares it with the files, byte for byte.
     fn records(&self, report: &mut VerifyReport) -> anyhow::Result<()> {
         let cursor = Cursor::load(&self.saved)?;
@@ -480,7 +461,7 @@ impl<S: Storage> Scratch<S> {
             for name in &flush.expected {
                 match self.rebuilt.pending(barrier.cut, name)? {
                     // All that there is to be seen of it is what was written.
-                    None if report.not_compared.contains_key(name) && !in_quarantine(&record, name) => {
+                    None if self.is_out_of_reach(name, barrier.cut, report) && !in_quarantine(&record, name) => {
                         parts.insert(name.clone(), part_of(&record.value, name));
                     }
                     Some(bytes) if !in_quarantine(&record, name) => {

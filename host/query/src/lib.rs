@@ -14,7 +14,9 @@
 //! | `GET /v1/plugins` | wanted and running digests |
 //! | `POST /v1/plugins/reload` | looks at the plugins directory now; admin door only |
 //! | `POST /v1/plugins/{name}/plan` | what would change if that plugin were the component in the body; admin door only |
-//! | `POST /v1/plugins/{name}/resume` | lets an aggregator go on that is in quarantine; admin door only |
+//! | `POST /v1/plugins/{name}/pause`, `resume` | has an aggregator stop, or go on that is paused or in quarantine; admin door only |
+//! | `POST /v1/plugins/{name}/rebuild`, `reset`, `rollback` | has it begin anew from the log, from now on, or go back; admin door only |
+//! | `POST /v1/plugins/{name}/remove` | forgets the state of one that does not run; admin door only |
 //! | `GET /v1/aggregators` | the aggregators that can be asked |
 //! | `GET /v1/aggregators/{name}` | a report |
 //! | `GET /v1/aggregators/{name}/{table}` | one table of it |
@@ -136,6 +138,57 @@ pub enum Batch {
 /// An answer that is on its way.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueryError>> + Send + 'a>>;
 
+/// What operators ask for of one aggregator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stops, and goes on where it stopped when it is resumed.
+    Pause,
+    /// It goes on, though it is paused or in quarantine.
+    Resume,
+    /// It goes back to the version and the state before the last change of either, and catches up.
+    Rollback,
+    /// It begins with nothing, and applies what the log has.
+    Rebuild {
+        /// Where it begins.
+        from: Since,
+        /// Whether it may give up what it has and the log does not give again.
+        discard_state: bool,
+    },
+    /// It begins with nothing and the next event.
+    Reset {
+        /// Whether it may give up what it has.
+        discard_state: bool,
+    },
+    /// What it has is forgotten.
+    Remove {
+        /// Whether it may give up what it has.
+        discard_state: bool,
+    },
+}
+
+impl Change {
+    /// The code of the problem that says why it is not done.
+    pub fn refused(&self) -> &'static str {
+        match self {
+            Self::Pause => "not_paused",
+            Self::Resume => "not_resumed",
+            Self::Rollback => "not_rolled_back",
+            Self::Rebuild { .. } => "not_rebuilt",
+            Self::Reset { .. } => "not_reset",
+            Self::Remove { .. } => "not_removed",
+        }
+    }
+}
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Before everything.
+    Beginning,
+    /// A time, microseconds since the Unix epoch.
+    Time(i64),
+}
+
 /// Whoever can answer. Every method may be called from many connections at once.
 pub trait Backend: Send + Sync + 'static {
     /// Most rows per table that an answer may have now.
@@ -151,9 +204,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Looks at the plugins directory now and answers when every change has been taken or refused. Runs in a task of its
     /// own: a client that hangs up does not cancel it.
     fn reload(&self) -> Answer<'_, Value>;
-    /// Lets an aggregator go on that is in quarantine, and answers when it does; [`QueryError`] says why it cannot. Runs in
-    /// a task of its own like `reload`.
-    fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value>;
+    /// Changes what becomes of an aggregator, and answers when that is so; [`QueryError`] says why it is not. Runs in a task of its own
+    /// like `reload`.
+    fn change<'a>(&'a self, name: &'a str, change: Change) -> Answer<'a, Value>;
     /// What would change if the plugin of this name had these bytes; nothing does.
     fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value>;
     /// The aggregators that can be asked.

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use tally_event::decode::RejectReason;
 
 use crate::format::Format;
-use crate::{Ask, Batch, DEFAULT_REJECTED, MAX_REJECTED, MAX_WAIT, QueryError};
+use crate::{Ask, Batch, DEFAULT_REJECTED, MAX_REJECTED, MAX_WAIT, QueryError, Since};
 
 /// Longest path and parameters together, bytes.
 const MAX_URI: usize = 8 << 10;
@@ -137,6 +137,49 @@ pub(crate) fn rejected(uri: &Uri) -> Result<(u32, Option<String>), QueryError> {
 /// Reads how many dead letters are wanted, and of which aggregator.
 pub(crate) fn dead_letters(uri: &Uri) -> Result<(u32, Option<String>), QueryError> {
     rows_and(uri, "aggregator", "dead letters")
+}
+
+/// Reads where a rebuild begins, and whether state may be given up.
+pub(crate) fn rebuild(uri: &Uri) -> Result<(Since, bool), QueryError> {
+    let (mut from, mut discard_state) = (Since::Beginning, false);
+    for (name, value) in pairs(uri)? {
+        match name.as_str() {
+            "from" => from = place(&value)?,
+            "discard_state" => discard_state = truth(&name, &value)?,
+            _ => return Err(unknown(&name, "from and discard_state")),
+        }
+    }
+    Ok((from, discard_state))
+}
+
+/// Reads whether state may be given up.
+pub(crate) fn discard_state(uri: &Uri) -> Result<bool, QueryError> {
+    let mut discard_state = false;
+    for (name, value) in pairs(uri)? {
+        match name.as_str() {
+            "discard_state" => discard_state = truth(&name, &value)?,
+            _ => return Err(unknown(&name, "discard_state")),
+        }
+    }
+    Ok(discard_state)
+}
+
+fn truth(name: &str, value: &str) -> Result<bool, QueryError> {
+    value.parse().map_err(|_| {
+        QueryError::bad_request("invalid_parameter", format!("`{name}={value}` is neither `true` nor `false`"))
+    })
+}
+
+/// A place in the log: `beginning`, or a time.
+fn place(value: &str) -> Result<Since, QueryError> {
+    if value == "beginning" {
+        return Ok(Since::Beginning);
+    }
+    let time = chrono::DateTime::parse_from_rfc3339(value).map_err(|error| {
+        let message = format!("`from={value}` is neither `beginning` nor a time as RFC 3339 has it ({error})");
+        QueryError::bad_request("invalid_parameter", message)
+    })?;
+    Ok(Since::Time(time.timestamp_micros()))
 }
 
 fn rows_and(uri: &Uri, other: &str, what: &str) -> Result<(u32, Option<String>), QueryError> {

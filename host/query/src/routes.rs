@@ -13,7 +13,7 @@ use tally_event::table::Table;
 
 use crate::format::Format;
 use crate::parameters::{self, About, NoParameters};
-use crate::{Ask, Backend, Batch, Door, QueryError, Report, render};
+use crate::{Ask, Backend, Batch, Change, Door, QueryError, Report, render};
 
 const JSON: &str = "application/json";
 /// Prometheus' text format.
@@ -40,7 +40,7 @@ pub fn router(backend: Arc<dyn Backend>, door: Door) -> Router {
 }
 
 /// Method, path and handler of each route.
-fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 18] {
+fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 23] {
     [
         (Method::GET, "/health", get(health)),
         (Method::GET, "/ready", get(ready)),
@@ -50,7 +50,12 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 18] {
         (Method::GET, "/v1/plugins", get(plugins)),
         (Method::POST, "/v1/plugins/reload", post(reload)),
         (Method::POST, "/v1/plugins/{name}/plan", post(plan)),
+        (Method::POST, "/v1/plugins/{name}/pause", post(pause)),
         (Method::POST, "/v1/plugins/{name}/resume", post(resume)),
+        (Method::POST, "/v1/plugins/{name}/rollback", post(rollback)),
+        (Method::POST, "/v1/plugins/{name}/rebuild", post(rebuild)),
+        (Method::POST, "/v1/plugins/{name}/reset", post(reset)),
+        (Method::POST, "/v1/plugins/{name}/remove", post(remove)),
         (Method::GET, "/v1/aggregators", get(aggregators)),
         (Method::GET, "/v1/aggregators/{name}", get(report)),
         (Method::GET, "/v1/aggregators/{name}/{table}", get(table)),
@@ -115,9 +120,37 @@ async fn reload(State(asked): State<Asked>, _: NoParameters) -> Outcome {
     change("reload", async move { asked.backend.reload().await }).await
 }
 
+async fn change_one(asked: Asked, what: &'static str, name: String, to: Result<Change, QueryError>) -> Outcome {
+    asked.may_change(what)?;
+    let to = to?;
+    change(what, async move { asked.backend.change(&name, to).await }).await
+}
+
+async fn pause(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
+    change_one(asked, "pause", name, Ok(Change::Pause)).await
+}
+
 async fn resume(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
-    asked.may_change("resume")?;
-    change("resume", async move { asked.backend.resume(&name).await }).await
+    change_one(asked, "resume", name, Ok(Change::Resume)).await
+}
+
+async fn rollback(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
+    change_one(asked, "rollback", name, Ok(Change::Rollback)).await
+}
+
+async fn rebuild(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri) -> Outcome {
+    let to = parameters::rebuild(&uri).map(|(from, discard_state)| Change::Rebuild { from, discard_state });
+    change_one(asked, "rebuild", name, to).await
+}
+
+async fn reset(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri) -> Outcome {
+    let to = parameters::discard_state(&uri).map(|discard_state| Change::Reset { discard_state });
+    change_one(asked, "reset", name, to).await
+}
+
+async fn remove(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri) -> Outcome {
+    let to = parameters::discard_state(&uri).map(|discard_state| Change::Remove { discard_state });
+    change_one(asked, "remove", name, to).await
 }
 
 async fn plan(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters, request: Request) -> Outcome {
@@ -235,8 +268,9 @@ async fn unknown_route(uri: Uri) -> QueryError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> QueryError {
-    let changes = ["/reload", "/plan", "/resume"].iter().any(|end| uri.path().ends_with(end));
-    let right = if changes { "POST" } else { "GET" };
+    let is_this =
+        |path: &str| path.starts_with("/v1/plugins/") && uri.path().ends_with(&path[path.rfind('/').unwrap_or(0)..]);
+    let right = routes().into_iter().find(|(_, path, _)| is_this(path)).map_or(Method::GET, |(right, ..)| right);
     QueryError::new(405, "wrong_method", format!("{} does not take {method}; use {right}", uri.path()))
 }
 

@@ -6,6 +6,7 @@
 //! seed -> World { clients, disk, clock, plugins } -> Machines (one life) -> fault -> Machines (the next) -> ... -> oracle, verify
 //! ```
 
+pub mod changes;
 pub mod cli;
 pub mod counts;
 pub mod events;

@@ -5,14 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, mpsc};
 
 use anyhow::{Context as _, ensure};
+use tally_aggregate::Attached;
+use tally_daemon::aggregator::line::Saved;
 use tally_daemon::aggregator::thread::WAITING_DELTAS;
 use tally_daemon::aggregator::{Answer, Follower, Keeper, Moved, Start, TotalMessage};
+use tally_daemon::config::Begins;
 use tally_daemon::context::{Context, Token};
 use tally_daemon::feed::Position;
 use tally_daemon::life::{self, Beginning, Life};
 use tally_daemon::parse::{self, Intake, Parser};
-use tally_daemon::plugins::planner::{Failed, Planner, Proposal, Version, Wanted};
+use tally_daemon::plugins::planner::{Failed, NewLine, Planner, Proposal, Version, Wanted};
 use tally_daemon::records::{RecordWriter, Wrote};
+use tally_daemon::recovery;
 use tally_daemon::sequencer::{Sequencer, Settled};
 use tally_event::table::Question;
 use tally_ingest::{Closed, Counters, Producers};
@@ -31,6 +35,18 @@ pub struct PluginFile {
     pub bytes: Arc<Vec<u8>>,
     /// Settings of the aggregator.
     pub settings: String,
+}
+
+/// How an aggregator begins a new line.
+#[derive(Clone, Copy, Debug)]
+pub enum NextLine {
+    /// With nothing, where it stands.
+    Reset,
+    /// With nothing, behind the last cut up to this time, microseconds since the Unix epoch; or, if that is said, behind the first one that
+    /// the log still has.
+    Rebuild(i64, bool),
+    /// With what it had before its last change.
+    Rollback,
 }
 
 /// See the module.
@@ -55,6 +71,8 @@ pub struct Machines {
     planner: Planner<MemStorage>,
     activating: Option<(Proposal, mpsc::Receiver<(Position, u64)>)>,
     cuts: Vec<oneshot::Receiver<u64>>,
+    /// Why what runs is not what was wanted last, by aggregator.
+    pub failures: BTreeMap<String, String>,
     /// What `wait` and `verify` may count on.
     pub done: Done,
 }
@@ -64,6 +82,8 @@ pub struct Machines {
 pub struct Done {
     /// Plans that were activated.
     pub activations: u64,
+    /// Lines of a state that began.
+    pub lines: u64,
     /// Aggregators that went on under another state version.
     pub migrations: u64,
     /// Questions answered.
@@ -105,6 +125,7 @@ impl Machines {
             planner: Planner::new(context.clone(), plan),
             activating: None,
             cuts: Vec::new(),
+            failures: BTreeMap::new(),
             done: Done::default(),
             context,
         };
@@ -312,16 +333,63 @@ impl Machines {
         if self.activating.is_some() {
             return Ok(false);
         }
-        let wanted: BTreeMap<String, Wanted> =
-            files.iter().map(|(name, file)| (name.clone(), self.wanted(name, file))).collect();
+        let mut wanted = BTreeMap::new();
+        for (name, file) in files {
+            // All of them are sound, so it is the disk. The daemon would say that this version does not run; as long as it is so, the log
+            // may let go of what an aggregator needs that is out of the plan.
+            match self.context.registry.keep(&file.bytes) {
+                Ok(_) => {}
+                Err(error) if is_without_space(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            wanted.insert(name.clone(), self.wanted(name, file));
+        }
         if self.planner.awaited(&wanted).iter().any(|name| self.aggregators.contains_key(name)) {
             return Ok(false);
         }
+        if self.planner.awaits_records() {
+            return Ok(false);
+        }
         let proposal = self.planner.propose(&wanted)?;
+        self.failures.clone_from(&proposal.failures);
+        if self.planner.beginning().any(|name| proposal.failures.contains_key(name) || !files.contains_key(name)) {
+            self.planner.forget_wishes();
+            return Ok(false);
+        }
         if let Some((activation, durable)) = self.planner.activation(&proposal)? {
             self.context.queue.push_control(Token::Activate(Box::new(activation)));
             self.activating = Some((proposal, durable));
         }
+        Ok(self.planner.beginning().next().is_none())
+    }
+
+    /// Has an aggregator begin a new line: behind the last cut until then, or where it stands; with nothing, or with what it had before its
+    /// last change. Gives whether it can; what follows is done by [`Machines::reconcile`].
+    pub fn begin_line(&mut self, name: &str, line: NextLine) -> anyhow::Result<bool> {
+        if self.activating.is_some() || !self.planner.plan().aggregators.contains_key(name) {
+            return Ok(false);
+        }
+        let new = match line {
+            NextLine::Reset => NewLine { behind: None, with: None },
+            NextLine::Rebuild(since, or_later) => {
+                let mut reader = self.context.reader();
+                let begins = recovery::last_cut_until(&mut reader, since, self.context.tail.last())?;
+                if begins.position.cut > 0 && !or_later {
+                    return Ok(false);
+                }
+                NewLine { behind: Some(begins.position), with: None }
+            }
+            NextLine::Rollback => {
+                let snapshot = self.context.store.snapshot()?;
+                let Some(previous) = Saved::previous(&snapshot, name)? else { return Ok(false) };
+                let (position, from) = (previous.meta.position(), previous.meta.attached.line.since);
+                if position.frame.max(1) < self.context.reader().first_frame() {
+                    return Ok(false);
+                }
+                NewLine { behind: Some(position), with: Some((previous.copy(&snapshot)?, Some(from))) }
+            }
+        };
+        self.planner.begin_line(name, new);
         Ok(true)
     }
 
@@ -335,7 +403,7 @@ impl Machines {
             Err(error) => Err(Failed { digest: Some(digest), reason: format!("{error:#}") }),
         };
         let shards = self.context.config().shards(name);
-        Wanted { plugin: name.to_owned(), settings: file.settings.clone(), shards, version }
+        Wanted { plugin: name.to_owned(), settings: file.settings.clone(), shards, start: Begins::Now, version }
     }
 
     fn activated(&mut self) -> anyhow::Result<bool> {
@@ -350,10 +418,17 @@ impl Machines {
                 before.get(*name).is_some_and(|before| before.state_version != now.state_version)
             });
         self.done.migrations += migrated.count() as u64;
+        let begun = |attached: &&Attached| !attached.line.is_first() && attached.line.since == position.cut;
+        self.done.lines += self.planner.plan().aggregators.values().filter(begun).count() as u64;
         for start in starts {
             self.start(start)?;
         }
         Ok(true)
+    }
+
+    /// Whether an aggregator is not in the plan, and does not get there by itself.
+    pub fn leaves_out(&self, name: &str) -> bool {
+        self.activating.is_none() && !self.planner.plan().aggregators.contains_key(name)
     }
 
     /// Whether an activation is under way.
@@ -407,4 +482,9 @@ impl Machines {
         }
         Ok(self.done)
     }
+}
+
+fn is_without_space(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    kinds.into_iter().any(|kind| kind == std::io::ErrorKind::StorageFull)
 }

@@ -31,6 +31,12 @@ pub(crate) fn keep(transaction: &WriteTransaction, letter: &DeadLetter, most: u6
     Ok(())
 }
 
+/// Takes those of one aggregator out whose events come behind `after`.
+pub(crate) fn forget(transaction: &WriteTransaction, name: &str, after: u64) -> Result<(), Failed> {
+    let mut table = transaction.open_table(DEAD_LETTERS)?;
+    Ok(table.retain_in((after.saturating_add(1), "").., |(_, of), _| of != name)?)
+}
+
 /// All of them, oldest event first.
 pub(crate) fn all(transaction: &ReadTransaction) -> Result<Vec<DeadLetter>, Failed> {
     let table = match transaction.open_table(DEAD_LETTERS) {
@@ -70,5 +76,10 @@ mod tests {
         assert_eq!(store.dead_letters().unwrap(), [letter(5, "b", "y"), letter(7, "a", "z"), letter(7, "b", "w")]);
         store.keep_dead_letter(&letter(9, "a", ""), 3).unwrap();
         assert_eq!(store.dead_letters().unwrap(), [letter(7, "a", "z"), letter(7, "b", "w"), letter(9, "a", "")]);
+        store.forget_dead_letters("b", 7).unwrap();
+        store.forget_dead_letters("a", 7).unwrap();
+        assert_eq!(store.dead_letters().unwrap(), [letter(7, "a", "z"), letter(7, "b", "w")]);
+        store.forget_dead_letters("a", 6).unwrap();
+        assert_eq!(store.dead_letters().unwrap(), [letter(7, "b", "w")]);
     }
 }

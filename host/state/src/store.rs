@@ -224,6 +224,12 @@ impl Store {
         self.write(&doing, |transaction| dead_letters::keep(transaction, letter, most))
     }
 
+    /// Takes the dead letters of one aggregator out whose events come behind event `after`: it gets them again.
+    pub fn forget_dead_letters(&self, name: &str, after: u64) -> Result<(), StateError> {
+        let doing = format!("take out the dead letters of aggregator {name:?}");
+        self.write(&doing, |transaction| dead_letters::forget(transaction, name, after))
+    }
+
     /// The dead letters that are kept, oldest event first.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
         self.read(Snapshot::dead_letters)

@@ -13,6 +13,7 @@ use tally_storage::Storage;
 use tokio::sync::oneshot;
 
 use super::follower::{SavedCut, Start};
+use super::line;
 use super::meta::Meta;
 use super::meter::Meter;
 use super::total::{Failure, Total};
@@ -84,6 +85,7 @@ impl<S: Storage> Keeper<S> {
 
     fn open(&mut self) -> Result<(), Failure> {
         let Start { name, attached, meta, .. } = self.start.clone();
+        line::take_over(&self.context.store, &name, &attached, &meta)?;
         let total = restore(&self.context, &name, &attached, meta)?;
         self.report_pinned(&total);
         self.publish(&total);

@@ -35,6 +35,9 @@ pub struct Meta {
     /// Runs that were saved under a state version from before that of `attached`, by their first and last cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub older_runs: Vec<OlderRun>,
+    /// Its state was forgotten on purpose: there are no runs, and whatever begins under its name begins anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_forgotten: bool,
     /// The newest cut whose whole total is saved as one run, for an anchor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Box<Pinned>>,
@@ -83,6 +86,7 @@ impl Meta {
             complete: true,
             attached: attached.clone(),
             older_runs: Vec::new(),
+            is_forgotten: false,
             pinned: None,
         }
     }

@@ -37,6 +37,11 @@ impl Meter {
         }
     }
 
+    /// Sequence of the last event that went by the open delta, saved or not.
+    pub fn applied_sequence(&self) -> u64 {
+        self.applied_sequence.load(Relaxed)
+    }
+
     /// The apply side has taken in everything up to `sequence`.
     pub(super) fn applied(&self, sequence: u64, time: Duration, memory_bytes: usize) {
         self.applied_sequence.store(sequence, Relaxed);

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod failures;
 pub mod follower;
 pub mod keeper;
+pub mod line;
 pub mod meta;
 pub mod meter;
 pub mod thread;

@@ -10,6 +10,7 @@ use tally_plugin::{Accumulator, CallError, Configured, Instance};
 use tally_state::{Commit, RunInfo, Store};
 
 use super::apply::Delta;
+use super::line;
 use super::meta::{Meta, Pinned};
 
 /// Why the total side cannot go on.
@@ -120,7 +121,8 @@ impl Total {
         }
         let mut pending = None;
         if let Some(flush) = &barrier.flush {
-            if flush.expected.contains(&self.name) {
+            // What lies before its line is of another's records.
+            if flush.expected.contains(&self.name) && barrier.cut > meta.attached.line.since {
                 pending = Some(self.pending(&meta, flush.table_rows)?);
             }
             if let Some(window) = self.window.take() {
@@ -274,8 +276,11 @@ impl Total {
         self.set_attached(attached)
     }
 
-    /// What is attached has changed; the runs stay as they are.
+    /// What is attached has changed; the runs stay as they are, and what was there before another plugin is kept.
     pub fn set_attached(&mut self, attached: &Attached) -> Result<(), Failure> {
+        if self.meta.attached.digest != attached.digest {
+            line::keep_previous(&self.store, &self.name)?;
+        }
         let mut meta = self.meta.clone();
         meta.attach(attached, &self.runs);
         self.save_meta(meta)

@@ -7,12 +7,12 @@ use tally_event::schema::{Preset, TimestampFormat};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::Aggregator;
 use super::error::Origin;
 use super::file::{Entry, File};
 use super::settings::Findings;
 use super::spelling::nearest;
 use super::value::{Kind, Value, described};
+use super::{Aggregator, Begins};
 
 /// The longest constant type, in bytes.
 const TYPE_BYTES: usize = 256;
@@ -263,6 +263,13 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
             Err(problem) => reader.problem(origin, "shards", problem),
         }
     }
+    let mut start = Begins::Now;
+    if let Some((origin, text)) = reader.text("start") {
+        match Begins::parse(&text) {
+            Ok(begins) => start = begins,
+            Err(problem) => reader.problem(origin, "start", problem),
+        }
+    }
     for (key, value) in [("plugin", &plugin), ("name", &name)] {
         let Some((origin, text)) = value else { continue };
         match text.strip_suffix(".wasm") {
@@ -277,7 +284,7 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
             }
         }
     }
-    let known = ["name", "plugin", "settings", "shards"];
+    let known = ["name", "plugin", "settings", "shards", "start"];
     let no_plugin =
         plugin.is_none() && !reader.findings.problems.iter().any(|p| p.key == format!("{}.plugin", reader.name));
     if no_plugin {
@@ -287,7 +294,7 @@ fn aggregator(mut reader: Reader) -> Option<Aggregator> {
     reader.end(&known);
     let plugin = plugin?.1;
     let name = name.map_or_else(|| plugin.clone(), |(_, name)| name);
-    Some(Aggregator { name, plugin, settings, shards })
+    Some(Aggregator { name, plugin, settings, shards, start })
 }
 
 /// Names stand in paths, URLs and records, so they are plain.

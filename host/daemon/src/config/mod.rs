@@ -335,7 +335,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[[aggregator]]`: a plugin, a name, settings and shards.
+/// `[[aggregator]]`: a plugin, a name, settings, shards and where it begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregator {
     /// The aggregator's name in questions, records and the log.
@@ -346,6 +346,55 @@ pub struct Aggregator {
     pub settings: String,
     /// Accumulators, each on a thread of its own, that its events are dealt to.
     pub shards: usize,
+    /// Where it begins when nothing is saved of it.
+    pub start: Begins,
+}
+
+/// Where in the log an aggregator begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begins {
+    /// With the next event.
+    #[default]
+    Now,
+    /// With the first event.
+    Beginning,
+    /// Behind the last cut up to this time, microseconds since the Unix epoch.
+    Time(i64),
+}
+
+impl Begins {
+    /// As it is written; an error says what it may be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "now" => Ok(Self::Now),
+            "beginning" => Ok(Self::Beginning),
+            _ => match chrono::DateTime::parse_from_rfc3339(text) {
+                Ok(time) => Ok(Self::Time(time.timestamp_micros())),
+                Err(_) => Err(format!(
+                    "\"{text}\" is neither \"now\", \"beginning\" nor a time with its zone, like \"2026-01-27T10:00:00Z\""
+                )),
+            },
+        }
+    }
+
+    /// The time up to which it leaves events out, microseconds since the Unix epoch; none for now.
+    pub fn micros(self) -> Option<i64> {
+        match self {
+            Self::Now => None,
+            Self::Beginning => Some(i64::MIN),
+            Self::Time(micros) => Some(micros),
+        }
+    }
+}
+
+impl std::fmt::Display for Begins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Now => f.write_str("now"),
+            Self::Beginning => f.write_str("beginning"),
+            Self::Time(micros) => f.write_str(&crate::records::rfc3339(*micros)),
+        }
+    }
 }
 
 impl Sources {

@@ -85,6 +85,13 @@ impl Config {
             value: aggregator.shards.into(),
             origin: origin.clone(),
         });
+        let start = aggregator.start.to_string();
+        section.rows.push(Row {
+            key: format!("{name}.start"),
+            text: start.clone(),
+            value: start.into(),
+            origin: origin.clone(),
+        });
         section
     }
 }

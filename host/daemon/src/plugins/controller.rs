@@ -5,24 +5,29 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use serde::Serialize;
 use tally_aggregate::Plan;
+use tally_query::Change;
 use tally_storage::RealStorage;
 use tokio::sync::oneshot;
 
 use super::folder::{self, PluginFile, Stamp};
+use super::overrides::{Override, Overrides};
 use super::planner::{Failed, Planner, Preview, Version, Wanted};
 use crate::aggregator::thread::{self, Threads};
+use crate::config::Begins;
 use crate::context::{Context, Token};
 use crate::progress::Facts;
+
+mod changes;
 
 /// What the controller is asked.
 pub enum Request {
     /// Look at the plugins directory again; the answer comes when what runs is what is wanted, as far as possible.
     Reconcile(Option<oneshot::Sender<Vec<Status>>>),
-    /// Let an aggregator go on that is in quarantine; the answer comes when it does, or says why it does not.
-    Resume(String, oneshot::Sender<Result<Vec<Status>, String>>),
+    /// Change what becomes of an aggregator; the answer comes when that is so, or says why it is not.
+    Change(String, Change, oneshot::Sender<Result<Vec<Status>, String>>),
     /// What would change if the plugin of this name had these bytes.
     Plan(String, Vec<u8>, oneshot::Sender<Result<Vec<Preview>, String>>),
     /// End.
@@ -48,15 +53,36 @@ pub struct Status {
     pub running_digest: Option<String>,
     /// Why what runs is not what is wanted.
     pub reason: Option<String>,
+    /// Set where it runs in place of the file on purpose: `rolled back` or `promoted`.
+    pub held: Option<String>,
+    /// How far it is, while it reads what the log had before it was attached.
+    pub catching_up: Option<CatchingUp>,
+    /// The cut at which it was attached.
+    #[serde(skip)]
+    attached_at: u64,
     /// The last cut that was saved before the quarantine.
     pub quarantined_after_cut: Option<u64>,
     /// Events that it failed on and was spared since it was attached or resumed.
     pub strikes: u32,
 }
 
+/// How far an aggregator is that reads what the log had before it was attached.
+#[derive(Clone, Debug, Serialize)]
+pub struct CatchingUp {
+    /// The last event that it has applied.
+    pub sequence: u64,
+    /// The last event that there is.
+    pub last_sequence: u64,
+}
+
 impl Status {
-    /// With what has become known since: calls fail whenever they like.
-    pub fn updated(mut self, facts: &Facts) -> Self {
+    /// With what has become known since: calls fail whenever they like, and events come.
+    pub fn updated(mut self, facts: &Facts, last_sequence: u64) -> Self {
+        let is_behind = facts.saved.get(&self.name).is_none_or(|meta| meta.cut < self.attached_at);
+        self.catching_up = (self.running_digest.is_some() && is_behind).then(|| {
+            let sequence = facts.meters.get(&self.name).map_or(0, |meter| meter.applied_sequence());
+            CatchingUp { sequence, last_sequence }
+        });
         let quarantined = facts.quarantined.get(&self.name).filter(|_| matches!(self.state, "running" | "quarantined"));
         if let Some((after_cut, reason)) = quarantined {
             self.state = "quarantined";
@@ -75,13 +101,15 @@ pub struct Controller {
     threads: BTreeMap<String, Threads>,
     statuses: Arc<Mutex<Vec<Status>>>,
     read: BTreeMap<String, (Stamp, Vec<u8>)>,
+    overrides: Overrides,
 }
 
 impl Controller {
     /// A controller of what already runs.
-    pub fn new(context: Arc<Context>, plan: Plan, threads: BTreeMap<String, Threads>) -> Self {
+    pub fn new(context: Arc<Context>, plan: Plan, threads: BTreeMap<String, Threads>) -> anyhow::Result<Self> {
         let planner = Planner::new(context.clone(), plan);
-        Self { context, planner, threads, statuses: Arc::default(), read: BTreeMap::new() }
+        let overrides = Overrides::load(&context.data)?;
+        Ok(Self { context, planner, threads, statuses: Arc::default(), read: BTreeMap::new(), overrides })
     }
 
     /// The newest statuses, for whoever asks.
@@ -103,10 +131,9 @@ impl Controller {
                         let _ = reply.send(self.list());
                     }
                 }
-                Request::Resume(name, reply) => {
-                    let resumed = self.resume(&name).map(|()| self.list()).map_err(|error| format!("{error:#}"));
-                    self.planner.forget_resumed();
-                    let _ = reply.send(resumed);
+                Request::Change(name, change, reply) => {
+                    let changed = self.change(&name, &change).map(|()| self.list());
+                    let _ = reply.send(changed.map_err(|error| format!("{error:#}")));
                 }
                 Request::Plan(plugin, bytes, reply) => {
                     let _ = reply.send(self.plan(&plugin, &bytes).map_err(|error| format!("{error:#}")));
@@ -120,21 +147,6 @@ impl Controller {
 
     fn list(&self) -> Vec<Status> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Lets an aggregator go on that is in quarantine.
-    fn resume(&mut self, name: &str) -> anyhow::Result<()> {
-        ensure!(self.planner.plan().aggregators.contains_key(name), "there is no aggregator {name:?} that runs");
-        let in_quarantine = self.context.progress.facts().quarantined.contains_key(name);
-        ensure!(in_quarantine, "aggregator {name} is not in quarantine: there is nothing to resume");
-        self.planner.resume(name);
-        let failures = self.reconcile()?;
-        if let Some(reason) = failures.get(name) {
-            bail!("aggregator {name} stays in quarantine: {reason}");
-        }
-        let in_the_plan = self.planner.plan().aggregators.contains_key(name);
-        ensure!(in_the_plan, "aggregator {name} is paused: its file is not in the plugins directory");
-        Ok(())
     }
 
     fn join(&self, name: &str, threads: Threads) {
@@ -185,19 +197,70 @@ impl Controller {
         for aggregator in &configured {
             // A configured aggregator without its file is paused, like any other whose file is gone.
             let Some(file) = files.get(&aggregator.plugin) else { continue };
-            let version = self.load(&aggregator.plugin, file, &aggregator.settings);
-            let (plugin, settings) = (aggregator.plugin.clone(), aggregator.settings.clone());
-            let shards = aggregator.shards;
-            wanted.insert(aggregator.name.clone(), Wanted { plugin, settings, shards, version });
+            let (name, plugin, settings) = (&aggregator.name, &aggregator.plugin, &aggregator.settings);
+            if let Some(version) = self.version(name, plugin, file, settings)? {
+                let (plugin, settings, shards) = (plugin.clone(), settings.clone(), aggregator.shards);
+                let start = aggregator.start;
+                wanted.insert(name.clone(), Wanted { plugin, settings, shards, start, version });
+            }
         }
         for (stem, file) in &files {
-            if configured.iter().all(|aggregator| aggregator.plugin != *stem) {
-                let version = self.load(stem, file, "{}");
+            if configured.iter().all(|aggregator| aggregator.plugin != *stem)
+                && let Some(version) = self.version(stem, stem, file, "{}")?
+            {
                 let (plugin, settings) = (stem.clone(), "{}".into());
-                wanted.insert(stem.clone(), Wanted { plugin, settings, shards: 1, version });
+                let start = Begins::Now;
+                wanted.insert(stem.clone(), Wanted { plugin, settings, shards: 1, start, version });
             }
         }
         Ok(wanted)
+    }
+
+    /// The version of `name` that is wanted: that of the file, unless another is held in its place; none while it is paused.
+    fn version(
+        &mut self,
+        name: &str,
+        plugin: &str,
+        file: &PluginFile,
+        settings: &str,
+    ) -> anyhow::Result<Option<Result<Version, Failed>>> {
+        let over = self.overrides.of(name);
+        if over.paused {
+            return Ok(None);
+        }
+        let Some(held) = over.held else { return Ok(Some(self.load(plugin, file, settings))) };
+        match self.bytes(plugin, file).map(|bytes| tally_plugin::Digest::of(&bytes).to_string()) {
+            Ok(digest) if digest != held.instead_of => {
+                tracing::info!(
+                    aggregator = name,
+                    digest,
+                    "the file is another now, which ends what was held in its place"
+                );
+                self.overrides.set(&self.context.data, name, Override { held: None, ..over })?;
+                Ok(Some(self.load(plugin, file, settings)))
+            }
+            // A file that does not read now is no other file.
+            _ => {
+                let configured = self.context.registry.configured(&held.digest, settings);
+                let digest = held.digest;
+                Ok(Some(match configured {
+                    Ok(configured) => Ok(Version { digest, configured }),
+                    Err(error) => Err(Failed { digest: Some(digest), reason: format!("{error:#}") }),
+                }))
+            }
+        }
+    }
+
+    /// Digest of the file that an aggregator is made from.
+    fn files_digest(&mut self, name: &str) -> anyhow::Result<String> {
+        let config = self.context.config();
+        let configured = config.aggregators.iter().find(|aggregator| aggregator.name == name);
+        let plugin = configured.map_or(name, |aggregator| &aggregator.plugin);
+        let files = folder::list(&self.context.config.plugins_dir)?;
+        let file =
+            files.get(plugin).with_context(|| format!("aggregator {name} has no file in the plugins directory"))?;
+        let bytes = self.bytes(plugin, file).map_err(|failed| anyhow::anyhow!(failed.reason))?;
+        Ok(tally_plugin::Digest::of(&bytes).to_string())
     }
 
     /// What would become of the aggregators of a plugin, under their settings.
@@ -206,41 +269,43 @@ impl Controller {
         let mut wanted: Vec<_> = configured
             .iter()
             .filter(|aggregator| aggregator.plugin == plugin)
-            .map(|aggregator| (aggregator.name.as_str(), aggregator.settings.as_str(), aggregator.shards))
+            .map(|aggregator| (&*aggregator.name, &*aggregator.settings, aggregator.shards, aggregator.start))
             .collect();
         if wanted.is_empty() {
-            wanted.push((plugin, "{}", 1));
+            wanted.push((plugin, "{}", 1, Begins::Now));
         }
         let digest = tally_plugin::Digest::of(bytes).to_string();
         let registry = &self.context.registry;
-        let preview = |(name, settings, shards): (&str, &str, usize)| {
+        let preview = |(name, settings, shards, start): (&str, &str, usize, Begins)| {
             let version = match registry.look_at(bytes, settings) {
                 Ok(configured) => Ok(Version { digest: digest.clone(), configured }),
                 Err(error) => Err(Failed { digest: Some(digest.clone()), reason: format!("{error:#}") }),
             };
             let (plugin, settings) = (plugin.to_owned(), settings.to_owned());
-            self.planner.preview(name, &Wanted { plugin, settings, shards, version })
+            self.planner.preview(name, &Wanted { plugin, settings, shards, start, version })
         };
         wanted.into_iter().map(preview).collect()
     }
 
-    fn load(&mut self, stem: &str, file: &PluginFile, settings: &str) -> Result<Version, Failed> {
-        let bytes = match self.read.get(stem) {
-            Some((stamp, bytes)) if *stamp == file.stamp => bytes.clone(),
+    /// The bytes of a file, read again when it has changed.
+    fn bytes(&mut self, stem: &str, file: &PluginFile) -> Result<Vec<u8>, Failed> {
+        match self.read.get(stem) {
+            Some((stamp, bytes)) if *stamp == file.stamp => Ok(bytes.clone()),
             _ => match file.read() {
                 Ok(Some(bytes)) => {
                     self.read.insert(stem.to_owned(), (file.stamp, bytes.clone()));
-                    bytes
+                    Ok(bytes)
                 }
                 Ok(None) => {
-                    return Err(Failed {
-                        digest: None,
-                        reason: "the file changed while it was read; it is read again".into(),
-                    });
+                    Err(Failed { digest: None, reason: "the file changed while it was read; it is read again".into() })
                 }
-                Err(error) => return Err(Failed { digest: None, reason: format!("{error:#}") }),
+                Err(error) => Err(Failed { digest: None, reason: format!("{error:#}") }),
             },
-        };
+        }
+    }
+
+    fn load(&mut self, stem: &str, file: &PluginFile, settings: &str) -> Result<Version, Failed> {
+        let bytes = self.bytes(stem, file)?;
         let digest = tally_plugin::Digest::of(&bytes).to_string();
         let registry = &self.context.registry;
         match registry.keep(&bytes).and_then(|component| registry.configure(&component, settings)) {
@@ -251,41 +316,58 @@ impl Controller {
 
     fn update_statuses(&self, wanted: &BTreeMap<String, Wanted>, failures: &BTreeMap<String, String>) {
         let facts = self.context.progress.facts();
+        let last_sequence = self.context.published().last_sequence;
         let mut statuses = Vec::new();
         for (name, wanted) in wanted {
             let running = self.planner.plan().aggregators.get(name);
+            let held = self.overrides.of(name).held;
+            let digest = match &wanted.version {
+                Ok(version) => Some(version.digest.clone()),
+                Err(failed) => failed.digest.clone(),
+            };
             let status = Status {
                 name: name.clone(),
                 plugin: wanted.plugin.clone(),
                 state: if running.is_some() { "running" } else { "failed" },
                 version: running.map(|running| running.version.clone()),
                 shards: Some(wanted.shards),
-                wanted_digest: match &wanted.version {
-                    Ok(version) => Some(version.digest.clone()),
-                    Err(failed) => failed.digest.clone(),
-                },
+                wanted_digest: held.as_ref().map(|held| held.instead_of.clone()).or(digest),
                 running_digest: running.map(|running| running.digest.clone()),
-                reason: failures.get(name).cloned(),
+                reason: failures.get(name).cloned().or_else(|| Some(held.as_ref()?.reason())),
+                held: held.map(|held| held.because),
+                catching_up: None,
+                attached_at: running.map_or(0, |running| running.attached_at),
                 quarantined_after_cut: None,
                 strikes: 0,
             };
-            statuses.push(status.updated(&facts));
+            statuses.push(status.updated(&facts, last_sequence));
         }
-        for (name, meta) in &facts.saved {
-            if !wanted.contains_key(name) {
-                statuses.push(Status {
-                    name: name.clone(),
-                    plugin: meta.attached.plugin.clone(),
-                    state: "paused",
-                    version: Some(meta.attached.version.clone()),
-                    shards: None,
-                    wanted_digest: None,
-                    running_digest: None,
-                    reason: Some("its file is not in the plugins directory".into()),
-                    quarantined_after_cut: None,
-                    strikes: 0,
-                });
+        let saved = facts.saved.iter().filter(|(_, meta)| !meta.is_forgotten);
+        let left = saved.map(|(name, meta)| (name, Some(&meta.attached)));
+        let paused = self.overrides.paused().filter(|name| !facts.saved.contains_key(*name));
+        for (name, attached) in left.chain(paused.map(|name| (name, None))) {
+            if wanted.contains_key(name) {
+                continue;
             }
+            let reason = match self.overrides.of(name).paused {
+                true => "an operator paused it: `tally plugin resume` lets it go on",
+                false => "its file is not in the plugins directory",
+            };
+            statuses.push(Status {
+                name: name.clone(),
+                plugin: attached.map_or_else(|| name.clone(), |attached| attached.plugin.clone()),
+                state: "paused",
+                version: attached.map(|attached| attached.version.clone()),
+                shards: None,
+                wanted_digest: None,
+                running_digest: None,
+                reason: Some(reason.into()),
+                held: None,
+                catching_up: None,
+                attached_at: 0,
+                quarantined_after_cut: None,
+                strikes: 0,
+            });
         }
         *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
     }

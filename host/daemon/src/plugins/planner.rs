@@ -5,13 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 
-use anyhow::{Context as _, bail};
-use tally_aggregate::{Attached, Plan};
+use anyhow::{Context as _, bail, ensure};
+use tally_aggregate::{Attached, Line, Plan};
 use tally_event::plan::{Limits, Subscriber};
 use tally_plugin::Configured;
+use tally_state::{RunInfo, StateError};
 use tally_storage::Storage;
 
+use crate::aggregator::line::{self, Saved, State};
 use crate::aggregator::{Meta, Start, presets};
+use crate::config::Begins;
 use crate::context::{Activation, Context};
 use crate::feed::Position;
 use crate::recovery;
@@ -28,8 +31,29 @@ pub struct Wanted {
     pub settings: String,
     /// In how many shards.
     pub shards: usize,
+    /// Where it begins when nothing is saved of it.
+    pub start: Begins,
     /// The version that would run.
     pub version: Result<Version, Failed>,
+}
+
+impl Wanted {
+    /// Its version, if it can run as it is wanted.
+    fn ready(&self) -> anyhow::Result<&Version> {
+        let version = match &self.version {
+            Ok(version) => version,
+            Err(failed) => bail!("{}", failed.reason),
+        };
+        if self.shards > 1 && version.configured.shard_key.is_none() {
+            bail!(
+                "it is to run in {} shards, but the plugin {} names no shard key to deal events by: set `shards` to 1, or \
+                 have the plugin name one",
+                self.shards,
+                self.plugin
+            );
+        }
+        Ok(version)
+    }
 }
 
 /// A version that is ready to run.
@@ -59,6 +83,34 @@ pub struct Proposal {
     pub failures: BTreeMap<String, String>,
 }
 
+/// How an aggregator is to begin a new line of its state.
+pub struct NewLine {
+    /// It applies what comes behind this place; none: behind where it stopped, or, if it does not run, from now on.
+    pub behind: Option<Position>,
+    /// The state that it begins with, and the line that this was on; none: with nothing.
+    pub with: Option<(State, Option<u64>)>,
+}
+
+/// A new line that is to begin.
+struct Beginning {
+    new: NewLine,
+    /// Where it stopped, when it has been detached for this.
+    stopped: Option<Position>,
+    /// Records up to this cut hold what it had, and have to be written first.
+    recorded: u64,
+}
+
+impl Beginning {
+    fn behind(&self) -> Option<Position> {
+        self.new.behind.or(self.stopped)
+    }
+
+    /// Where it goes on in the log, if that is known.
+    fn goes_on(&self) -> Option<Position> {
+        self.new.with.as_ref().map(|(state, _)| state.meta.position()).or(self.behind())
+    }
+}
+
 /// See the module.
 pub struct Planner<S: Storage> {
     context: Arc<Context<S>>,
@@ -68,12 +120,14 @@ pub struct Planner<S: Storage> {
     limits: Limits,
     /// Whoever of these is in quarantine is attached anew although it is the same.
     resumed: BTreeSet<String>,
+    /// Whoever of these runs is detached first; when it has stopped it begins a new line.
+    lines: BTreeMap<String, Beginning>,
 }
 
 impl<S: Storage> Planner<S> {
     /// A planner of what already runs.
     pub fn new(context: Arc<Context<S>>, plan: Plan) -> Self {
-        Self { limits: context.limits(), context, plan, resumed: BTreeSet::new() }
+        Self { limits: context.limits(), context, plan, resumed: BTreeSet::new(), lines: BTreeMap::new() }
     }
 
     /// What runs.
@@ -86,9 +140,43 @@ impl<S: Storage> Planner<S> {
         self.resumed.insert(name.to_owned());
     }
 
-    /// It does not, if nothing was proposed.
-    pub fn forget_resumed(&mut self) {
+    /// In what is proposed next, this aggregator is detached, if it runs; in what is proposed after that, it begins a new line.
+    pub fn begin_line(&mut self, name: &str, new: NewLine) {
+        let recorded = self.context.published().cut;
+        self.lines.insert(name.to_owned(), Beginning { new, stopped: None, recorded });
+        let held = self.held();
+        self.context.progress.facts().returning.extend(held);
+    }
+
+    /// Nobody leaves a quarantine or begins a new line any more. What is held for whoever was detached to do so is held until the next
+    /// proposal, by which it goes on.
+    pub fn forget_wishes(&mut self) {
         self.resumed.clear();
+        self.lines.clear();
+    }
+
+    /// Those who are to begin a new line.
+    pub fn beginning(&self) -> impl Iterator<Item = &String> {
+        self.lines.keys()
+    }
+
+    /// Whether somebody begins a new line once more records are written: they hold what it had.
+    pub fn awaits_records(&self) -> bool {
+        let written = self.context.progress.facts().records_cut;
+        let waits =
+            |(name, line): (&String, &Beginning)| !self.plan.aggregators.contains_key(name) && line.recorded > written;
+        self.lines.iter().any(waits)
+    }
+
+    /// What those need of the log who begin a new line, also to go on with what they had should that fail.
+    fn held(&self) -> BTreeMap<String, u64> {
+        let facts = self.context.progress.facts();
+        let first = |(name, line): (&String, &Beginning)| {
+            let (begins, stopped) = (line.goes_on(), facts.saved.get(name).map(Meta::position));
+            let first = begins.into_iter().chain(stopped).map(|position| position.frame).min()?;
+            Some((name.clone(), first))
+        };
+        self.lines.iter().filter_map(first).collect()
     }
 
     /// Those who would be attached anew and may still be running out (they were detached, or have failed): where they stopped is
@@ -99,18 +187,16 @@ impl<S: Storage> Planner<S> {
             let running = self.plan.aggregators.get(*name);
             let stopped = running.is_none() || facts.quarantined.contains_key(*name);
             let differs = |version: &Version| running != Some(&attached(wanted, version, running));
-            stopped && wanted.version.as_ref().is_ok_and(|version| self.resumed.contains(*name) || differs(version))
+            let is_detached_first = running.is_some() && self.lines.contains_key(*name);
+            let anew = |version: &Version| self.resumed.contains(*name) || differs(version);
+            stopped && !is_detached_first && wanted.version.as_ref().is_ok_and(anew)
         };
         wanted.iter().filter(anew).map(|(name, _)| name.clone()).collect()
     }
 
     /// Brings what runs to what is wanted, as far as that works.
     pub fn propose(&self, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<Proposal> {
-        let quarantined: Vec<String> = {
-            let mut facts = self.context.progress.facts();
-            facts.returning.clear();
-            facts.quarantined.keys().cloned().collect()
-        };
+        let quarantined: Vec<String> = self.context.progress.facts().quarantined.keys().cloned().collect();
         let mut proposal = Proposal {
             plan: Plan { presets: self.presets()?, aggregators: BTreeMap::new() },
             decoding: Vec::new(),
@@ -120,7 +206,11 @@ impl<S: Storage> Planner<S> {
         };
         for (name, wanted) in wanted {
             let running = self.plan.aggregators.get(name).cloned();
-            let next = self.next_version(name, wanted, running.as_ref(), quarantined.contains(name));
+            let next = match self.lines.get(name) {
+                Some(_) if running.is_some() => continue,
+                Some(line) => self.next_line(name, wanted, line),
+                None => self.next_version(name, wanted, running.as_ref(), quarantined.contains(name)),
+            };
             let (attached, configured) = match next {
                 Ok(next) => next,
                 Err(error) => {
@@ -141,16 +231,18 @@ impl<S: Storage> Planner<S> {
                     }
                 }
             };
-            if attached.attached_at == Activation::HERE {
+            if attached.attached_at == Attached::HERE {
                 proposal.attach.push(name.clone());
             }
-            let stays_out = quarantined.contains(name) && attached.attached_at != Activation::HERE;
+            let stays_out = quarantined.contains(name) && attached.attached_at != Attached::HERE;
             if !stays_out {
                 let manifest = configured.manifest.clone();
                 proposal.decoding.push(Subscriber { name: name.as_str().into(), manifest });
             }
             proposal.plan.aggregators.insert(name.clone(), attached);
         }
+        let returns = |name: &String| self.lines.contains_key(name) || proposal.attach.contains(name);
+        self.context.progress.facts().returning.retain(|name, _| returns(name));
         Ok(proposal)
     }
 
@@ -167,30 +259,28 @@ impl<S: Storage> Planner<S> {
         running: Option<&Attached>,
         quarantined: bool,
     ) -> anyhow::Result<(Attached, Configured)> {
-        let version = match &wanted.version {
-            Ok(version) => version,
-            Err(failed) => bail!("{}", failed.reason),
-        };
-        if wanted.shards > 1 && version.configured.shard_key.is_none() {
-            bail!(
-                "it is to run in {} shards, but the plugin {} names no shard key to deal events by: set `shards` to 1, or \
-                 have the plugin name one",
-                wanted.shards,
-                wanted.plugin
-            );
-        }
+        let version = wanted.ready()?;
         let attached = attached(wanted, version, running);
         let same = running.is_some_and(|running| *running == attached);
         if same && !(quarantined && self.resumed.contains(name)) {
             return Ok((attached, version.configured.clone()));
         }
         let snapshot = self.context.store.snapshot()?;
-        let Some(saved) = snapshot.load(name)? else {
+        let Some(saved) = Saved::load(&snapshot, name, running.map(|running| running.line))? else {
             // Nothing was ever saved of it: in quarantine since then, it begins where it was attached first.
-            let attached_at = if quarantined { Activation::HERE } else { attached.attached_at };
-            return Ok((Attached { attached_at, ..attached }, version.configured.clone()));
+            let attached_at = if quarantined { Attached::HERE } else { attached.attached_at };
+            let applies_after = match running {
+                Some(running) => running.applies_after,
+                None => self.begins(name, wanted.start)?,
+            };
+            return Ok((Attached { attached_at, applies_after, ..attached }, version.configured.clone()));
         };
-        let meta = Meta::from_bytes(name, &saved.meta)?;
+        let meta = &saved.meta;
+        if meta.is_forgotten {
+            let line = Line { since: Attached::HERE, from: None };
+            let applies_after = self.begins(name, wanted.start)?;
+            return Ok((Attached { applies_after, line, ..attached }, version.configured.clone()));
+        }
         let anew = running.is_none() || quarantined;
         // Its total goes over as a whole; of whoever is attached anew there are only the saved runs.
         let before = running.filter(|_| !anew);
@@ -206,19 +296,16 @@ impl<S: Storage> Planner<S> {
                 );
             }
         }
-        let carried = carry(name, &version.configured, &snapshot, &meta, &saved.runs)?;
+        let carried = carry(&version.configured, meta, saved.runs_with(&snapshot))?;
         if let Some(before) = before.filter(|before| before.state_version != attached.state_version)
             && let Ok(old) = self.context.registry.configured(&before.digest, &before.settings)
         {
-            check_migration(name, &old, &version.configured, &snapshot, &meta, &saved.runs, &carried)?;
+            // A version that cannot make a whole of what it saved, which may be why there is a new one, carries none over.
+            if let Ok(whole) = carry(&old, meta, saved.runs_with(&snapshot)) {
+                check_migration(&old, &version.configured, &whole, &carried)?;
+            }
         }
-        let is_there = || {
-            // First said, then looked at, under the lock that segments go under.
-            let mut facts = self.context.progress.facts();
-            facts.returning.insert(name.to_owned(), meta.frame);
-            meta.frame >= self.context.reader().first_frame()
-        };
-        if anew && !is_there() {
+        if anew && !self.is_held(name, meta.position()) {
             bail!(
                 "it stopped at event {} and the log no longer holds what came next: give it another aggregator name to \
                  start afresh, and raise log.retain_bytes or log.retain_age for longer pauses",
@@ -227,11 +314,47 @@ impl<S: Storage> Planner<S> {
         }
         let attached = if anew {
             // It catches up from where it stopped.
-            Attached { attached_at: Activation::HERE, applies_after: meta.cut, ..attached }
+            let line = running.map_or(meta.attached.line, |running| running.line);
+            Attached { attached_at: Attached::HERE, applies_after: meta.cut, line, ..attached }
         } else {
             attached
         };
         Ok((attached, version.configured.clone()))
+    }
+
+    /// The cut behind which an aggregator begins of which nothing is saved.
+    fn begins(&self, name: &str, start: Begins) -> anyhow::Result<u64> {
+        let Some(micros) = start.micros() else { return Ok(Attached::HERE) };
+        let position = recovery::last_cut_until(&mut self.context.reader(), micros, self.context.tail.last())?.position;
+        ensure!(self.is_held(name, position), "the log has just let go of what it begins with; it is tried again");
+        Ok(position.cut)
+    }
+
+    /// Has the log keep what comes behind `position` until `name` is attached. False where it has let go of it already.
+    fn is_held(&self, name: &str, position: Position) -> bool {
+        // First said, then looked at, under the lock that segments go under.
+        let mut facts = self.context.progress.facts();
+        facts.returning.insert(name.to_owned(), position.frame);
+        position.frame.max(1) >= self.context.reader().first_frame()
+    }
+
+    /// What the plan says of `name` when it begins a new line, for which everything is put down.
+    fn next_line(&self, name: &str, wanted: &Wanted, line: &Beginning) -> anyhow::Result<(Attached, Configured)> {
+        let version = wanted.ready()?;
+        let attached = attached(wanted, version, None);
+        let (behind, with) = (line.behind(), line.new.with.as_ref());
+        if let Some(goes_on) = line.goes_on() {
+            let gone = "the log has let go of what it begins with: raise log.retain_bytes or log.retain_age";
+            ensure!(self.is_held(name, goes_on), gone);
+        }
+        if let Some((state, _)) = with {
+            let runs = state.runs.iter().map(|(run, bytes)| Ok((*run, bytes.clone())));
+            carry(&version.configured, &state.meta, runs)?;
+        }
+        line::prepare(&self.context.store, name, with.map(|(state, _)| state))?;
+        let applies_after = behind.map_or(Attached::HERE, |behind| behind.cut);
+        let line = Line { since: Attached::HERE, from: with.and_then(|(_, from)| *from) };
+        Ok((Attached { applies_after, line, ..attached }, version.configured.clone()))
     }
 
     /// What has to be logged for the proposal to take effect, and where its place in the log will come; none when nothing changes.
@@ -256,37 +379,47 @@ impl<S: Storage> Planner<S> {
     /// The proposal has been logged at `position`, behind event `sequence`: gives those who start.
     pub fn activated(&mut self, proposal: Proposal, position: Position, sequence: u64) -> anyhow::Result<Vec<Start>> {
         let Proposal { mut plan, limits, attach, .. } = proposal;
-        for attached in plan.aggregators.values_mut() {
-            for cut in [&mut attached.attached_at, &mut attached.applies_after] {
-                if *cut == Activation::HERE {
-                    *cut = position.cut;
-                }
-            }
-        }
+        plan.aggregators.values_mut().for_each(|attached| attached.settle(position.cut));
         tracing::info!(cut = position.cut, aggregators = plan.aggregators.len(), "activated");
         let mut starts = Vec::new();
         for name in &attach {
             let attached = &plan.aggregators[name];
             let (mut reader, last) = (self.context.reader(), self.context.tail.last());
-            let saved = self.context.store.load(name)?;
-            let saved = saved.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
+            let saved =
+                Saved::load(&self.context.store.snapshot()?, name, Some(attached.line))?.map(|saved| saved.meta);
+            let behind = self.lines.get(name).and_then(Beginning::behind);
             let begins = match &saved {
                 Some(meta) => meta.position(),
                 None if attached.applies_after == position.cut => position,
+                None if behind.is_some_and(|behind| behind.cut == attached.applies_after) => behind.unwrap_or_default(),
                 None => recovery::find_cut(&mut reader, attached.applies_after, last)?,
             };
-            if begins == position {
-                starts.push(recovery::fresh(name, attached, position, sequence, presets(&plan)?));
-                continue;
-            }
-            let then = recovery::control_at(&mut reader, Some(begins), last)?;
-            let mut start = recovery::fresh(name, attached, begins, then.cut_sequence, presets(&then.plan)?);
+            let mut start = if begins == position {
+                recovery::fresh(name, attached, position, sequence, presets(&plan)?)
+            } else {
+                let then = recovery::control_at(&mut reader, Some(begins), last)?;
+                recovery::fresh(name, attached, begins, then.cut_sequence, presets(&then.plan)?)
+            };
             start.meta = saved.unwrap_or(start.meta);
+            if attached.line.since == position.cut {
+                // What is known of it is of another line.
+                let mut facts = self.context.progress.facts();
+                facts.saved.insert(name.clone(), start.meta.clone());
+                facts.pinned.remove(name);
+            }
             starts.push(start);
         }
-        // From here on they keep the log because they are attached.
-        self.context.progress.facts().returning.clear();
+        // From here on they keep the log because they are attached. Whoever was detached to begin a new line can do so now.
+        self.lines.retain(|name, line| {
+            let begins = attach.contains(name);
+            if !begins && self.plan.aggregators.contains_key(name) && !plan.aggregators.contains_key(name) {
+                (line.stopped, line.recorded) = (Some(position), position.cut);
+            }
+            !begins
+        });
         (self.plan, self.limits) = (plan, limits);
+        let held = self.held();
+        self.context.progress.facts().returning = held;
         Ok(starts)
     }
 }
@@ -299,25 +432,24 @@ fn attached(wanted: &Wanted, version: &Version, running: Option<&Attached>) -> A
         digest: version.digest.clone(),
         settings: wanted.settings.clone(),
         state_version: version.configured.manifest.state_version.clone(),
-        attached_at: running.map_or(Activation::HERE, |running| running.attached_at),
-        applies_after: running.map_or(Activation::HERE, |running| running.applies_after),
+        attached_at: running.map_or(Attached::HERE, |running| running.attached_at),
+        applies_after: running.map_or(Attached::HERE, |running| running.applies_after),
+        line: running.map_or_else(Line::default, |running| running.line),
     }
 }
 
-/// Loads the saved state into a version on the side, so that a swap to it cannot fail for it. Gives the total as this version saves it.
+/// Loads a saved state into a version on the side, so that going on with it cannot fail for it. Gives the total as this version saves it.
 fn carry(
-    name: &str,
     configured: &Configured,
-    snapshot: &tally_state::Snapshot,
     meta: &Meta,
-    runs: &[tally_state::RunInfo],
+    runs: impl Iterator<Item = Result<(RunInfo, Vec<u8>), StateError>>,
 ) -> anyhow::Result<Vec<u8>> {
     let mut instance = configured.instantiate().context("starting the new version")?;
     let total = instance.create().context("starting the new version")?;
     for run in runs {
-        let bytes = snapshot.run(name, run)?;
+        let (run, bytes) = run?;
         let loaded = instance
-            .load(meta.state_version_of(run), &bytes)
+            .load(meta.state_version_of(&run), &bytes)
             .context("the new version does not load the saved state")?;
         instance.merge(&total, &loaded).context("the new version does not merge the saved state")?;
         instance.discard(loaded).context("the new version does not give up a merged state")?;
@@ -326,19 +458,9 @@ fn carry(
 }
 
 /// The running total is carried over as a whole, and after a restart run by run: both must give the same.
-fn check_migration(
-    name: &str,
-    old: &Configured,
-    new: &Configured,
-    snapshot: &tally_state::Snapshot,
-    meta: &Meta,
-    runs: &[tally_state::RunInfo],
-    carried: &[u8],
-) -> anyhow::Result<()> {
-    // A version that cannot make a whole of what it saved, which may be why there is a new one, carries none over.
-    let Ok(whole) = carry(name, old, snapshot, meta, runs) else { return Ok(()) };
+fn check_migration(old: &Configured, new: &Configured, whole: &[u8], carried: &[u8]) -> anyhow::Result<()> {
     let mut instance = new.instantiate().context("starting the new version")?;
-    let loaded = instance.load(&old.manifest.state_version, &whole).context("loading the saved total")?;
+    let loaded = instance.load(&old.manifest.state_version, whole).context("loading the saved total")?;
     if instance.save(&loaded).context("the new version does not save the state")? != carried {
         bail!(
             "it does not carry the state of version {:?} over: loading two parts and merging them must give what loading the merged \

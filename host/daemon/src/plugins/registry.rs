@@ -113,22 +113,36 @@ fn file_name(digest: &str) -> String {
 fn store<S: Storage>(data: &S, digest: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = data.folder(FOLDER)?;
     if read(data, digest).ok().as_deref() != Some(bytes) {
-        let temporary = format!("{digest}.tmp");
-        let file = match folder.open(&temporary) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(&temporary)?,
-            opened => opened?,
-        };
-        file.set_len(0)?;
-        file.write_at(bytes, 0)?;
-        file.sync_all()?;
-        folder.rename(&temporary, &file_name(digest))?;
+        write(&folder, &format!("{digest}.tmp"), &file_name(digest), bytes)?;
     }
     // A process that ended right after the renaming left the name to the mercy of the next power loss.
     folder.sync_dir()
 }
 
+/// Replaces a file of the data directory, durably and all at once.
+pub(super) fn replace_file<S: Storage>(data: &S, name: &str, bytes: &[u8]) -> io::Result<()> {
+    write(data, &format!("{name}.tmp"), name, bytes)?;
+    data.sync_dir()
+}
+
+fn write<S: Storage>(folder: &S, temporary: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let file = match folder.open(temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => folder.create(temporary)?,
+        opened => opened?,
+    };
+    file.set_len(0)?;
+    file.write_at(bytes, 0)?;
+    file.sync_all()?;
+    folder.rename(temporary, name)
+}
+
 fn read<S: Storage>(data: &S, digest: &str) -> io::Result<Vec<u8>> {
-    let file = data.open(&format!("{FOLDER}/{}", file_name(digest)))?;
+    read_file(data, &format!("{FOLDER}/{}", file_name(digest)))
+}
+
+/// All of a file of the data directory.
+pub(super) fn read_file<S: Storage>(data: &S, name: &str) -> io::Result<Vec<u8>> {
+    let file = data.open(name)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
     let read = file.read_full_at(&mut bytes, 0)?;
     bytes.truncate(read);

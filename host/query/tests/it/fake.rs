@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tally_event::columns::{Column, Text, Values};
 use tally_event::schema::Kind;
 use tally_event::table::{NamedColumn, Role, Table};
-use tally_query::{Answer, Ask, Backend, Batch, Door, QueryError, Report, router};
+use tally_query::{Answer, Ask, Backend, Batch, Change, Door, QueryError, Report, router};
 use tower::ServiceExt;
 
 /// Knows the aggregator `video-actions` with a table of seven posts. `slow` and `panics` do what they are called.
@@ -142,8 +142,8 @@ impl Backend for Fake {
         })
     }
 
-    fn resume<'a>(&'a self, name: &'a str) -> Answer<'a, Value> {
-        Box::pin(async move { Ok(json!({"resumed": name})) })
+    fn change<'a>(&'a self, name: &'a str, change: Change) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"changed": name, "to": format!("{change:?}")})) })
     }
 
     fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value> {

@@ -272,7 +272,7 @@ async fn all_rows_are_all_or_none() {
 }
 
 #[tokio::test]
-async fn dead_letters_and_resuming_pass_on_what_is_asked() {
+async fn dead_letters_and_changes_pass_on_what_is_asked() {
     let admin = || router(Arc::new(Fake::default()), Door::Admin);
     let passed = |line: &'static str| async move {
         let text = answer(admin(), line, &[]).await;
@@ -282,7 +282,26 @@ async fn dead_letters_and_resuming_pass_on_what_is_asked() {
     assert_eq!(passed("GET /v1/dead-letters?aggregator=a&rows=3").await, r#"{"aggregator":"a","rows":3}"#);
     assert_eq!(passed("GET /v1/dead-letters/a%3A7").await, r#"{"id":"a:7"}"#);
     assert_eq!(passed("POST /v1/plugins/a%20b/plan").await, r#"{"bytes":0,"plan":"a b"}"#);
-    assert_eq!(passed("POST /v1/plugins/a%20b/resume").await, r#"{"resumed":"a b"}"#);
+    for (path, change) in [
+        ("a%20b/resume", "Resume"),
+        ("a%20b/pause", "Pause"),
+        ("a%20b/rollback", "Rollback"),
+        ("a%20b/rebuild", "Rebuild { from: Beginning, discard_state: false }"),
+        (
+            "a%20b/rebuild?from=2026-01-27T11:00:00%2B01:00&discard_state=true",
+            "Rebuild { from: Time(1769508000000000), discard_state: true }",
+        ),
+        ("a%20b/reset?discard_state=true", "Reset { discard_state: true }"),
+        ("a%20b/remove?discard_state=false", "Remove { discard_state: false }"),
+    ] {
+        let text = answer(admin(), &format!("POST /v1/plugins/{path}"), &[]).await;
+        let expected = format!("{{\"changed\":\"a b\",\"to\":\"{change}\"}}");
+        assert_eq!(text.lines().last(), Some(&*expected), "{path}");
+    }
+    for path in ["rebuild?from=yesterday", "reset?discard_state=yes", "remove?all=true"] {
+        let text = answer(admin(), &format!("POST /v1/plugins/a/{path}"), &[]).await;
+        assert!(text.starts_with("400"), "{path}: {text}");
+    }
 }
 
 #[tokio::test]
@@ -316,6 +335,7 @@ async fn mistakes_get_problem_documents() {
         ("GET /v1/dead-letters?reason=trap", "400 unknown_parameter"),
         ("GET /v1/dead-letters/bad:7?rows=1", "400 unknown_parameter"),
         ("GET /v1/plugins/bad/resume", "405 wrong_method"),
+        ("POST /v1/plugins/bad/pause?now", "400 unknown_parameter"),
         ("POST /v1/plugins/bad/resume", "403 admin_only"),
         ("GET /v1/plugins/bad/plan", "405 wrong_method"),
         ("POST /v1/plugins/bad/plan", "403 admin_only"),

@@ -158,6 +158,7 @@ fn an_aggregator_has_a_plugin_a_name_and_settings() {
         plugin = "video-actions"
         settings = { weights = { view = -1, "b\"" = 0.5 }, "a" = [true, 1979-05-27, "x"], h = 0x1F }
         shards = 4
+        start = "2026-01-27T11:00:00+01:00"
         "#,
     );
     expect![[r#"
@@ -167,12 +168,16 @@ fn an_aggregator_has_a_plugin_a_name_and_settings() {
                 plugin: "video-actions",
                 settings: "{}",
                 shards: 1,
+                start: Now,
             },
             Aggregator {
                 name: "likes",
                 plugin: "video-actions",
                 settings: "{\"a\":[true,\"1979-05-27\",\"x\"],\"h\":31,\"weights\":{\"b\\\"\":0.5,\"view\":-1}}",
                 shards: 4,
+                start: Time(
+                    1769508000000000,
+                ),
             },
         ]
     "#]]

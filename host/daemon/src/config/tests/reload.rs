@@ -116,6 +116,7 @@ fn what_is_shown_of_the_file() {
         aggregator.a.plugin | a | "a" | /etc/tally/tally.toml:9
         aggregator.a.settings | {"x":1} | "{\"x\":1}" | /etc/tally/tally.toml:9
         aggregator.a.shards | 1 | 1 | /etc/tally/tally.toml:9
+        aggregator.a.start | now | "now" | /etc/tally/tally.toml:9
     "#]]
     .assert_eq(&shown);
 }

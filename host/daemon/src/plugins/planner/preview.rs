@@ -11,8 +11,7 @@ use tally_plugin::Configured;
 use tally_storage::Storage;
 
 use super::{Planner, Wanted, attached};
-use crate::aggregator::Meta;
-use crate::context::Activation;
+use crate::aggregator::line::Saved;
 
 /// What would become of an aggregator. Of one in quarantine that is wanted as it is: `keep`, once it is resumed.
 #[derive(Clone, Debug, Serialize)]
@@ -86,9 +85,11 @@ impl<S: Storage> Planner<S> {
         let quarantined = self.context.progress.facts().quarantined.contains_key(name);
         let next = self.next_version(name, wanted, running, quarantined);
         self.context.progress.facts().returning.remove(name);
-        let saved = self.context.store.load(name)?;
-        let meta = saved.as_ref().map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()?;
-        let before = running.or(meta.as_ref().map(|meta| &meta.attached));
+        let snapshot = self.context.store.snapshot()?;
+        let saved = Saved::load(&snapshot, name, running.map(|running| running.line))?;
+        let saved = saved.filter(|saved| !saved.meta.is_forgotten);
+        let meta = saved.as_ref().map(|saved| &saved.meta);
+        let before = running.or(meta.map(|meta| &meta.attached));
         let mut preview = Preview {
             name: name.to_owned(),
             state: StateMode::New,
@@ -121,7 +122,7 @@ impl<S: Storage> Planner<S> {
             Some(before) if before.state_version == attached.state_version => StateMode::Keep,
             Some(_) => StateMode::Migrate,
         };
-        if let (Activation::HERE, Some(meta)) = (attached.attached_at, &meta) {
+        if let (Attached::HERE, Some(meta)) = (attached.attached_at, meta) {
             let last = self.context.published().last_sequence;
             preview.catches_up_events = last.saturating_sub(meta.last_sequence);
         }

@@ -1,0 +1,140 @@
+//! The lines of an aggregator's state as the state store has them: under its name what it goes on with, and beside that what a new line
+//! is to begin with and what the one before it ended with. What is put down for a new line is taken over once the log says that it
+//! begins; until then it concerns nobody. Knows nothing of the log, and nothing of what saved bytes mean.
+
+use anyhow::Context as _;
+use tally_aggregate::{Attached, Line};
+use tally_state::{Commit, RunInfo, Snapshot, StateError, Store};
+
+use super::meta::Meta;
+use super::total::Failure;
+
+/// Behind a name, which has no such byte: what its next line begins with.
+const NEXT: &str = "\0next";
+
+/// Behind a name: what it had before its plugin was swapped, or before its line began.
+const PREVIOUS: &str = "\0previous";
+
+/// The names of all aggregators of which something is saved.
+pub fn aggregators(store: &Store) -> Result<Vec<String>, StateError> {
+    let mut names = store.aggregators()?;
+    names.retain(|name| !name.contains('\0'));
+    Ok(names)
+}
+
+/// What is saved of an aggregator on one line.
+pub struct Saved {
+    /// Where the store has it.
+    entry: String,
+    /// Its description.
+    pub meta: Meta,
+    /// Its runs.
+    pub runs: Vec<RunInfo>,
+}
+
+impl Saved {
+    /// What is saved of `name`: on `line` if that is said, which may not have been taken over yet; otherwise on the one that it was on last.
+    pub fn load(snapshot: &Snapshot, name: &str, line: Option<Line>) -> anyhow::Result<Option<Self>> {
+        let is_on_it = |saved: &Self| line.is_none_or(|line| saved.meta.attached.line == line);
+        match Self::entry(snapshot, name.to_owned())?.filter(is_on_it) {
+            None if line.is_some_and(|line| !line.is_first()) => Self::entry(snapshot, format!("{name}{NEXT}")),
+            saved => Ok(saved),
+        }
+    }
+
+    /// What `name` had before its plugin was swapped, or before its line began.
+    pub fn previous(snapshot: &Snapshot, name: &str) -> anyhow::Result<Option<Self>> {
+        Self::entry(snapshot, format!("{name}{PREVIOUS}"))
+    }
+
+    fn entry(snapshot: &Snapshot, entry: String) -> anyhow::Result<Option<Self>> {
+        let Some(saved) = snapshot.load(&entry)? else { return Ok(None) };
+        let name = entry.split('\0').next().unwrap_or_default();
+        let meta = Meta::from_bytes(name, &saved.meta)?;
+        Ok(Some(Self { entry, meta, runs: saved.runs }))
+    }
+
+    /// Its runs with their bytes.
+    pub fn runs_with<'s>(
+        &'s self,
+        snapshot: &'s Snapshot,
+    ) -> impl Iterator<Item = Result<(RunInfo, Vec<u8>), StateError>> + 's {
+        self.runs.iter().map(|run| Ok((*run, snapshot.run(&self.entry, run)?)))
+    }
+
+    /// Everything, to be put elsewhere.
+    pub fn copy(&self, snapshot: &Snapshot) -> Result<State, StateError> {
+        Ok(State { meta: self.meta.clone(), runs: self.runs_with(snapshot).collect::<Result<_, _>>()? })
+    }
+}
+
+/// A saved state with its bytes.
+pub struct State {
+    /// Its description.
+    pub meta: Meta,
+    /// Its runs.
+    pub runs: Vec<(RunInfo, Vec<u8>)>,
+}
+
+/// Puts down what the next line of `name` begins with; none where it begins with nothing.
+pub fn prepare(store: &Store, name: &str, state: Option<&State>) -> Result<(), StateError> {
+    let entry = format!("{name}{NEXT}");
+    match state {
+        Some(state) => replace(store, &[(&entry, state)]),
+        None => store.remove(&entry).map(|_| ()),
+    }
+}
+
+/// Takes over what was put down for the line that `attached` is on, unless that was done; `start` where nothing was put down.
+pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -> Result<(), Failure> {
+    let snapshot = store.snapshot()?;
+    let current = Saved::load(&snapshot, name, None)?;
+    let is_on_it = |saved: &Saved| saved.meta.attached.line == attached.line;
+    if attached.line.is_first() || current.as_ref().is_some_and(is_on_it) {
+        return Ok(());
+    }
+    let mut next = match Saved::load(&snapshot, name, Some(attached.line))? {
+        Some(next) => next.copy(&snapshot)?,
+        None => State { meta: start.clone(), runs: Vec::new() },
+    };
+    let runs: Vec<RunInfo> = next.runs.iter().map(|(run, _)| *run).collect();
+    next.meta.attach(attached, &runs);
+    let (before, previous) = (current.map(|saved| saved.copy(&snapshot)).transpose()?, format!("{name}{PREVIOUS}"));
+    let mut entries = vec![(name, &next)];
+    entries.extend(before.as_ref().map(|before| (previous.as_str(), before)));
+    replace(store, &entries)?;
+    store.remove(&format!("{name}{NEXT}"))?;
+    Ok(())
+}
+
+/// Keeps what `name` has now as what it had before.
+pub fn keep_previous(store: &Store, name: &str) -> Result<(), Failure> {
+    let snapshot = store.snapshot()?;
+    let Some(saved) = Saved::load(&snapshot, name, None)? else { return Ok(()) };
+    Ok(replace(store, &[(&*format!("{name}{PREVIOUS}"), &saved.copy(&snapshot)?)])?)
+}
+
+/// Forgets the state of an aggregator that does not run, but for what records and anchors may still ask of it.
+pub fn forget(store: &Store, name: &str) -> anyhow::Result<()> {
+    let snapshot = store.snapshot()?;
+    let saved = Saved::load(&snapshot, name, None)?.with_context(|| format!("nothing is saved of {name}"))?;
+    for side in [NEXT, PREVIOUS] {
+        store.remove(&format!("{name}{side}"))?;
+    }
+    let meta = Meta { is_forgotten: true, ..saved.meta };
+    Ok(replace(store, &[(name, &State { meta, runs: Vec::new() })])?)
+}
+
+/// Replaces each of the entries by a state, all at once.
+fn replace(store: &Store, entries: &[(&str, &State)]) -> Result<(), StateError> {
+    let mut parts = Vec::new();
+    for (entry, state) in entries {
+        let old = store.load(entry)?.map(|saved| saved.runs).unwrap_or_default();
+        let remove: Vec<(u64, u64)> = old.iter().map(|run| (run.first, run.last)).collect();
+        let add: Vec<(RunInfo, &[u8])> = state.runs.iter().map(|(run, bytes)| (*run, bytes.as_slice())).collect();
+        parts.push((*entry, state.meta.to_bytes(), add, remove));
+    }
+    let commits: Vec<Commit<'_>> =
+        parts.iter().map(|(name, meta, add, remove)| Commit { name, meta, add, remove, pending: None }).collect();
+    store.commit_all(&commits)
+}

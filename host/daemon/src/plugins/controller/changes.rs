@@ -1,0 +1,210 @@
+//! What operators ask for of one aggregator: that it pauses or goes on, that its state is computed anew, goes back to what it was, or is
+//! forgotten. What would lose state says so, and is done only when that is asked for as well.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tally_query::{Change, Since};
+
+use super::Controller;
+use crate::aggregator::line::{self, Saved};
+use crate::plugins::overrides::{Held, Override};
+use crate::plugins::planner::NewLine;
+use crate::records::rfc3339;
+use crate::recovery;
+
+/// How long the records up to where an aggregator stopped may take to be written.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Controller {
+    /// Does what is asked of `name`; an error says why not, and then nothing is changed.
+    pub(super) fn change(&mut self, name: &str, change: &Change) -> anyhow::Result<()> {
+        match change {
+            Change::Pause => self.pause(name),
+            Change::Resume => self.resume(name),
+            Change::Rollback => self.roll_back(name),
+            Change::Rebuild { from, discard_state } => self.rebuild(name, *from, *discard_state),
+            Change::Reset { discard_state } => self.reset(name, *discard_state),
+            Change::Remove { discard_state } => self.remove(name, *discard_state),
+        }
+    }
+
+    fn pause(&mut self, name: &str) -> anyhow::Result<()> {
+        let before = self.overrides.of(name);
+        ensure!(!before.paused, "aggregator {name} is paused already");
+        let is_known = self.planner.plan().aggregators.contains_key(name) || self.wanted()?.contains_key(name);
+        ensure!(is_known, "there is no aggregator {name:?}; see `tally plugin list`");
+        self.overrides.set(&self.context.data, name, Override { paused: true, ..before })?;
+        self.reconcile()?;
+        Ok(())
+    }
+
+    /// Lets an aggregator go on that is paused or in quarantine.
+    fn resume(&mut self, name: &str) -> anyhow::Result<()> {
+        let before = self.overrides.of(name);
+        if before.paused {
+            self.overrides.set(&self.context.data, name, Override { paused: false, ..before })?;
+            return self.expect_running(name, "it is no longer paused, but does not run");
+        }
+        ensure!(self.planner.plan().aggregators.contains_key(name), "there is no aggregator {name:?} that runs");
+        let in_quarantine = self.context.progress.facts().quarantined.contains_key(name);
+        ensure!(in_quarantine, "aggregator {name} is neither paused nor in quarantine: there is nothing to resume");
+        self.planner.resume(name);
+        self.expect_running(name, "it stays in quarantine")
+    }
+
+    /// Looks at everything, and finds out whether `name` runs as it is wanted.
+    fn expect_running(&mut self, name: &str, otherwise: &str) -> anyhow::Result<()> {
+        let failures = self.reconcile();
+        self.planner.forget_wishes();
+        if let Some(reason) = failures?.get(name) {
+            bail!("aggregator {name}: {otherwise}: {reason}");
+        }
+        let in_the_plan = self.planner.plan().aggregators.contains_key(name);
+        ensure!(in_the_plan, "aggregator {name} is paused: its file is not in the plugins directory");
+        Ok(())
+    }
+
+    fn reset(&mut self, name: &str, discard_state: bool) -> anyhow::Result<()> {
+        ensure!(
+            discard_state,
+            "a reset of aggregator {name} gives up what it has computed, and it begins with the next event: say --discard-state \
+             if that is wanted, or have it rebuilt from the log"
+        );
+        self.begin_line(name, NewLine { behind: None, with: None }, |_| Ok(()))
+    }
+
+    fn rebuild(&mut self, name: &str, from: Since, discard_state: bool) -> anyhow::Result<()> {
+        let micros = match from {
+            Since::Beginning => i64::MIN,
+            Since::Time(micros) => micros,
+        };
+        let begins = recovery::last_cut_until(&mut self.context.reader(), micros, self.context.tail.last())?;
+        ensure!(
+            begins.position.cut == 0 || discard_state,
+            "a rebuild of aggregator {name} would begin behind event {} ({}) and give up what it has of the events before that{}: say \
+             --discard-state if that is wanted",
+            begins.last_sequence,
+            rfc3339(begins.at),
+            if matches!(from, Since::Beginning) { ", since the log no longer holds them" } else { "" }
+        );
+        let new = NewLine { behind: Some(begins.position), with: None };
+        // The events behind them are given to it again; those on which it fails again become dead letters again.
+        self.begin_line(name, new, |this| Ok(this.context.store.forget_dead_letters(name, begins.last_sequence)?))
+    }
+
+    fn roll_back(&mut self, name: &str) -> anyhow::Result<()> {
+        let store = &self.context.store;
+        let snapshot = store.snapshot()?;
+        let previous = Saved::previous(&snapshot, name)?
+            .with_context(|| format!("aggregator {name} has had no other version or state that it could go back to"))?;
+        let (attached, position) = (previous.meta.attached.clone(), previous.meta.position());
+        ensure!(
+            position.frame.max(1) >= self.context.reader().first_frame(),
+            "aggregator {name} had that state at event {}, and the log no longer holds all that came since: put the file of version \
+             {} back to go on with the state of now, or have it rebuilt",
+            previous.meta.last_sequence,
+            attached.version
+        );
+        let state = previous.copy(&snapshot)?;
+        self.with_version(name, &attached.digest, "rolled back", |this| {
+            let with = Some((state, Some(attached.line.since)));
+            this.begin_line(name, NewLine { behind: Some(position), with }, |_| Ok(()))
+        })
+    }
+
+    /// Does something under another version than that of the plugins directory, which is held if it works out.
+    fn with_version(
+        &mut self,
+        name: &str,
+        digest: &str,
+        because: &str,
+        act: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let before = self.overrides.of(name);
+        let file = self.files_digest(name)?;
+        let held =
+            (file != digest).then(|| Held { digest: digest.to_owned(), instead_of: file, because: because.to_owned() });
+        self.overrides.set(&self.context.data, name, Override { held, ..before.clone() })?;
+        act(self).inspect_err(|_| {
+            if let Err(error) = self.overrides.set(&self.context.data, name, before) {
+                tracing::error!(error = format!("{error:#}"), "what was asked for could not be taken back");
+            }
+        })
+    }
+
+    fn remove(&mut self, name: &str, discard_state: bool) -> anyhow::Result<()> {
+        let before = self.overrides.of(name);
+        let runs = self.planner.plan().aggregators.contains_key(name);
+        ensure!(
+            !runs && (before.paused || !self.wanted()?.contains_key(name)),
+            "aggregator {name} is wanted: take its file out of {} or pause it, then remove it",
+            self.context.config.plugins_dir.display()
+        );
+        let is_known = self.context.progress.facts().saved.get(name).is_some_and(|meta| !meta.is_forgotten);
+        ensure!(is_known, "nothing is saved of an aggregator {name:?}; see `tally plugin list`");
+        ensure!(
+            discard_state,
+            "removing aggregator {name} gives up what it has computed: say --discard-state if that is wanted"
+        );
+        self.join_ended(name);
+        line::forget(&self.context.store, name)?;
+        self.context.progress.update(|facts| {
+            if let Some(meta) = facts.saved.get_mut(name) {
+                meta.is_forgotten = true;
+            }
+        });
+        self.overrides.set(&self.context.data, name, Override { held: None, ..before })?;
+        self.reconcile()?;
+        Ok(())
+    }
+
+    /// Has an aggregator stop, if it runs, and begin a new line; `between` is done when it has stopped.
+    fn begin_line(
+        &mut self,
+        name: &str,
+        new: NewLine,
+        between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let wanted = self.wanted()?;
+        let wanted = wanted.get(name).with_context(|| match self.overrides.of(name).paused {
+            true => format!("aggregator {name} is paused; resume it first"),
+            false => format!("there is no aggregator {name:?} that is wanted; see `tally plugin list`"),
+        })?;
+        if let Err(failed) = &wanted.version {
+            bail!("the wanted version of aggregator {name} does not run: {}", failed.reason);
+        }
+        self.planner.begin_line(name, new);
+        let begun = self.begin_when_ready(name, between);
+        self.planner.forget_wishes();
+        if begun.is_err()
+            && let Err(error) = self.reconcile()
+        {
+            tracing::error!(error = format!("{error:#}"), aggregator = name, "it could not go on as before");
+        }
+        begun
+    }
+
+    fn begin_when_ready(
+        &mut self,
+        name: &str,
+        between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if self.planner.plan().aggregators.contains_key(name) {
+            self.reconcile()?;
+        }
+        self.join_ended(name);
+        let begun = self.context.clock.elapsed();
+        while self.planner.awaits_records() {
+            let waited = self.context.clock.elapsed().saturating_sub(begun);
+            ensure!(waited < PATIENCE, "the records of what it had are not written yet; ask again later");
+            self.context.progress.wait(Duration::from_millis(20), |_| None::<()>);
+        }
+        between(self)?;
+        let failures = self.reconcile()?;
+        if let Some(reason) = failures.get(name) {
+            bail!("aggregator {name} goes on as before: {reason}");
+        }
+        Ok(())
+    }
+}
