@@ -4,15 +4,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use serde_json::Value;
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
 use tally_daemon::dead_letters;
 
 use crate::client::{Target, encode, with_parameters};
 use crate::outcome::print;
+use crate::plugin;
 use crate::render::{Output, Paint, answer, table};
 
-/// Shows events that aggregators failed on and are spared.
+/// Shows events that aggregators failed on and are spared, and gives them again to a plugin that was mended.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Lists the newest ones: which event, which aggregator, and how it failed
@@ -41,6 +42,24 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Gives an aggregator's dead letters to it again, each at its place among the events
+    ///
+    /// Asks the admin door, once the mended plugin runs. What the aggregator has is computed anew from the log by `plugin rebuild`, so
+    /// nothing is counted twice, and every event stands where it came; `plugin rollback` goes back. Where the log does not hold its
+    /// beginning any more, that gives up what came before, and has to be said. Ends with exit code 1 when events fail again.
+    #[command(after_help = "Example:\n  tally dead-letters replay video-actions --to /tmp/tally.sock.admin")]
+    Replay {
+        /// The aggregator
+        name: String,
+        /// Give up what it has of events that the log no longer holds
+        #[arg(long)]
+        discard_state: bool,
+        #[command(flatten)]
+        target: Target,
+        /// What the answer looks like
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
 }
 
 /// Whom to ask.
@@ -56,6 +75,9 @@ pub struct From {
 /// Asks and prints.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     print(&match command {
+        Command::Replay { name, discard_state, target, output } => {
+            return replay(&name, discard_state, &target, output);
+        }
         Command::List { aggregator, rows, from, output } => {
             let value = match &from.data_dir {
                 Some(folder) => dead_letters::list(
@@ -92,6 +114,28 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn replay(name: &str, discard_state: bool, target: &Target, output: Output) -> anyhow::Result<ExitCode> {
+    let ids = || -> anyhow::Result<Vec<String>> {
+        let parameters = [("rows".to_owned(), "1000".to_owned()), ("aggregator".to_owned(), name.to_owned())];
+        let value = target.get(&with_parameters("/v1/dead-letters".to_owned(), &parameters))?;
+        let letters = value["dead_letters"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(letters.iter().filter_map(|letter| letter["id"].as_str().map(str::to_owned)).collect())
+    };
+    let before = ids()?;
+    ensure!(!before.is_empty(), "there are no dead letters of aggregator {name:?}; see `tally dead-letters list`");
+    plugin::rebuild(name, "beginning", discard_state, target)?;
+    plugin::caught_up(name, target)?;
+    let after = ids()?;
+    let again: Vec<&str> = before.iter().filter(|id| after.contains(id)).map(String::as_str).collect();
+    let value = json!({"given_again": before.len(), "applied": before.len() - again.len(), "failed_again": again});
+    print(&match output {
+        Output::Json => answer(&value, output, Paint::stdout()),
+        Output::Table => format!("{} events were given again: {} applied\n", before.len(), before.len() - again.len()),
+    })?;
+    ensure!(again.is_empty(), "failed again: {}", again.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn listed(value: &Value, paint: Paint) -> String {
     match value["dead_letters"].as_array() {
         Some(letters) if !letters.is_empty() => table(letters, Some(&["id", "time", "version", "reason"]), paint),
@@ -120,7 +164,6 @@ fn shown(value: &Value, paint: Paint) -> String {
 mod tests {
     use super::*;
     use expect_test::expect;
-    use serde_json::json;
 
     fn letter() -> Value {
         json!({"id": "bad:7", "aggregator": "bad", "sequence": 7, "time": "2026-01-27T10:00:00.123456Z", "plugin": "probe",

@@ -171,6 +171,7 @@ mod tests {
             tally-config-show
             tally-dead-letters
             tally-dead-letters-list
+            tally-dead-letters-replay
             tally-dead-letters-show
             tally-generate
             tally-log
@@ -184,9 +185,14 @@ mod tests {
             tally-plugin-inspect
             tally-plugin-list
             tally-plugin-new
+            tally-plugin-pause
             tally-plugin-plan
+            tally-plugin-rebuild
             tally-plugin-reload
+            tally-plugin-remove
+            tally-plugin-reset
             tally-plugin-resume
+            tally-plugin-rollback
             tally-plugin-test
             tally-query
             tally-rejected

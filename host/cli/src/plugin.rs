@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use crate::client::{Target, encode};
 use crate::kit;
 use crate::outcome::print;
+use crate::progress::Meter;
 use crate::render::{Output, Paint, answer};
 
 /// Lists, inspects, checks and resumes plugins, shows what a new version would change, looks for changed ones now; makes, builds, tests
@@ -99,15 +101,87 @@ pub enum Command {
         after_help = "Example:\n  cp new/video-actions.wasm plugins/ && tally plugin reload --to /tmp/tally.sock.admin"
     )]
     Reload(Asked),
-    /// Lets an aggregator go on that is in quarantine, from what it saved last
+    /// Has an aggregator stop taking events, until it is resumed
+    ///
+    /// Asks the admin door. What it has is kept, also over restarts; when it is resumed it catches up on what the log still has. So
+    /// does an aggregator whose file is taken out of the plugins directory and put back.
+    #[command(after_help = "Example:\n  tally plugin pause video-actions --to /tmp/tally.sock.admin")]
+    Pause {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Lets an aggregator go on that is paused or in quarantine, from what it saved last
     ///
     /// Asks the admin door. The same plugin goes on with its strikes forgiven, and catches up on what the log still has.
-    /// A fixed plugin needs no resuming: put it into the plugins directory. Ends with exit code 1 and the reason when the
-    /// aggregator is not in quarantine or cannot go on.
+    /// A fixed plugin needs no resuming after a quarantine: put it into the plugins directory. Ends with exit code 1 and the reason
+    /// when there is nothing to resume or it cannot go on.
     #[command(after_help = "Example:\n  tally plugin resume video-actions --to /tmp/tally.sock.admin")]
     Resume {
         /// The aggregator's name, as `plugin list` shows it
         name: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Computes an aggregator's state anew from the log, with the version that is wanted
+    ///
+    /// Asks the admin door. It begins with nothing, applies what the log has, and then goes on with what comes; ingestion and everybody
+    /// else go on meanwhile. Use it where a new version does not load the state of the old one, counts something that the old one did not
+    /// keep, or mends what was counted wrongly. Shows how far it is, until it stands where the others do. `plugin rollback` goes back.
+    #[command(
+        after_help = "Example:\n  tally plugin rebuild video-actions --to /tmp/tally.sock.admin\n  tally plugin rebuild video-actions --from 2026-01-27T00:00:00Z --discard-state"
+    )]
+    Rebuild {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        /// Where it begins: `beginning`, or a time (RFC 3339), behind the last cut until then
+        #[arg(long, value_name = "PLACE", default_value = "beginning")]
+        from: String,
+        /// Give up what it has of events before that place
+        #[arg(long)]
+        discard_state: bool,
+        /// Do not wait until it stands where the others do
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Has an aggregator begin with nothing and the next event
+    ///
+    /// Asks the admin door. What it has computed is given up, so that has to be said. `plugin rollback` goes back, as long as the log
+    /// holds what came since.
+    #[command(after_help = "Example:\n  tally plugin reset video-actions --discard-state --to /tmp/tally.sock.admin")]
+    Reset {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        /// Give up what it has
+        #[arg(long)]
+        discard_state: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Takes an aggregator back to the version and the state before its last swap, rebuild or reset
+    ///
+    /// Asks the admin door. It catches up on what came since, which the log has to hold. Where that was another version it runs in place
+    /// of the file, until the plugins directory has another file. A second rollback goes forward again.
+    #[command(after_help = "Example:\n  tally plugin rollback video-actions --to /tmp/tally.sock.admin")]
+    Rollback {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Forgets what an aggregator has computed that is paused, or whose file is gone
+    ///
+    /// Asks the admin door. The log and the records that are written keep what they have. Should its file come back, it begins anew.
+    #[command(after_help = "Example:\n  tally plugin remove old-metric --discard-state --to /tmp/tally.sock.admin")]
+    Remove {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        /// Give up what it has
+        #[arg(long)]
+        discard_state: bool,
         #[command(flatten)]
         asked: Asked,
     },
@@ -165,8 +239,18 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
                 bail!("it would not run: {}", refused.join("; "));
             }
         }
-        Command::Resume { name, asked } => {
-            asked.print(&asked.target.post(&format!("/v1/plugins/{}/resume", encode(&name)))?)?;
+        Command::Pause { name, asked } => change(&name, "pause", &asked)?,
+        Command::Resume { name, asked } => change(&name, "resume", &asked)?,
+        Command::Rollback { name, asked } => change(&name, "rollback", &asked)?,
+        Command::Reset { name, discard_state, asked } => {
+            change(&name, &format!("reset?discard_state={discard_state}"), &asked)?;
+        }
+        Command::Remove { name, discard_state, asked } => {
+            change(&name, &format!("remove?discard_state={discard_state}"), &asked)?;
+        }
+        Command::Rebuild { name, from, discard_state, no_wait, asked } => {
+            let begun = rebuild(&name, &from, discard_state, &asked.target)?;
+            asked.print(&if no_wait { begun } else { caught_up(&name, &asked.target)? })?;
         }
         Command::Reload(asked) => {
             let value = asked.target.post("/v1/plugins/reload")?;
@@ -178,6 +262,42 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn change_path(name: &str, how: &str) -> String {
+    format!("/v1/plugins/{}/{how}", encode(name))
+}
+
+fn change(name: &str, how: &str, asked: &Asked) -> anyhow::Result<()> {
+    asked.print(&asked.target.post(&change_path(name, how))?)
+}
+
+/// Has an aggregator begin anew; gives the list of then.
+pub fn rebuild(name: &str, from: &str, discard_state: bool, target: &Target) -> anyhow::Result<Value> {
+    target.post(&change_path(name, &format!("rebuild?from={}&discard_state={discard_state}", encode(from))))
+}
+
+/// Waits until an aggregator stands where the others do, and shows how far it is. Gives the list of then.
+pub fn caught_up(name: &str, target: &Target) -> anyhow::Result<Value> {
+    let mut meter: Option<Meter> = None;
+    loop {
+        let list = target.get("/v1/plugins")?;
+        let plugin = plugins(&list).iter().find(|plugin| plugin["name"] == name);
+        let plugin = plugin.with_context(|| format!("aggregator {name} is gone"))?;
+        let how_far = &plugin["catching_up"];
+        if plugin["state"] != "running" {
+            bail!("aggregator {name} is {}: {}", text(&plugin["state"]), text(&plugin["reason"]));
+        }
+        let (Some(at), Some(last)) = (how_far["sequence"].as_u64(), how_far["last_sequence"].as_u64()) else {
+            if let Some(meter) = &meter {
+                meter.end();
+            }
+            return Ok(list);
+        };
+        let meter = meter.get_or_insert_with(|| Meter::start(Some(last)));
+        meter.show(at, |seconds| format!("{at} of {last} events, {:.0} a second", at as f64 / seconds));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn plugins(value: &Value) -> &[Value] {
@@ -205,7 +325,8 @@ fn not_running(value: &Value) -> Vec<String> {
         .filter(|plugin| {
             let is_another = plugin["wanted_digest"] != plugin["running_digest"];
             let is_as_before = plugin["state"] == "running" && plugin["reason"].is_string();
-            plugin["wanted_digest"].is_string() && (is_another || is_as_before)
+            let is_held = plugin["held"].is_string() && plugin["running_digest"].is_string();
+            plugin["wanted_digest"].is_string() && !is_held && (is_another || is_as_before)
         })
         .map(|plugin| {
             let name = plugin["name"].as_str().unwrap_or("?");

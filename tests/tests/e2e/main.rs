@@ -6,6 +6,7 @@ mod counts;
 mod crash;
 mod doors;
 mod first_party;
+mod lines;
 mod reload;
 mod shards;
 mod soak;

@@ -96,7 +96,8 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
     assert!(fine && back["state"] == "keep" && back["catches_up_events"] == 5000, "{back}");
     work.put_plugin("homepage-fetch", &std::fs::read(plugin("homepage-fetch")).expect("the plugin"));
     succeed(tally().args(["plugin", "reload", "--to"]).arg(work.path("t.sock.admin")));
-    assert_eq!(work.ask(&["plugin", "list"]), before);
+    // As soon as it has caught up.
+    wait_until("all is as before", || work.ask(&["plugin", "list"]) == before);
     let stored = std::fs::read_dir(work.path("data/plugins")).expect("the stored versions").count();
     assert_eq!(stored, 2, "a plan stores nothing");
     daemon.stop();
