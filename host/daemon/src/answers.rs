@@ -2,6 +2,7 @@
 //! touches what is applied; a question waits, an event does not.
 
 mod files;
+mod shadows;
 mod status;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tally_event::table::Question;
-use tally_query::{Answer, Ask, Backend, Batch, Change, QueryError, Report};
+use tally_query::{Answer, Ask, Backend, Batch, Change, QueryError, Report, Since};
 use tokio::sync::oneshot;
 
 use crate::aggregator::Meta;
@@ -17,7 +18,7 @@ use crate::aggregator::{self, TotalMessage};
 use crate::context::{Context, Token};
 use crate::doors::DoorCounters;
 use crate::metrics;
-use crate::plugins::Request;
+use crate::plugins::{Request, Shadows};
 use crate::plugins::controller::Status;
 use crate::records::rfc3339;
 use crate::sequencer::Published;
@@ -33,6 +34,8 @@ pub struct Answers {
     pub controller: mpsc::Sender<Request>,
     /// The controller's newest statuses.
     pub statuses: Arc<Mutex<Vec<Status>>>,
+    /// Versions that run beside others.
+    pub shadows: Arc<Shadows>,
     /// What each door counts.
     pub counters: DoorCounters,
 }
@@ -42,7 +45,9 @@ impl Answers {
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last_sequence = self.context.published().last_sequence;
         let facts = self.context.progress.facts();
-        statuses.into_iter().map(|status| status.updated(&facts, last_sequence)).collect()
+        let updated: Vec<Status> = statuses.into_iter().map(|status| status.updated(&facts, last_sequence)).collect();
+        drop(facts);
+        self.with_shadows(updated)
     }
 
     /// The cut to wait for so that the answer is fresh enough; takes one if it may.
@@ -249,7 +254,7 @@ impl Backend for Answers {
             let (reply, done) = oneshot::channel();
             self.controller.send(Request::Reconcile(Some(reply))).map_err(|_| stopping())?;
             let statuses = done.await.map_err(|_| stopping())?;
-            Ok(json!({ "plugins": statuses }))
+            Ok(json!({ "plugins": self.with_shadows(statuses) }))
         })
     }
 
@@ -259,7 +264,7 @@ impl Backend for Answers {
             self.controller.send(Request::Change(name.to_owned(), change, reply)).map_err(|_| stopping())?;
             let changed = done.await.map_err(|_| stopping())?;
             let statuses = changed.map_err(|reason| QueryError::new(409, code, reason))?;
-            Ok(json!({ "plugins": statuses }))
+            Ok(json!({ "plugins": self.with_shadows(statuses) }))
         })
     }
 
@@ -271,6 +276,18 @@ impl Backend for Answers {
             let previews = previews.map_err(|reason| QueryError::internal("not_planned", reason))?;
             Ok(json!({ "plan": previews }))
         })
+    }
+
+    fn shadow<'a>(&'a self, name: &'a str, component: Vec<u8>, from: Option<Since>) -> Answer<'a, Value> {
+        Box::pin(self.start_shadow(name, component, from))
+    }
+
+    fn diff<'a>(&'a self, name: &'a str, rows: u32) -> Answer<'a, Value> {
+        Box::pin(self.compare_shadow(name, rows))
+    }
+
+    fn drop_shadow<'a>(&'a self, name: &'a str) -> Answer<'a, Value> {
+        Box::pin(self.stop_shadow(name))
     }
 
     fn aggregators(&self) -> Answer<'_, Value> {

@@ -22,7 +22,7 @@ use crate::context::{Context, Fatal, Token};
 use crate::doors::{DoorLimits, Doors, Serving};
 use crate::guarded::guarded;
 use crate::life::{self, Beginning, Life};
-use crate::plugins::{Compiled, Controller, Request, folder};
+use crate::plugins::{Compiled, Controller, Request, Shadows, folder};
 use crate::progress::Phase;
 use crate::reload::Reload;
 use crate::{allocator, parse, records, sequencer};
@@ -97,6 +97,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
         context: context.clone(),
         controller: to_controller.clone(),
         statuses: statuses.clone(),
+        shadows: Arc::new(Shadows::new(context.clone())),
         counters: doors.counters.clone(),
     });
     let addresses = std::mem::take(&mut doors.addresses).join(" ");

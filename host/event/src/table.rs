@@ -134,7 +134,8 @@ impl Table {
         if self.rows() == 0 { Map::new() } else { self.json_row(0) }
     }
 
-    fn json_row(&self, row: usize) -> Map<String, Value> {
+    /// A row as a JSON object, like those of [`Table::to_json_rows`].
+    pub fn json_row(&self, row: usize) -> Map<String, Value> {
         let cell = |named: &NamedColumn| (named.name.clone(), named.json(row).unwrap_or_default());
         self.columns.iter().map(cell).collect()
     }
@@ -262,8 +263,8 @@ fn zeros_and_ones(what: &str, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// All digits of a scaled decimal, e.g. `12.30` for 1230 at scale 2.
-pub fn decimal(value: i64, scale: u8) -> String {
-    let scale = usize::from(scale);
+pub fn decimal(value: impl Into<i128>, scale: u8) -> String {
+    let (value, scale) = (value.into(), usize::from(scale));
     let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     let sign = if value < 0 { "-" } else { "" };

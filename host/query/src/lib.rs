@@ -14,6 +14,9 @@
 //! | `GET /v1/plugins` | wanted and running digests |
 //! | `POST /v1/plugins/reload` | looks at the plugins directory now; admin door only |
 //! | `POST /v1/plugins/{name}/plan` | what would change if that plugin were the component in the body; admin door only |
+//! | `POST /v1/plugins/{name}/shadow` | runs the component in the body beside that aggregator; admin door only |
+//! | `DELETE /v1/plugins/{name}/shadow` | ends that and forgets it; admin door only |
+//! | `GET /v1/plugins/{name}/diff` | where the reports of the two differ |
 //! | `POST /v1/plugins/{name}/pause`, `resume` | has an aggregator stop, or go on that is paused or in quarantine; admin door only |
 //! | `POST /v1/plugins/{name}/rebuild`, `reset`, `rollback` | has it begin anew from the log, from now on, or go back; admin door only |
 //! | `POST /v1/plugins/{name}/remove` | forgets the state of one that does not run; admin door only |
@@ -55,6 +58,12 @@ pub const DEFAULT_REJECTED: u32 = 20;
 
 /// Most rejected lines or dead letters that an answer may have.
 pub const MAX_REJECTED: u32 = 1000;
+
+/// Rows of each kind of difference in a table that a comparison shows when the question does not say.
+pub const DEFAULT_DIFFERENCES: u32 = 20;
+
+/// Most rows of each kind of difference in a table that a comparison may show.
+pub const MAX_DIFFERENCES: u32 = 1000;
 
 /// Time that a question waits for its `min_sequence` when it does not say.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
@@ -209,6 +218,13 @@ pub trait Backend: Send + Sync + 'static {
     fn change<'a>(&'a self, name: &'a str, change: Change) -> Answer<'a, Value>;
     /// What would change if the plugin of this name had these bytes; nothing does.
     fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value>;
+    /// Runs a component beside the aggregator of this name, on live traffic and on state of its own: from what the aggregator has saved, or
+    /// counting anew `from` a time (RFC 3339) or the `beginning` of the log. Runs in a task of its own like `reload`.
+    fn shadow<'a>(&'a self, name: &'a str, component: Vec<u8>, from: Option<Since>) -> Answer<'a, Value>;
+    /// Where the reports of an aggregator and of what runs beside it differ, as of the same cut.
+    fn diff<'a>(&'a self, name: &'a str, rows: u32) -> Answer<'a, Value>;
+    /// Ends what runs beside the aggregator, and forgets it. Runs in a task of its own like `reload`.
+    fn drop_shadow<'a>(&'a self, name: &'a str) -> Answer<'a, Value>;
     /// The aggregators that can be asked.
     fn aggregators(&self) -> Answer<'_, Value>;
     /// Asks one aggregator.

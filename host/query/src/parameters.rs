@@ -10,7 +10,9 @@ use axum::http::request::Parts;
 use tally_event::decode::RejectReason;
 
 use crate::format::Format;
-use crate::{Ask, Batch, DEFAULT_REJECTED, MAX_REJECTED, MAX_WAIT, QueryError, Since};
+use crate::{
+    Ask, Batch, DEFAULT_DIFFERENCES, DEFAULT_REJECTED, MAX_DIFFERENCES, MAX_REJECTED, MAX_WAIT, QueryError, Since,
+};
 
 /// Longest path and parameters together, bytes.
 const MAX_URI: usize = 8 << 10;
@@ -180,6 +182,35 @@ fn place(value: &str) -> Result<Since, QueryError> {
         QueryError::bad_request("invalid_parameter", message)
     })?;
     Ok(Since::Time(time.timestamp_micros()))
+}
+
+/// Reads from where a version is to count anew, if it is.
+pub(crate) fn from(uri: &Uri) -> Result<Option<Since>, QueryError> {
+    let mut from = None;
+    for (name, value) in pairs(uri)? {
+        match name.as_str() {
+            "from" => from = Some(place(&value)?),
+            _ => return Err(unknown(&name, "from")),
+        }
+    }
+    Ok(from)
+}
+
+/// Reads how many rows of each kind of difference are wanted of a table.
+pub(crate) fn differences(uri: &Uri) -> Result<u32, QueryError> {
+    let mut rows = DEFAULT_DIFFERENCES;
+    for (name, value) in pairs(uri)? {
+        match name.as_str() {
+            "rows" => rows = number(&name, &value)?,
+            _ => return Err(unknown(&name, "rows")),
+        }
+    }
+    match rows <= MAX_DIFFERENCES {
+        true => Ok(rows),
+        false => Err(too_many_rows(format!(
+            "`rows={rows}` is more than {MAX_DIFFERENCES}, the most rows of each kind of difference in a table"
+        ))),
+    }
 }
 
 fn rows_and(uri: &Uri, other: &str, what: &str) -> Result<(u32, Option<String>), QueryError> {

@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use serde_json::{Value, json};
 use tally_event::table::Table;
 
@@ -40,7 +40,7 @@ pub fn router(backend: Arc<dyn Backend>, door: Door) -> Router {
 }
 
 /// Method, path and handler of each route.
-fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 23] {
+fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 26] {
     [
         (Method::GET, "/health", get(health)),
         (Method::GET, "/ready", get(ready)),
@@ -50,6 +50,9 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 23] {
         (Method::GET, "/v1/plugins", get(plugins)),
         (Method::POST, "/v1/plugins/reload", post(reload)),
         (Method::POST, "/v1/plugins/{name}/plan", post(plan)),
+        (Method::POST, "/v1/plugins/{name}/shadow", post(shadow)),
+        (Method::DELETE, "/v1/plugins/{name}/shadow", delete(drop_shadow)),
+        (Method::GET, "/v1/plugins/{name}/diff", get(diff)),
         (Method::POST, "/v1/plugins/{name}/pause", post(pause)),
         (Method::POST, "/v1/plugins/{name}/resume", post(resume)),
         (Method::POST, "/v1/plugins/{name}/rollback", post(rollback)),
@@ -155,11 +158,32 @@ async fn remove(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri) 
 
 async fn plan(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters, request: Request) -> Outcome {
     asked.may_change("plan")?;
+    Ok(line(&asked.backend.plan(&name, component(request).await?).await?))
+}
+
+async fn component(request: Request) -> Result<Vec<u8>, QueryError> {
     let component = axum::body::to_bytes(request.into_body(), COMPONENT_BYTES).await.map_err(|error| {
         let message = format!("the component could not be read: {error}; at most {COMPONENT_BYTES} bytes are taken");
         QueryError::new(413, "no_component", message)
     })?;
-    Ok(line(&asked.backend.plan(&name, component.into()).await?))
+    Ok(component.into())
+}
+
+async fn shadow(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri, request: Request) -> Outcome {
+    asked.may_change("shadow")?;
+    let from = parameters::from(&uri)?;
+    let component = component(request).await?;
+    change("shadow", async move { asked.backend.shadow(&name, component, from).await }).await
+}
+
+async fn drop_shadow(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
+    asked.may_change("drop shadows of")?;
+    change("drop", async move { asked.backend.drop_shadow(&name).await }).await
+}
+
+async fn diff(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri) -> Outcome {
+    let rows = parameters::differences(&uri)?;
+    Ok(line(&asked.backend.diff(&name, rows).await?))
 }
 
 /// In a task of its own: a client that hangs up must not leave a change half done.
@@ -414,5 +438,7 @@ mod tests {
         for rows in ["rejected_rows", "dead_letter_rows"] {
             assert_eq!(limits(rows), (Some(crate::DEFAULT_REJECTED.into()), Some(crate::MAX_REJECTED.into())));
         }
+        let differences = (Some(crate::DEFAULT_DIFFERENCES.into()), Some(crate::MAX_DIFFERENCES.into()));
+        assert_eq!(limits("difference_rows"), differences);
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::folder::{self, PluginFile, Stamp};
 use super::overrides::{Override, Overrides};
 use super::planner::{Failed, Planner, Preview, Version, Wanted};
+use super::shadow::ShadowStatus;
 use crate::aggregator::thread::{self, Threads};
 use crate::config::Begins;
 use crate::context::{Context, Token};
@@ -64,6 +65,9 @@ pub struct Status {
     pub quarantined_after_cut: Option<u64>,
     /// Events that it failed on and was spared since it was attached or resumed.
     pub strikes: u32,
+    /// The version that runs beside it, as whoever has the shadows knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowStatus>,
 }
 
 /// How far an aggregator is that reads what the log had before it was attached.
@@ -339,6 +343,7 @@ impl Controller {
                 attached_at: running.map_or(0, |running| running.attached_at),
                 quarantined_after_cut: None,
                 strikes: 0,
+                shadow: None,
             };
             statuses.push(status.updated(&facts, last_sequence));
         }
@@ -367,6 +372,7 @@ impl Controller {
                 attached_at: 0,
                 quarantined_after_cut: None,
                 strikes: 0,
+                shadow: None,
             });
         }
         *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;

@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use anyhow::{Context as _, bail, ensure};
 use tally_aggregate::{Attached, Line, Plan};
 use tally_event::plan::{Limits, Subscriber};
+use tally_event::schema::Manifest;
 use tally_plugin::Configured;
 use tally_state::{RunInfo, StateError};
 use tally_storage::Storage;
@@ -21,7 +22,7 @@ use crate::recovery;
 
 mod preview;
 
-pub use preview::{Preview, StateMode};
+pub use preview::{Preview, StateMode, VersionFacts};
 
 /// One wanted aggregator.
 pub struct Wanted {
@@ -288,13 +289,7 @@ impl<S: Storage> Planner<S> {
         let total = before.map(|before| before.state_version.as_str());
         let present = saved.runs.iter().map(|run| meta.state_version_of(run)).chain(total);
         for present in present.collect::<BTreeSet<_>>() {
-            if present != attached.state_version && !manifest.loads.iter().any(|loads| loads == present) {
-                bail!(
-                    "its state version is {:?} and the saved state's {present:?}, which it does not load: have the new version load \
-                     that one, keep the state version, or give it another aggregator name",
-                    attached.state_version
-                );
-            }
+            ensure_loads(manifest, present)?;
         }
         let carried = carry(&version.configured, meta, saved.runs_with(&snapshot))?;
         if let Some(before) = before.filter(|before| before.state_version != attached.state_version)
@@ -436,6 +431,18 @@ fn attached(wanted: &Wanted, version: &Version, running: Option<&Attached>) -> A
         applies_after: running.map_or(Attached::HERE, |running| running.applies_after),
         line: running.map_or_else(Line::default, |running| running.line),
     }
+}
+
+/// Whether a version takes what was saved under state version `present`.
+pub fn ensure_loads(manifest: &Manifest, present: &str) -> anyhow::Result<()> {
+    if present != manifest.state_version && !manifest.loads.iter().any(|loads| loads == present) {
+        bail!(
+            "its state version is {:?} and the saved state's {present:?}, which it does not load: have the new version load \
+             that one, keep the state version, or give it another aggregator name",
+            manifest.state_version
+        );
+    }
+    Ok(())
 }
 
 /// Loads a saved state into a version on the side, so that going on with it cannot fail for it. Gives the total as this version saves it.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tally_event::columns::{Column, Text, Values};
 use tally_event::schema::Kind;
 use tally_event::table::{NamedColumn, Role, Table};
-use tally_query::{Answer, Ask, Backend, Batch, Change, Door, QueryError, Report, router};
+use tally_query::{Answer, Ask, Backend, Batch, Change, Door, QueryError, Report, Since, router};
 use tower::ServiceExt;
 
 /// Knows the aggregator `video-actions` with a table of seven posts. `slow` and `panics` do what they are called.
@@ -148,6 +148,18 @@ impl Backend for Fake {
 
     fn plan<'a>(&'a self, plugin: &'a str, component: Vec<u8>) -> Answer<'a, Value> {
         Box::pin(async move { Ok(json!({"plan": plugin, "bytes": component.len()})) })
+    }
+
+    fn shadow<'a>(&'a self, name: &'a str, component: Vec<u8>, from: Option<Since>) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"shadow": name, "bytes": component.len(), "from": from.map(|from| format!("{from:?}"))})) })
+    }
+
+    fn diff<'a>(&'a self, name: &'a str, rows: u32) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"diff": name, "rows": rows})) })
+    }
+
+    fn drop_shadow<'a>(&'a self, name: &'a str) -> Answer<'a, Value> {
+        Box::pin(async move { Ok(json!({"dropped": name})) })
     }
 
     fn dead_letters(&self, rows: u32, aggregator: Option<String>) -> Answer<'_, Value> {

@@ -302,6 +302,13 @@ async fn dead_letters_and_changes_pass_on_what_is_asked() {
         let text = answer(admin(), &format!("POST /v1/plugins/a/{path}"), &[]).await;
         assert!(text.starts_with("400"), "{path}: {text}");
     }
+    let shadow = "POST /v1/plugins/a%20b/shadow";
+    assert_eq!(passed(shadow).await, r#"{"bytes":0,"from":null,"shadow":"a b"}"#);
+    let shadow = "POST /v1/plugins/a%20b/shadow?from=beginning";
+    assert_eq!(passed(shadow).await, r#"{"bytes":0,"from":"Beginning","shadow":"a b"}"#);
+    assert_eq!(passed("DELETE /v1/plugins/a%20b/shadow").await, r#"{"dropped":"a b"}"#);
+    assert_eq!(passed("GET /v1/plugins/a%20b/diff").await, r#"{"diff":"a b","rows":20}"#);
+    assert_eq!(passed("GET /v1/plugins/a%20b/diff?rows=0").await, r#"{"diff":"a b","rows":0}"#);
 }
 
 #[tokio::test]
@@ -339,6 +346,13 @@ async fn mistakes_get_problem_documents() {
         ("POST /v1/plugins/bad/resume", "403 admin_only"),
         ("GET /v1/plugins/bad/plan", "405 wrong_method"),
         ("POST /v1/plugins/bad/plan", "403 admin_only"),
+        ("GET /v1/plugins/bad/shadow", "405 wrong_method"),
+        ("POST /v1/plugins/bad/shadow", "403 admin_only"),
+        ("DELETE /v1/plugins/bad/shadow", "403 admin_only"),
+        ("POST /v1/plugins/bad/diff", "405 wrong_method"),
+        ("GET /v1/plugins/bad/diff?rows=1001", "400 too_many_rows"),
+        ("GET /v1/plugins/bad/diff?rows=many", "400 invalid_parameter"),
+        ("GET /v1/plugins/bad/diff?from=x", "400 unknown_parameter"),
         ("GET /v1/aggregators/video-actions?rows=10001", "400 too_many_rows"),
         ("GET /v1/aggregators/video-actions?rows=1&rows=2", "400 repeated_parameter"),
         ("GET /v1/aggregators/%zz", "400 invalid_encoding"),

@@ -57,7 +57,7 @@ pub enum StateMode {
 }
 
 /// A version of a plugin with its settings.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VersionFacts {
     /// As the plugin has it.
     pub version: String,
@@ -67,6 +67,18 @@ pub struct VersionFacts {
     pub state_version: String,
     /// JSON.
     pub settings: String,
+}
+
+impl VersionFacts {
+    /// Of a version as it is or would be attached.
+    pub fn of(attached: &Attached) -> Self {
+        Self {
+            version: attached.version.clone(),
+            digest: attached.digest.clone(),
+            state_version: attached.state_version.clone(),
+            settings: attached.settings.clone(),
+        }
+    }
 }
 
 /// See [`Preview`].
@@ -94,8 +106,8 @@ impl<S: Storage> Planner<S> {
             name: name.to_owned(),
             state: StateMode::New,
             reason: None,
-            running: before.map(version_facts),
-            wanted: wanted.version.as_ref().ok().map(|version| version_facts(&attached(wanted, version, running))),
+            running: before.map(VersionFacts::of),
+            wanted: wanted.version.as_ref().ok().map(|version| VersionFacts::of(&attached(wanted, version, running))),
             saved_bytes: saved.iter().flat_map(|saved| &saved.runs).map(|run| run.bytes).sum(),
             catches_up_events: 0,
             added: Changes::default(),
@@ -153,15 +165,6 @@ impl<S: Storage> Planner<S> {
             Err(error) => (preview.state, preview.reason) = (StateMode::Refused, Some(error.to_string())),
         }
         Ok(())
-    }
-}
-
-fn version_facts(attached: &Attached) -> VersionFacts {
-    VersionFacts {
-        version: attached.version.clone(),
-        digest: attached.digest.clone(),
-        state_version: attached.state_version.clone(),
-        settings: attached.settings.clone(),
     }
 }
 
