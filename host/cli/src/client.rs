@@ -61,6 +61,11 @@ impl Target {
         self.ask(Door::Admin, Method::POST, path, body)?.json()
     }
 
+    /// `DELETE path`, at the admin door.
+    pub fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Door::Admin, Method::DELETE, path, Bytes::new())?.json()
+    }
+
     /// A client of the query door, for whoever asks again and again.
     pub fn client(&self, patience: Duration) -> anyhow::Result<(Endpoint, Client)> {
         self.client_of(Door::Query, patience)

@@ -1,6 +1,6 @@
 //! The `tally` binary: parses the command line and passes each subcommand to its file. Knows no subcommand's business.
 //!
-//! Exit codes: 0 done, 1 the answer is no or it failed, 2 asked wrongly (flags or configuration).
+//! Exit codes: 0 done, 1 the answer is no or it failed, 2 asked wrongly (flags or configuration), 3 what was compared differs.
 
 mod address;
 mod batch;
@@ -24,6 +24,7 @@ mod render;
 mod run;
 mod send;
 mod settings;
+mod shadow;
 mod status;
 mod top;
 mod verify;
@@ -47,7 +48,8 @@ Example: start a daemon, send it a file, ask it, watch it
   tally query video-actions --to /tmp/tally.sock.query
   tally top --to /tmp/tally.sock.query
 
-Exit codes: 0 done; 1 the answer is no, or it failed; 2 asked wrongly (flags or configuration)";
+Exit codes: 0 done; 1 the answer is no, or it failed; 2 asked wrongly (flags or configuration);
+3 what was compared differs (plugin diff)";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use crate::render::Paint;
 
+/// Exit code where two things were compared as asked, and differ.
+pub const DIFFERS: u8 = 3;
+
 /// Asked wrongly: flags or configuration, not the world, must change. Ends with exit code 2 as clap's own errors do.
 #[derive(Debug)]
 pub struct Usage(pub anyhow::Error);

@@ -182,6 +182,8 @@ mod tests {
             tally-plugin-bench
             tally-plugin-build
             tally-plugin-check
+            tally-plugin-diff
+            tally-plugin-drop
             tally-plugin-inspect
             tally-plugin-list
             tally-plugin-new
@@ -193,6 +195,7 @@ mod tests {
             tally-plugin-reset
             tally-plugin-resume
             tally-plugin-rollback
+            tally-plugin-shadow
             tally-plugin-test
             tally-query
             tally-rejected

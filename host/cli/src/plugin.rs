@@ -1,5 +1,5 @@
 //! `tally plugin`: which plugins are wanted and running, a file on its own, and a look at the plugins directory right now.
-//! What authors do before a daemon sees their plugin is in `kit`.
+//! What authors do before a daemon sees their plugin is in `kit`, versions that run beside others in `shadow`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,9 +14,10 @@ use crate::kit;
 use crate::outcome::print;
 use crate::progress::Meter;
 use crate::render::{Output, Paint, answer};
+use crate::shadow;
 
-/// Lists, inspects, checks and resumes plugins, shows what a new version would change, looks for changed ones now; makes, builds, tests
-/// and measures new ones.
+/// Lists, inspects, checks and resumes plugins, shows what a new version would change, runs it beside the old one, looks for changed ones
+/// now; makes, builds, tests and measures new ones.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Shows each plugin's wanted and running digest, and why they differ
@@ -93,6 +94,30 @@ pub enum Command {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Runs a new version of an aggregator beside the old one, on live traffic and on state of its own
+    ///
+    /// Asks the admin door. It goes on from what the aggregator has saved, as it would when put into the plugins directory, or counts
+    /// anew with --from. It lives in memory alone, takes no part in records or in the log, and costs processor time and memory; nothing
+    /// waits for it, and a failing call ends it alone. `plugin list` shows how far it is. `plugin diff` compares the two, `plugin drop`
+    /// ends it; a restart of the daemon forgets it. One at a time beside an aggregator, under the settings that this has.
+    #[command(
+        after_help = "Example:\n  tally plugin shadow video-actions new/video-actions.wasm --to /tmp/tally.sock.admin\n  tally plugin diff video-actions --to /tmp/tally.sock.query"
+    )]
+    Shadow(shadow::Shadow),
+    /// Shows where the reports of two versions of an aggregator differ, and by how much
+    ///
+    /// With NAME alone: the version that runs and its shadow, as of the same cut, asked of a running daemon. With FILE and --from: the
+    /// version that ran last and the component in FILE, both from nothing over the log of a daemon that is not running, as of its last
+    /// cut; nothing is changed. Rows are matched by their key columns. Ends with exit code 3 when there are differences.
+    #[command(
+        after_help = "Example:\n  tally plugin diff video-actions --to /tmp/tally.sock.query\n  tally plugin diff video-actions new/video-actions.wasm --from beginning --data-dir data\n  tally plugin diff video-actions new/video-actions.wasm --from 2026-01-27T10:00:00Z --data-dir data --rows 100"
+    )]
+    Diff(shadow::Diff),
+    /// Ends the version that runs beside an aggregator, and forgets it
+    ///
+    /// Asks the admin door. What runs in its own right goes on as it did.
+    #[command(after_help = "Example:\n  tally plugin drop video-actions --to /tmp/tally.sock.admin")]
+    Drop(shadow::Drop),
     /// Looks at the plugins directory now, without waiting for the watcher
     ///
     /// Asks the admin door. Ends with exit code 1 when a plugin that is wanted does not run; the version before it goes
@@ -191,22 +216,31 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Asked {
     #[command(flatten)]
-    target: Target,
+    pub target: Target,
     /// What the answer looks like
     #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    pub output: Output,
 }
 
 impl Asked {
-    fn print(&self, value: &Value) -> anyhow::Result<()> {
+    /// Prints an answer as it is.
+    pub fn print(&self, value: &Value) -> anyhow::Result<()> {
         print(&answer(value, self.output, Paint::stdout()))
+    }
+
+    /// Prints a list of plugins.
+    fn print_list(&self, list: &Value) -> anyhow::Result<()> {
+        match self.output {
+            Output::Table => self.print(&shadow::listed(list)),
+            Output::Json => self.print(list),
+        }
     }
 }
 
 /// Asks or checks, and prints.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::List(asked) => asked.print(&asked.target.get("/v1/plugins")?)?,
+        Command::List(asked) => asked.print_list(&asked.target.get("/v1/plugins")?)?,
         Command::Inspect { name, asked } => {
             let (plugins, status) = (asked.target.get("/v1/plugins")?, asked.target.get("/v1/status")?);
             asked.print(&inspected(&name, &plugins, &status)?)?;
@@ -239,6 +273,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
                 bail!("it would not run: {}", refused.join("; "));
             }
         }
+        Command::Shadow(args) => shadow::shadow(args)?,
+        Command::Diff(args) => return shadow::compare(args),
+        Command::Drop(args) => shadow::drop(args)?,
         Command::Pause { name, asked } => change(&name, "pause", &asked)?,
         Command::Resume { name, asked } => change(&name, "resume", &asked)?,
         Command::Rollback { name, asked } => change(&name, "rollback", &asked)?,
@@ -254,7 +291,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Reload(asked) => {
             let value = asked.target.post("/v1/plugins/reload")?;
-            asked.print(&value)?;
+            asked.print_list(&value)?;
             let stuck = not_running(&value);
             if !stuck.is_empty() {
                 bail!("not everything wanted runs: {}", stuck.join("; "));

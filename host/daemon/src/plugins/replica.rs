@@ -13,7 +13,7 @@ use tally_event::schema::Preset;
 use tally_event::table::{Question, Table};
 use tally_event::time;
 use tally_plugin::Configured;
-use tally_query::Since;
+pub use tally_query::Since;
 use tally_state::{Commit, RunInfo, Store};
 use tally_storage::Storage;
 use tally_wal::{Reader, View};
