@@ -8,6 +8,7 @@ mod doors;
 mod first_party;
 mod lines;
 mod reload;
+mod shadow;
 mod shards;
 mod soak;
 mod verify;
