@@ -401,6 +401,15 @@ fn planned(value: &Value) -> String {
             let _ =
                 writeln!(out, "  {:<10}{catches_up} events of the log before it stands where the others do", "reads");
         }
+        let rebuild = &entry["rebuild"];
+        let (events, behind) = (rebuild["events"].as_u64().unwrap_or(0), rebuild["behind_sequence"].as_u64().unwrap_or(0));
+        if entry["state"] != "same" && events > 0 {
+            let lost = match behind {
+                0 => String::new(),
+                behind => format!(", and leave out the {behind} before them, which the log no longer holds"),
+            };
+            let _ = writeln!(out, "  {:<10}would read {events} events of the log{lost}", "rebuild");
+        }
         let lists = [
             (&entry["added"]["event_types"], "+ type"),
             (&entry["removed"]["event_types"], "- type"),

@@ -108,6 +108,7 @@ mod tests {
             assert_eq!((found.of("a"), found.of("b")), (both.clone(), Override::default()));
             assert_eq!(found.paused().collect::<Vec<_>>(), ["a"]);
         }
+        let data = data.crash(0);
         data.restart();
         data.overwrite(FILE, b"{\"a\":{\"pausd\":true}}".to_vec());
         let error = format!("{:#}", Overrides::load(&data).expect_err("a typing error"));

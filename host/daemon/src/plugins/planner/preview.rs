@@ -12,6 +12,7 @@ use tally_storage::Storage;
 
 use super::{Planner, Wanted, attached};
 use crate::aggregator::line::Saved;
+use crate::recovery;
 
 /// What would become of an aggregator. Of one in quarantine that is wanted as it is: `keep`, once it is resumed.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +31,8 @@ pub struct Preview {
     pub saved_bytes: u64,
     /// Events of the log that it would read before it stands where the others do.
     pub catches_up_events: u64,
+    /// What `rebuild` would read instead, from the beginning of the log.
+    pub rebuild: Rebuild,
     /// What it would read that it does not read now: pointers, and event types.
     pub added: Changes,
     /// What it would read no more.
@@ -54,6 +57,15 @@ pub enum StateMode {
     Migrate,
     /// It would not run; what runs goes on.
     Refused,
+}
+
+/// What computing a state anew would take.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rebuild {
+    /// Events that it would read.
+    pub events: u64,
+    /// The last event that it would leave out, since the log no longer has what came before; 0 when the log has everything.
+    pub behind_sequence: u64,
 }
 
 /// A version of a plugin with its settings.
@@ -110,6 +122,7 @@ impl<S: Storage> Planner<S> {
             wanted: wanted.version.as_ref().ok().map(|version| VersionFacts::of(&attached(wanted, version, running))),
             saved_bytes: saved.iter().flat_map(|saved| &saved.runs).map(|run| run.bytes).sum(),
             catches_up_events: 0,
+            rebuild: self.rebuild()?,
             added: Changes::default(),
             removed: Changes::default(),
             changed_fields: Vec::new(),
@@ -140,6 +153,12 @@ impl<S: Storage> Planner<S> {
         }
         self.together(&mut preview, configured)?;
         Ok(preview)
+    }
+
+    fn rebuild(&self) -> anyhow::Result<Rebuild> {
+        let begins = recovery::last_cut_until(&mut self.context.reader(), i64::MIN, self.context.tail.last())?;
+        let last = self.context.published().last_sequence;
+        Ok(Rebuild { events: last.saturating_sub(begins.last_sequence), behind_sequence: begins.last_sequence })
     }
 
     /// Looks at the plan with everybody else.
