@@ -323,17 +323,7 @@ impl<S: Storage> Scratch<S> {
     /// The total as a store's runs merge to it.
     fn merged(&self, store: &Store, name: &str, meta: &Meta, runs: &[RunInfo]) -> anyhow::Result<Vec<u8>> {
         let configured = self.registry.configured(&meta.attached.digest, &meta.attached.settings)?;
-        let mut instance = configured.instantiate()?;
-        let total = instance.create()?;
-        for run in runs {
-            let bytes = store.run(name, run)?;
-            let loaded = instance
-                .load(meta.state_version_of(run), &bytes)
-                .with_context(|| format!("loading the run of cuts {}..={}", run.first, run.last))?;
-            instance.merge(&total, &loaded)?;
-            instance.discard(loaded)?;
-        }
-        Ok(instance.save(&total)?)
+        line::merged(&configured, meta, runs.iter().map(|run| Ok((*run, store.run(name, run)?))))
     }
 
     fn restore(&self, name: &str, attached: &Attached, start: &Meta) -> anyhow::Result<Total> {

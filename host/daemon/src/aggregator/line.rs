@@ -1,9 +1,10 @@
 //! The lines of an aggregator's state as the state store has them: under its name what it goes on with, and beside that what a new line
 //! is to begin with and what the one before it ended with. What is put down for a new line is taken over once the log says that it
-//! begins; until then it concerns nobody. Knows nothing of the log, and nothing of what saved bytes mean.
+//! begins; until then it concerns nobody. Knows nothing of the log.
 
 use anyhow::Context as _;
 use tally_aggregate::{Attached, Line};
+use tally_plugin::Configured;
 use tally_state::{Commit, RunInfo, Snapshot, StateError, Store};
 
 use super::meta::Meta;
@@ -137,4 +138,23 @@ fn replace(store: &Store, entries: &[(&str, &State)]) -> Result<(), StateError> 
     let commits: Vec<Commit<'_>> =
         parts.iter().map(|(name, meta, add, remove)| Commit { name, meta, add, remove, pending: None }).collect();
     store.commit_all(&commits)
+}
+
+/// The total that saved runs merge to, as this version saves it.
+pub fn merged(
+    configured: &Configured,
+    meta: &Meta,
+    runs: impl Iterator<Item = Result<(RunInfo, Vec<u8>), StateError>>,
+) -> anyhow::Result<Vec<u8>> {
+    let mut instance = configured.instantiate().context("does not start")?;
+    let total = instance.create().context("does not start")?;
+    for run in runs {
+        let (run, bytes) = run?;
+        let of = || format!("the saved run of cuts {}..={}", run.first, run.last);
+        let loaded = instance.load(meta.state_version_of(&run), &bytes);
+        let loaded = loaded.with_context(|| format!("does not load {}", of()))?;
+        instance.merge(&total, &loaded).with_context(|| format!("does not merge {}", of()))?;
+        instance.discard(loaded).with_context(|| format!("does not give up {}", of()))?;
+    }
+    instance.save(&total).context("does not save the total")
 }

@@ -10,7 +10,6 @@ use tally_aggregate::{Attached, Line, Plan};
 use tally_event::plan::{Limits, Subscriber};
 use tally_event::schema::Manifest;
 use tally_plugin::Configured;
-use tally_state::{RunInfo, StateError};
 use tally_storage::Storage;
 
 use crate::aggregator::line::{self, Saved, State};
@@ -291,12 +290,13 @@ impl<S: Storage> Planner<S> {
         for present in present.collect::<BTreeSet<_>>() {
             ensure_loads(manifest, present)?;
         }
-        let carried = carry(&version.configured, meta, saved.runs_with(&snapshot))?;
+        // Loaded on the side, so that a swap to it cannot fail for it.
+        let carried = line::merged(&version.configured, meta, saved.runs_with(&snapshot)).context("the new version")?;
         if let Some(before) = before.filter(|before| before.state_version != attached.state_version)
             && let Ok(old) = self.context.registry.configured(&before.digest, &before.settings)
         {
             // A version that cannot make a whole of what it saved, which may be why there is a new one, carries none over.
-            if let Ok(whole) = carry(&old, meta, saved.runs_with(&snapshot)) {
+            if let Ok(whole) = line::merged(&old, meta, saved.runs_with(&snapshot)) {
                 check_migration(&old, &version.configured, &whole, &carried)?;
             }
         }
@@ -344,7 +344,7 @@ impl<S: Storage> Planner<S> {
         }
         if let Some((state, _)) = with {
             let runs = state.runs.iter().map(|(run, bytes)| Ok((*run, bytes.clone())));
-            carry(&version.configured, &state.meta, runs)?;
+            line::merged(&version.configured, &state.meta, runs).context("the new version")?;
         }
         line::prepare(&self.context.store, name, with.map(|(state, _)| state))?;
         let applies_after = behind.map_or(Attached::HERE, |behind| behind.cut);
@@ -443,25 +443,6 @@ pub fn ensure_loads(manifest: &Manifest, present: &str) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Loads a saved state into a version on the side, so that going on with it cannot fail for it. Gives the total as this version saves it.
-fn carry(
-    configured: &Configured,
-    meta: &Meta,
-    runs: impl Iterator<Item = Result<(RunInfo, Vec<u8>), StateError>>,
-) -> anyhow::Result<Vec<u8>> {
-    let mut instance = configured.instantiate().context("starting the new version")?;
-    let total = instance.create().context("starting the new version")?;
-    for run in runs {
-        let (run, bytes) = run?;
-        let loaded = instance
-            .load(meta.state_version_of(&run), &bytes)
-            .context("the new version does not load the saved state")?;
-        instance.merge(&total, &loaded).context("the new version does not merge the saved state")?;
-        instance.discard(loaded).context("the new version does not give up a merged state")?;
-    }
-    instance.save(&total).context("the new version does not save the state")
 }
 
 /// The running total is carried over as a whole, and after a restart run by run: both must give the same.
