@@ -78,6 +78,7 @@ const BY_SEEDS: &[&str] = &[
     "power losses",
     "questions answered",
     "replays that gave the same bytes",
+    "lines of a state begun",
     "states carried over to another version",
     "sectors lost",
     "sectors of garbage",
