@@ -189,6 +189,7 @@ mod tests {
             tally-plugin-new
             tally-plugin-pause
             tally-plugin-plan
+            tally-plugin-promote
             tally-plugin-rebuild
             tally-plugin-reload
             tally-plugin-remove

@@ -118,6 +118,17 @@ pub enum Command {
     /// Asks the admin door. What runs in its own right goes on as it did.
     #[command(after_help = "Example:\n  tally plugin drop video-actions --to /tmp/tally.sock.admin")]
     Drop(shadow::Drop),
+    /// Puts the shadow of an aggregator in its place
+    ///
+    /// Asks the admin door. The new version goes on with the state that the shadow has, so nothing is computed anew; it runs in place of the
+    /// file, until the plugins directory has another file. `plugin rollback` goes back to the version and the state before.
+    #[command(after_help = "Example:\n  tally plugin promote video-actions --to /tmp/tally.sock.admin")]
+    Promote {
+        /// The aggregator's name, as `plugin list` shows it
+        name: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
     /// Looks at the plugins directory now, without waiting for the watcher
     ///
     /// Asks the admin door. Ends with exit code 1 when a plugin that is wanted does not run; the version before it goes
@@ -276,6 +287,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Shadow(args) => shadow::shadow(args)?,
         Command::Diff(args) => return shadow::compare(args),
         Command::Drop(args) => shadow::drop(args)?,
+        Command::Promote { name, asked } => change(&name, "promote", &asked)?,
         Command::Pause { name, asked } => change(&name, "pause", &asked)?,
         Command::Resume { name, asked } => change(&name, "resume", &asked)?,
         Command::Rollback { name, asked } => change(&name, "rollback", &asked)?,
@@ -402,7 +414,8 @@ fn planned(value: &Value) -> String {
                 writeln!(out, "  {:<10}{catches_up} events of the log before it stands where the others do", "reads");
         }
         let rebuild = &entry["rebuild"];
-        let (events, behind) = (rebuild["events"].as_u64().unwrap_or(0), rebuild["behind_sequence"].as_u64().unwrap_or(0));
+        let (events, behind) =
+            (rebuild["events"].as_u64().unwrap_or(0), rebuild["behind_sequence"].as_u64().unwrap_or(0));
         if entry["state"] != "same" && events > 0 {
             let lost = match behind {
                 0 => String::new(),

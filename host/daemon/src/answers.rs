@@ -18,8 +18,8 @@ use crate::aggregator::{self, TotalMessage};
 use crate::context::{Context, Token};
 use crate::doors::DoorCounters;
 use crate::metrics;
-use crate::plugins::{Request, Shadows};
 use crate::plugins::controller::Status;
+use crate::plugins::{Request, Shadows};
 use crate::records::rfc3339;
 use crate::sequencer::Published;
 

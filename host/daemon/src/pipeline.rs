@@ -77,7 +77,8 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
     let writer = guarded(&context, "records", records::run)?;
 
     // What is wanted.
-    let mut controller = Controller::new(context.clone(), plan, aggregators)?;
+    let shadows = Arc::new(Shadows::new(context.clone()));
+    let mut controller = Controller::new(context.clone(), plan, aggregators, shadows.clone())?;
     let statuses = controller.statuses();
     let (to_controller, requests) = mpsc::channel();
     let ring = to_controller.clone();
@@ -97,7 +98,7 @@ async fn live(config: Config, reload: Reload) -> anyhow::Result<()> {
         context: context.clone(),
         controller: to_controller.clone(),
         statuses: statuses.clone(),
-        shadows: Arc::new(Shadows::new(context.clone())),
+        shadows,
         counters: doors.counters.clone(),
     });
     let addresses = std::mem::take(&mut doors.addresses).join(" ");

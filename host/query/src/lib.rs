@@ -17,6 +17,7 @@
 //! | `POST /v1/plugins/{name}/shadow` | runs the component in the body beside that aggregator; admin door only |
 //! | `DELETE /v1/plugins/{name}/shadow` | ends that and forgets it; admin door only |
 //! | `GET /v1/plugins/{name}/diff` | where the reports of the two differ |
+//! | `POST /v1/plugins/{name}/promote` | has what runs beside that aggregator take its place; admin door only |
 //! | `POST /v1/plugins/{name}/pause`, `resume` | has an aggregator stop, or go on that is paused or in quarantine; admin door only |
 //! | `POST /v1/plugins/{name}/rebuild`, `reset`, `rollback` | has it begin anew from the log, from now on, or go back; admin door only |
 //! | `POST /v1/plugins/{name}/remove` | forgets the state of one that does not run; admin door only |
@@ -156,6 +157,8 @@ pub enum Change {
     Resume,
     /// It goes back to the version and the state before the last change of either, and catches up.
     Rollback,
+    /// The version that runs beside it takes its place, with the state that it has.
+    Promote,
     /// It begins with nothing, and applies what the log has.
     Rebuild {
         /// Where it begins.
@@ -182,6 +185,7 @@ impl Change {
             Self::Pause => "not_paused",
             Self::Resume => "not_resumed",
             Self::Rollback => "not_rolled_back",
+            Self::Promote => "not_promoted",
             Self::Rebuild { .. } => "not_rebuilt",
             Self::Reset { .. } => "not_reset",
             Self::Remove { .. } => "not_removed",

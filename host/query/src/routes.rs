@@ -40,7 +40,7 @@ pub fn router(backend: Arc<dyn Backend>, door: Door) -> Router {
 }
 
 /// Method, path and handler of each route.
-fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 26] {
+fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 27] {
     [
         (Method::GET, "/health", get(health)),
         (Method::GET, "/ready", get(ready)),
@@ -56,6 +56,7 @@ fn routes() -> [(Method, &'static str, MethodRouter<Asked>); 26] {
         (Method::POST, "/v1/plugins/{name}/pause", post(pause)),
         (Method::POST, "/v1/plugins/{name}/resume", post(resume)),
         (Method::POST, "/v1/plugins/{name}/rollback", post(rollback)),
+        (Method::POST, "/v1/plugins/{name}/promote", post(promote)),
         (Method::POST, "/v1/plugins/{name}/rebuild", post(rebuild)),
         (Method::POST, "/v1/plugins/{name}/reset", post(reset)),
         (Method::POST, "/v1/plugins/{name}/remove", post(remove)),
@@ -139,6 +140,10 @@ async fn resume(State(asked): State<Asked>, Path(name): Path<String>, _: NoParam
 
 async fn rollback(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
     change_one(asked, "rollback", name, Ok(Change::Rollback)).await
+}
+
+async fn promote(State(asked): State<Asked>, Path(name): Path<String>, _: NoParameters) -> Outcome {
+    change_one(asked, "promote", name, Ok(Change::Promote)).await
 }
 
 async fn rebuild(State(asked): State<Asked>, Path(name): Path<String>, uri: Uri) -> Outcome {

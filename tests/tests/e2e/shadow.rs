@@ -105,6 +105,12 @@ fn offline(work: &Work, file: &Path, from: &str) -> Output {
     command.arg(work.path("data")).args(["--output", "json"]).output().expect("tally plugin diff")
 }
 
+fn listed(work: &Work) -> Value {
+    let list = work.ask(&["plugin", "list"]);
+    let plugins = list["plugins"].as_array().expect("a list");
+    plugins.iter().find(|plugin| plugin["name"] == "video-actions").expect("the aggregator").clone()
+}
+
 fn shadow_of(work: &Work, name: &str) -> Value {
     let list = work.ask(&["plugin", "list"]);
     let plugins = list["plugins"].as_array().expect("a list");
@@ -357,4 +363,46 @@ fn a_shadow_that_fails_ends_alone() {
     assert!(asked(&work, &["drop", "probe"]).status.success());
     daemon.stop();
     work.verified(&[]);
+}
+
+#[test]
+fn a_shadow_takes_the_place_of_what_runs_with_what_it_has_counted() {
+    for more in [&[][..], &["--from", "beginning"]] {
+        let work = Work::new(&[plugin("video-actions"), plugin("homepage-fetch")]);
+        let daemon = work.start("--flush-events 3000");
+        let send = |seed: u64| succeed(work.send(&["--ack"]).arg(actions(&work, seed, 20_000)));
+        let posts_at = |sequence: u64| {
+            wait_until("it stands where the others do", || listed(&work)["catching_up"].is_null());
+            work.ask(&["query", "video-actions", "--min-sequence", &sequence.to_string()]);
+            posts(&work)
+        };
+        let done = |what: &str| {
+            let output = asked(&work, &[what, "video-actions"]);
+            assert!(output.status.success(), "{what}: {}\n{}", text(&output), work.log());
+        };
+        send(1);
+        let began_with = if more.is_empty() { posts_at(20_000) } else { BTreeMap::new() };
+        assert!(refused(&work, &["promote", "video-actions"]).contains("has no shadow"));
+        let shadow = start(&work, "video-actions", &changed(&work), more);
+        send(2);
+        let by_the_old = posts_at(40_000);
+        done("promote");
+        let now = listed(&work);
+        assert_eq!((&now["running_digest"], &now["held"]), (&shadow["digest"], &json!("promoted")), "{now}");
+        assert!(now["shadow"].is_null(), "{now}");
+        assert_eq!(posts_at(40_000), swapped(&began_with, &by_the_old));
+        send(3);
+        let by_the_new = posts_at(60_000);
+        daemon.kill();
+        let daemon = work.start("--flush-events 3000");
+        assert_eq!(posts_at(60_000), by_the_new);
+        done("rollback");
+        let by_the_old = posts_at(60_000);
+        assert_eq!(by_the_new, swapped(&began_with, &by_the_old));
+        // Forward again.
+        done("rollback");
+        assert_eq!(posts_at(60_000), by_the_new);
+        daemon.stop();
+        work.verified(&[]);
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::folder::{self, PluginFile, Stamp};
 use super::overrides::{Override, Overrides};
 use super::planner::{Failed, Planner, Preview, Version, Wanted};
-use super::shadow::ShadowStatus;
+use super::shadow::{ShadowStatus, Shadows};
 use crate::aggregator::thread::{self, Threads};
 use crate::config::Begins;
 use crate::context::{Context, Token};
@@ -106,14 +106,21 @@ pub struct Controller {
     statuses: Arc<Mutex<Vec<Status>>>,
     read: BTreeMap<String, (Stamp, Vec<u8>)>,
     overrides: Overrides,
+    shadows: Arc<Shadows>,
 }
 
 impl Controller {
     /// A controller of what already runs.
-    pub fn new(context: Arc<Context>, plan: Plan, threads: BTreeMap<String, Threads>) -> anyhow::Result<Self> {
+    pub fn new(
+        context: Arc<Context>,
+        plan: Plan,
+        threads: BTreeMap<String, Threads>,
+        shadows: Arc<Shadows>,
+    ) -> anyhow::Result<Self> {
         let planner = Planner::new(context.clone(), plan);
         let overrides = Overrides::load(&context.data)?;
-        Ok(Self { context, planner, threads, statuses: Arc::default(), read: BTreeMap::new(), overrides })
+        let (statuses, read) = (Arc::default(), BTreeMap::new());
+        Ok(Self { context, planner, threads, statuses, read, overrides, shadows })
     }
 
     /// The newest statuses, for whoever asks.

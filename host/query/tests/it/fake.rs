@@ -151,7 +151,9 @@ impl Backend for Fake {
     }
 
     fn shadow<'a>(&'a self, name: &'a str, component: Vec<u8>, from: Option<Since>) -> Answer<'a, Value> {
-        Box::pin(async move { Ok(json!({"shadow": name, "bytes": component.len(), "from": from.map(|from| format!("{from:?}"))})) })
+        Box::pin(async move {
+            Ok(json!({"shadow": name, "bytes": component.len(), "from": from.map(|from| format!("{from:?}"))}))
+        })
     }
 
     fn diff<'a>(&'a self, name: &'a str, rows: u32) -> Answer<'a, Value> {

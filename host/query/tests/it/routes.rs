@@ -286,6 +286,7 @@ async fn dead_letters_and_changes_pass_on_what_is_asked() {
         ("a%20b/resume", "Resume"),
         ("a%20b/pause", "Pause"),
         ("a%20b/rollback", "Rollback"),
+        ("a%20b/promote", "Promote"),
         ("a%20b/rebuild", "Rebuild { from: Beginning, discard_state: false }"),
         (
             "a%20b/rebuild?from=2026-01-27T11:00:00%2B01:00&discard_state=true",

@@ -8,6 +8,7 @@ use tally_query::{Change, Since};
 
 use super::Controller;
 use crate::aggregator::line::{self, Saved};
+use crate::feed::Position;
 use crate::plugins::overrides::{Held, Override};
 use crate::plugins::planner::NewLine;
 use crate::records::rfc3339;
@@ -23,6 +24,7 @@ impl Controller {
             Change::Pause => self.pause(name),
             Change::Resume => self.resume(name),
             Change::Rollback => self.roll_back(name),
+            Change::Promote => self.promote(name),
             Change::Rebuild { from, discard_state } => self.rebuild(name, *from, *discard_state),
             Change::Reset { discard_state } => self.reset(name, *discard_state),
             Change::Remove { discard_state } => self.remove(name, *discard_state),
@@ -111,6 +113,36 @@ impl Controller {
             let with = Some((state, Some(attached.line.since)));
             this.begin_line(name, NewLine { behind: Some(position), with }, |_| Ok(()))
         })
+    }
+
+    /// Puts the shadow of an aggregator in its place. What the shadow has was computed as the log has it, from where it began; so the new
+    /// line begins there.
+    fn promote(&mut self, name: &str) -> anyhow::Result<()> {
+        let none = || format!("aggregator {name} has no shadow; `tally plugin shadow {name} FILE` starts one");
+        let status = self.shadows.status(name).with_context(none)?;
+        if let Some(reason) = status.reason {
+            bail!("the shadow has failed: {reason}");
+        }
+        let wanted = self.wanted()?;
+        let settings = &wanted.get(name).with_context(|| format!("aggregator {name} is not wanted"))?.settings;
+        let stopped = self.shadows.stop(name).with_context(none)?;
+        ensure!(
+            stopped.attached.settings == *settings,
+            "the settings of aggregator {name} have changed since its shadow began; it is gone, start another one"
+        );
+        if let Some(reason) = stopped.failed {
+            bail!("the shadow has just failed: {reason}");
+        }
+        let snapshot = stopped.store.snapshot()?;
+        let saved = Saved::load(&snapshot, name, None)?.context("the shadow has saved nothing yet")?;
+        let from = (!stopped.from_empty).then_some(stopped.attached.line.since);
+        let with = Some((saved.copy(&snapshot)?, from));
+        let behind = Some(Position { cut: stopped.began_cut, ..Position::default() });
+        self.context.registry.keep(&stopped.component)?;
+        let promoted = self.with_version(name, &stopped.attached.digest, "promoted", |this| {
+            this.begin_line(name, NewLine { behind, with }, |_| Ok(()))
+        });
+        promoted.context("the shadow is gone, start another one")
     }
 
     /// Does something under another version than that of the plugins directory, which is held if it works out.
