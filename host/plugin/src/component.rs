@@ -8,6 +8,7 @@ use crate::error::{CallError, PluginError};
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
+use crate::usage::Usage;
 use std::sync::Arc;
 use tally_event::schema::{Kind, Manifest, Ordering};
 use wasmtime::component::ComponentExportIndex;
@@ -58,6 +59,8 @@ pub struct Configured {
     pub manifest: Arc<Manifest>,
     /// The field by whose text rows may be dealt to several accumulators, if it names one; checked.
     pub shard_key: Option<usize>,
+    /// Where its instances count what they use.
+    usage: Arc<Usage>,
 }
 
 impl Component {
@@ -96,7 +99,8 @@ impl Component {
         };
         let shard_key = shard_key.map(|field| check_shard_key(field, &manifest)).transpose()?;
         let manifest = Arc::new(manifest);
-        Ok(Configured { component: self.clone(), settings: settings_json.into(), manifest, shard_key })
+        let usage = Arc::default();
+        Ok(Configured { component: self.clone(), settings: settings_json.into(), manifest, shard_key, usage })
     }
 
     /// Whether it exports the optional interface `selfcheck`.
@@ -119,6 +123,17 @@ impl Configured {
         if self.shard_key.is_some() { wanted.max(1) } else { 1 }
     }
 
+    /// The same, whose instances count there what they use.
+    #[must_use]
+    pub fn counting(self, usage: Arc<Usage>) -> Self {
+        Self { usage, ..self }
+    }
+
+    /// Where its instances count what they use. Whoever was cloned from another counts there too.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
     /// The limits that its instances get.
     pub fn limits(&self) -> &Limits {
         self.component.shared.engine.limits()
@@ -133,6 +148,7 @@ impl Configured {
             ));
         }
         instance.promise(self.manifest.clone());
+        instance.count_into(self.usage.clone());
         Ok(instance)
     }
 }

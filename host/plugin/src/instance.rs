@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::sandbox::{LimitReached, Sandbox};
+use crate::usage::Usage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tally_event::columns::Rows;
@@ -57,6 +58,7 @@ pub struct Instance {
     manifest: Option<Arc<Manifest>>,
     failure: Option<CallError>,
     fuel_used: u64,
+    usage: Arc<Usage>,
 }
 
 /// What one call may use.
@@ -88,6 +90,7 @@ impl Instance {
             manifest: None,
             failure: None,
             fuel_used,
+            usage: Arc::default(),
         })
     }
 
@@ -113,6 +116,11 @@ impl Instance {
     /// The manifest that the guest's answers are held against.
     pub(crate) fn promise(&mut self, manifest: Arc<Manifest>) {
         self.manifest = Some(manifest);
+    }
+
+    /// From now on its calls are counted there.
+    pub(crate) fn count_into(&mut self, usage: Arc<Usage>) {
+        self.usage = usage;
     }
 
     /// Calls the optional `selfcheck`.
@@ -160,9 +168,11 @@ impl Instance {
         };
         let columns = convert::column_params(rows);
         let batch = convert::batch(rows, &columns);
-        let refusals = self.call(budget, |guest, store| guest.accumulator().call_apply(store, resource, batch))?;
+        let before = self.fuel_used;
+        let refusals = self.call(budget, |guest, store| guest.accumulator().call_apply(store, resource, batch));
+        self.usage.applied(rows.len(), self.fuel_used - before);
         let refusals: Vec<_> =
-            refusals.into_iter().map(|refusal| Refusal { row: refusal.row, reason: refusal.reason }).collect();
+            refusals?.into_iter().map(|refusal| Refusal { row: refusal.row, reason: refusal.reason }).collect();
         self.valid(self.check_refusals(&refusals, rows.len()))?;
         Ok(refusals)
     }
@@ -260,6 +270,7 @@ impl Instance {
         let answer = call(self.plugin.tally_aggregator_aggregator(), &mut self.store);
         let (fuel, answer) = budget.settle(&mut self.store, &self.limits, answer);
         self.fuel_used = self.fuel_used.saturating_add(fuel);
+        self.usage.called(fuel, budget.fuel);
         if let Err(error) = &answer {
             self.failure = Some(error.clone());
         }

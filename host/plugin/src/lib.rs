@@ -28,6 +28,7 @@ mod instance;
 mod limits;
 mod sandbox;
 mod shards;
+mod usage;
 
 pub use component::{Component, Configured, Description};
 pub use digest::{Digest, InvalidDigest};
@@ -36,3 +37,4 @@ pub use error::{CallError, PluginError};
 pub use instance::{Accumulator, Instance, Refusal};
 pub use limits::Limits;
 pub use shards::Shards;
+pub use usage::Usage;

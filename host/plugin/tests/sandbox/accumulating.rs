@@ -2,9 +2,10 @@
 
 use crate::fixture::{configured, failure, instance, probe, rows};
 use expect_test::expect;
+use std::sync::Arc;
 use tally_event::columns::Values;
 use tally_event::table::Question;
-use tally_plugin::{CallError, Component, Configured, Engine, Instance, Refusal};
+use tally_plugin::{CallError, Component, Configured, Engine, Instance, Refusal, Usage};
 
 /// What the probe should keep of `rows`: rows per type, sum of `/n` where present, bytes of text.
 fn expected(first_sequence: u64, count: usize) -> Vec<u8> {
@@ -120,6 +121,36 @@ fn the_same_calls_use_the_same_fuel() {
     };
     assert_eq!(used("{}"), used("{}"));
     assert!(used(r#"{"spin": 1000}"#) > used(r#"{"spin": 10}"#) + 990);
+}
+
+#[test]
+fn instances_count_together_what_their_calls_use() {
+    let usage = Arc::new(Usage::default());
+    let configured = configured(r#"{"spin": 1000}"#).counting(usage.clone());
+    let mut fuel = 0;
+    for (index, count) in [(1, 500), (2, 1)] {
+        let mut probe = configured.instantiate().unwrap();
+        let accumulator = probe.create().unwrap();
+        let before = probe.fuel_used();
+        probe.apply(&accumulator, &rows(1, count)).unwrap();
+        fuel += probe.fuel_used() - before;
+        probe.save(&accumulator).unwrap();
+        assert_eq!(usage.apply_fuel(), fuel, "instance {index}: of `apply` alone");
+    }
+    assert_eq!(usage.rows(), 501);
+    let limits = configured.limits();
+    let most = fuel as f64 / limits.fuel_base as f64;
+    assert!(usage.peak() > 0.0 && usage.peak() < most, "{} of {most}", usage.peak());
+    usage.forget_peak();
+    assert_eq!(usage.peak(), 0.0);
+
+    // A call that fails has used all it had, and its rows were given.
+    let endless = self::configured(r#"{"loop_in": "apply"}"#).counting(usage.clone());
+    let mut probe = endless.instantiate().unwrap();
+    let accumulator = probe.create().unwrap();
+    failure(probe.apply(&accumulator, &rows(1, 9)));
+    assert_eq!(usage.rows(), 510);
+    assert!(usage.peak() > 0.999 && usage.peak() <= 1.0, "{}", usage.peak());
 }
 
 #[test]
