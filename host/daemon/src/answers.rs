@@ -1,6 +1,7 @@
 //! Answers questions: finds how fresh an answer has to be, causes a cut when it may, and asks the total thread. Never
 //! touches what is applied; a question waits, an event does not.
 
+mod cost;
 mod files;
 mod shadows;
 mod status;
@@ -41,13 +42,22 @@ pub struct Answers {
 }
 
 impl Answers {
-    fn list(&self) -> Vec<Status> {
-        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    /// The plugins as they are shown: with what has become known since, and with what each costs; null where it never ran.
+    fn list(&self, statuses: Vec<Status>) -> Value {
         let last_sequence = self.context.published().last_sequence;
         let facts = self.context.progress.facts();
         let updated: Vec<Status> = statuses.into_iter().map(|status| status.updated(&facts, last_sequence)).collect();
+        let costs: Vec<_> = updated
+            .iter()
+            .map(|status| facts.meters.get(&status.name).map(|meter| cost::cost(&meter.snapshot())))
+            .collect();
         drop(facts);
-        self.with_shadows(updated)
+        let shown = |(status, cost): (Status, Option<_>)| {
+            let mut shown = json!(status);
+            shown["cost"] = json!(cost);
+            shown
+        };
+        json!({ "plugins": self.with_shadows(updated).into_iter().zip(costs).map(shown).collect::<Vec<_>>() })
     }
 
     /// The cut to wait for so that the answer is fresh enough; takes one if it may.
@@ -246,15 +256,17 @@ impl Backend for Answers {
     }
 
     fn plugins(&self) -> Answer<'_, Value> {
-        Box::pin(async { Ok(json!({ "plugins": self.list() })) })
+        Box::pin(async {
+            let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Ok(self.list(statuses))
+        })
     }
 
     fn reload(&self) -> Answer<'_, Value> {
         Box::pin(async {
             let (reply, done) = oneshot::channel();
             self.controller.send(Request::Reconcile(Some(reply))).map_err(|_| stopping())?;
-            let statuses = done.await.map_err(|_| stopping())?;
-            Ok(json!({ "plugins": self.with_shadows(statuses) }))
+            Ok(self.list(done.await.map_err(|_| stopping())?))
         })
     }
 
@@ -263,8 +275,7 @@ impl Backend for Answers {
             let (code, (reply, done)) = (change.refused(), oneshot::channel());
             self.controller.send(Request::Change(name.to_owned(), change, reply)).map_err(|_| stopping())?;
             let changed = done.await.map_err(|_| stopping())?;
-            let statuses = changed.map_err(|reason| QueryError::new(409, code, reason))?;
-            Ok(json!({ "plugins": self.with_shadows(statuses) }))
+            Ok(self.list(changed.map_err(|reason| QueryError::new(409, code, reason))?))
         })
     }
 

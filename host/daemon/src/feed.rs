@@ -85,6 +85,8 @@ pub struct Feed<S: Storage> {
     subscriber: Option<Subscriber>,
     presets: Vec<Preset>,
     decoder: Option<Decoder>,
+    /// The newest frame that it fetched was no longer at the tail.
+    replays: bool,
 }
 
 impl<S: Storage> Feed<S> {
@@ -108,6 +110,7 @@ impl<S: Storage> Feed<S> {
             subscriber,
             presets,
             decoder: None,
+            replays: false,
         };
         feed.rewind(position);
         feed
@@ -153,6 +156,11 @@ impl<S: Storage> Feed<S> {
         self.membership.as_ref().is_some_and(Membership::is_held)
     }
 
+    /// Whether what it gave last came from the log on disk, or from others who read it there.
+    pub fn replays(&self) -> bool {
+        self.replays
+    }
+
     /// The next step; never waits.
     pub fn step(&mut self) -> anyhow::Result<Step> {
         loop {
@@ -194,6 +202,7 @@ impl<S: Storage> Feed<S> {
                     self.disk.rest();
                     self.next_frame = frame.number;
                     self.source = Source::Live { frame, index: 0 };
+                    self.replays = false;
                     return Ok(Fetched::Frame);
                 }
                 Next::NotYet => {
@@ -205,6 +214,7 @@ impl<S: Storage> Feed<S> {
                 Next::Behind => {}
             }
         }
+        self.replays = true;
         if let (Some(membership), Some(subscriber), None) = (&mut self.membership, &self.subscriber, self.skip_to_cut)
             && membership.join(self.next_frame, subscriber)
         {

@@ -1,15 +1,15 @@
 //! Everything that is counted, in Prometheus' text format 0.0.4. A thin encoder over a snapshot: the numbers are counted
 //! where they happen, once per batch, frame or connection, so there is no registry that would count them again.
 //!
-//! [`METRICS`] is the one place for names; `docs/metrics.md` is made from it.
+//! [`all`] has every name; `docs/metrics.md` is made from it.
 
+mod aggregators;
 mod table;
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use table::METRICS;
 use tally_aggregate::AggregatorLedger;
 use tally_ingest::{CountersSnapshot, Depth};
 
@@ -94,10 +94,15 @@ pub struct Figures {
     pub flush_lag: Option<Duration>,
 }
 
+/// Every metric, in the order of the answer.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    table::DAEMON.iter().chain(aggregators::AGGREGATORS)
+}
+
 /// Everything as text.
 pub fn text(figures: &Figures) -> String {
     let mut text = String::with_capacity(16 << 10);
-    for metric in METRICS {
+    for metric in all() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {}", metric.name, metric.help, metric.name, metric.kind());
         (metric.read)(figures, &mut Samples { text: &mut text, metric });
@@ -141,10 +146,6 @@ impl Samples<'_> {
 
     fn reasons<'r>(&mut self, reasons: impl IntoIterator<Item = (&'r String, &'r u64)>) {
         reasons.into_iter().for_each(|(reason, count)| self.add(&[reason], count));
-    }
-
-    fn aggregators<V: Display>(&mut self, figures: &Figures, value: fn(&AggregatorFigures) -> V) {
-        figures.aggregators.iter().for_each(|one| self.add(&[&one.name], value(one)));
     }
 }
 

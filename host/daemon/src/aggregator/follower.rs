@@ -133,9 +133,11 @@ impl<S: Storage> Follower<S> {
         let letters = failures.care().skips.clone();
         let shards = context.config().shards(&name);
         let (ledger, care) = (last.ledger.clone(), failures.care().clone());
-        let apply = Apply::start(configured, ledger, last.watermark, shards, rows, care)?;
         let meter = context.progress.meter(&name);
-        meter.applied(start.meta.last_sequence, Duration::ZERO, apply.memory_bytes());
+        meter.apply.forget_peak();
+        let configured = configured.counting(meter.apply.clone());
+        let apply = Apply::start(configured, ledger, last.watermark, shards, rows, care)?;
+        meter.applied(start.meta.last_sequence, apply.memory_bytes());
         Ok(Self { context, name, meter, feed, apply, last, failures, asked: None, letters, detached: false })
     }
 
@@ -248,6 +250,7 @@ impl<S: Storage> Follower<S> {
         let subscriber = Subscriber { name: self.name.clone(), manifest: configured.manifest.clone() };
         self.feed.become_subscriber(Some(subscriber), last.presets);
         self.feed.rewind(last.position);
+        let configured = configured.counting(self.meter.apply.clone());
         let (rows, care) = (self.context.config().limits.batch_rows, self.failures.care().clone());
         self.apply = Apply::start(configured, last.ledger, last.watermark, self.shards(), rows, care)?;
         Ok(())
@@ -272,9 +275,11 @@ impl<S: Storage> Follower<S> {
                 self.apply.set_batch_rows(self.context.config().limits.batch_rows);
                 let begun = self.context.clock.elapsed();
                 let sequence = batch.first_sequence() + u64::from(rows.end) - 1;
-                self.apply.events(&batch, subscriber, rows, arrival)?;
-                let time = self.context.clock.elapsed().saturating_sub(begun);
-                self.meter.applied(sequence, time, self.apply.memory_bytes());
+                let done = self.apply.events(&batch, subscriber, rows, arrival);
+                self.meter.spent(self.context.clock.elapsed().saturating_sub(begun));
+                done?;
+                self.meter.applied(sequence, self.apply.memory_bytes());
+                self.meter.replays(self.feed.replays());
                 Ok(Moved::On)
             }
             Step::Barrier { frame, barrier } => self.barrier(frame, barrier),
@@ -282,7 +287,7 @@ impl<S: Storage> Follower<S> {
     }
 
     fn barrier(&mut self, frame: u64, barrier: Arc<Barrier>) -> Result<Moved, Stopped> {
-        let delta = self.apply.cut()?;
+        let delta = self.meter.cut.time(&self.context.clock, || self.apply.cut())?;
         let mut next = Checkpoint {
             position: Position { frame, cut: barrier.cut },
             attached: self.last.attached.clone(),
@@ -329,7 +334,9 @@ impl<S: Storage> Follower<S> {
             .context
             .registry
             .configured(&attached.digest, &attached.settings)
-            .map_err(|error| CallError::Refused(format!("{error:#}")))?;
+            .map_err(|error| CallError::Refused(format!("{error:#}")))?
+            .counting(self.meter.apply.clone());
+        self.meter.apply.forget_peak();
         self.apply.swap(configured.clone(), self.shards())?;
         next.attached = attached.clone();
         Ok(Some((configured, attached.clone())))

@@ -57,6 +57,7 @@ impl<S: Storage> Keeper<S> {
     /// Loads what is saved, or begins with `start`. An error ends the daemon.
     pub fn new(context: Arc<Context<S>>, start: Start) -> anyhow::Result<Self> {
         let meter = context.progress.meter(&start.name);
+        meter.total.forget_peak();
         let name = start.name.clone();
         let (has_failed, is_made_up) = (false, false);
         let mut this =
@@ -209,12 +210,12 @@ impl<S: Storage> Keeper<S> {
 
     fn cut_with_retry(&mut self, saved: &SavedCut) -> Result<(), Failure> {
         let Some(total) = &mut self.total else { return Ok(()) };
-        let done = match cut(total, saved) {
+        let done = match total.timed(|meter| &meter.commit, |total| cut(total, saved)) {
             Err(Failure::Call(error)) => {
                 tracing::warn!(aggregator = self.name, %error, cut = saved.barrier.cut, "retrying in a new store");
                 let meta = total.meta().clone();
                 *total = restore(&self.context, &self.name, &meta.attached.clone(), meta)?;
-                cut(total, saved)
+                total.timed(|meter| &meter.commit, |total| cut(total, saved))
             }
             done => done,
         };
@@ -243,7 +244,7 @@ impl<S: Storage> Keeper<S> {
     fn ask(&mut self, question: &Question) -> Result<Answer, String> {
         let Some(total) = &mut self.total else { return Err("it has failed, or waits for room on the disk".into()) };
         let question = Question { as_of: total.meta().watermark.unwrap_or_default(), ..question.clone() };
-        match total.ask(&question) {
+        match total.timed(|meter| &meter.question, |total| total.ask(&question)) {
             Ok(tables) => Ok(Answer { meta: total.meta().clone(), tables }),
             Err(error) => {
                 // The store may be poisoned now; the saved state is not.
@@ -269,7 +270,9 @@ fn cut(total: &mut Total, saved: &SavedCut) -> Result<(), Failure> {
         total.pin()?;
     }
     if let Some((configured, attached)) = swap {
-        total.swap(configured.clone(), attached)?;
+        let usage = total.configured().usage().clone();
+        usage.forget_peak();
+        total.swap(configured.clone().counting(usage), attached)?;
     }
     Ok(())
 }
@@ -282,7 +285,9 @@ fn restore<S: Storage>(context: &Context<S>, name: &str, attached: &Attached, st
         Ok(error) => Failure::Call(CallError::Refused(error.to_string())),
         Err(error) => Failure::Fatal(error),
     })?;
-    let mut total = Total::restore(name, configured.clone(), context.store.clone(), start)?;
+    let meter = context.progress.meter(name);
+    let configured = configured.counting(meter.total.clone());
+    let mut total = Total::restore(name, configured, context.store.clone(), start)?.watched(&context.clock, meter);
     if total.meta().attached != *attached {
         total.set_attached(attached)?;
     }

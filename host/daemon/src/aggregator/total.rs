@@ -12,6 +12,8 @@ use tally_state::{Commit, RunInfo, Store};
 use super::apply::Delta;
 use super::line;
 use super::meta::{Meta, Pinned};
+use super::meter::{Meter, Timer};
+use crate::clock::Clock;
 
 /// Why the total side cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,8 @@ pub struct Total {
     meta: Meta,
     runs: Vec<RunInfo>,
     store: Arc<Store>,
+    /// Who wants to know how long things take.
+    watch: Option<(Clock, Arc<Meter>)>,
 }
 
 impl Total {
@@ -67,13 +71,28 @@ impl Total {
         };
         let mut instance = configured.instantiate()?;
         let total = instance.create()?;
-        let mut this = Self { name: name.to_owned(), configured, instance, total, window: None, meta, runs, store };
+        let (name, window, watch) = (name.to_owned(), None, None);
+        let mut this = Self { name, configured, instance, total, window, meta, runs, store, watch };
         for run in this.runs.clone() {
             let bytes = this.store.run(&this.name, &run)?;
             let state_version = this.meta.state_version_of(&run).to_owned();
             this.merge_in(&state_version, &bytes, run.first > this.meta.flushed_cut)?;
         }
         Ok(this)
+    }
+
+    /// The same, whose work is timed from now on.
+    #[must_use]
+    pub fn watched(self, clock: &Clock, meter: Arc<Meter>) -> Self {
+        Self { watch: Some((clock.clone(), meter)), ..self }
+    }
+
+    /// Does some work, timed if anybody wants to know.
+    pub(super) fn timed<T>(&mut self, timer: fn(&Meter) -> &Timer, work: impl FnOnce(&mut Self) -> T) -> T {
+        match self.watch.clone() {
+            Some((clock, meter)) => timer(&meter).time(&clock, || work(self)),
+            None => work(self),
+        }
     }
 
     /// What is saved.
@@ -116,14 +135,16 @@ impl Total {
         meta.watermark = delta.watermark;
         let mut run = None;
         if !delta.bytes.is_empty() {
-            self.merge_in(&meta.attached.state_version, &delta.bytes, true)?;
+            let version = &meta.attached.state_version;
+            self.timed(|meter| &meter.merge, |this| this.merge_in(version, &delta.bytes, true))?;
             run = Some(RunInfo::new(barrier.cut, barrier.cut, 0, &delta.bytes));
         }
         let mut pending = None;
         if let Some(flush) = &barrier.flush {
             // What lies before its line is of another's records.
             if flush.expected.contains(&self.name) && barrier.cut > meta.attached.line.since {
-                pending = Some(self.pending(&meta, flush.table_rows)?);
+                let part = self.timed(|meter| &meter.report, |this| this.pending(&meta, flush.table_rows))?;
+                pending = Some(part);
             }
             if let Some(window) = self.window.take() {
                 self.instance.discard(window)?;

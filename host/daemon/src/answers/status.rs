@@ -18,10 +18,14 @@ impl Answers {
             .map(|(name, meta)| {
                 let quarantined = facts.quarantined.get(name);
                 let meter = facts.meters.get(name).map(|meter| meter.snapshot()).unwrap_or_default();
+                // Of one that never ran in this life, only what it saved is known.
+                let applied = meter.applied_sequence.max(meta.last_sequence);
                 let value = json!({
                     "cut": meta.cut,
                     "sequence": meta.last_sequence,
                     "lag": published.last_sequence.saturating_sub(meta.last_sequence),
+                    "behind": published.last_sequence.saturating_sub(applied),
+                    "replaying": meter.replays,
                     "watermark": meta.watermark.map(rfc3339),
                     "age_seconds": self.age(meta, &published).as_millis() as f64 / 1000.0,
                     "complete": meta.complete && quarantined.is_none(),
@@ -29,7 +33,7 @@ impl Answers {
                     "strikes": facts.skips.get(name).map_or(0, |skips| skips.strikes),
                     "chain": meta.chain,
                     "ledger": meta.ledger,
-                    "memory_bytes": meter.memory_bytes,
+                    "memory_bytes": meter.memory_bytes(),
                     "state_bytes": meter.state_bytes,
                     "apply_seconds": meter.apply_time.as_secs_f64(),
                 });
@@ -53,6 +57,7 @@ impl Answers {
             "records_written": facts.records_written,
             "records_behind": published.cut.saturating_sub(facts.records_cut),
             "open_events": published.open_events,
+            "flush_lag_seconds": facts.flush_lag.map(|lag| lag.as_secs_f64()),
             "ledger": published.counts,
             "queue": {
                 "bytes": depth.bytes,

@@ -1,8 +1,9 @@
-//! The names of all metrics, what they mean, and where their values come from.
+//! The names of the metrics of the daemon as a whole, what they mean, and where their values come from.
 
 use super::{Figures, Metric, Samples};
 
-const fn metric(
+/// One metric.
+pub(super) const fn metric(
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
@@ -11,8 +12,8 @@ const fn metric(
     Metric { name, labels, help, read }
 }
 
-/// Every metric, in the order of the answer.
-pub const METRICS: &[Metric] = &[
+/// Every metric that is not an aggregator's, in the order of the answer.
+pub(super) const DAEMON: &[Metric] = &[
     metric("tally_build_info", &["version"], "Always 1; the label says what runs.", |_, to| {
         to.add(&[env!("CARGO_PKG_VERSION")], 1);
     }),
@@ -258,106 +259,5 @@ pub const METRICS: &[Metric] = &[
     }),
     metric("tally_analytics_files", &[], "Number of the newest analytics file.", |all, to| {
         to.add(&[], all.records_files);
-    }),
-    // Aggregators.
-    metric(
-        "tally_aggregator_info",
-        &["aggregator", "plugin", "version"],
-        "Always 1; the labels say what runs.",
-        |all, to| all.aggregators.iter().for_each(|one| to.add(&[&one.name, &one.plugin, &one.version], 1)),
-    ),
-    metric(
-        "tally_aggregator_applied_rows_total",
-        &["aggregator"],
-        "Events in the saved state, applied since the aggregator was attached.",
-        |all, to| to.aggregators(all, |one| one.ledger.applied),
-    ),
-    metric(
-        "tally_aggregator_refused_rows_total",
-        &["aggregator", "reason"],
-        "Events refused for this aggregator alone, by reason.",
-        |all, to| {
-            for one in &all.aggregators {
-                one.ledger.refused.iter().for_each(|(reason, count)| to.add(&[&one.name, reason], count));
-            }
-        },
-    ),
-    metric(
-        "tally_aggregator_not_subscribed_rows_total",
-        &["aggregator"],
-        "Events of types that the aggregator does not subscribe to.",
-        |all, to| to.aggregators(all, |one| one.ledger.not_subscribed),
-    ),
-    metric(
-        "tally_aggregator_lag_events",
-        &["aggregator"],
-        "Accepted events that the aggregator has not looked at yet.",
-        |all, to| {
-            for one in &all.aggregators {
-                to.add(&[&one.name], all.published.last_sequence.saturating_sub(one.meter.applied_sequence));
-            }
-        },
-    ),
-    metric(
-        "tally_aggregator_unsaved_events",
-        &["aggregator"],
-        "Accepted events that are not in the aggregator's saved state yet.",
-        |all, to| {
-            for one in &all.aggregators {
-                to.add(&[&one.name], all.published.last_sequence.saturating_sub(one.last_sequence));
-            }
-        },
-    ),
-    metric(
-        "tally_aggregator_age_seconds",
-        &["aggregator"],
-        "Age of the saved state: 0 when every accepted event is in it, otherwise the time since its cut.",
-        |all, to| to.aggregators(all, |one| one.age.as_secs_f64()),
-    ),
-    metric(
-        "tally_aggregator_watermark_timestamp_seconds",
-        &["aggregator"],
-        "Greatest event time in the saved state, since the Unix epoch.",
-        |all, to| {
-            for one in &all.aggregators {
-                one.watermark.iter().for_each(|micros| to.add(&[&one.name], *micros as f64 / 1e6));
-            }
-        },
-    ),
-    metric(
-        "tally_aggregator_apply_seconds_total",
-        &["aggregator"],
-        "Time spent applying events since the daemon started.",
-        |all, to| to.aggregators(all, |one| one.meter.apply_time.as_secs_f64()),
-    ),
-    metric(
-        "tally_aggregator_memory_bytes",
-        &["aggregator"],
-        "Linear memory of all the aggregator's instances.",
-        |all, to| to.aggregators(all, |one| one.meter.memory_bytes),
-    ),
-    metric("tally_aggregator_state_bytes", &["aggregator"], "Bytes of the aggregator's saved state.", |all, to| {
-        to.aggregators(all, |one| one.meter.state_bytes);
-    }),
-    metric(
-        "tally_aggregator_complete",
-        &["aggregator"],
-        "1 while every event went into the state, otherwise 0.",
-        |all, to| to.aggregators(all, |one| u8::from(one.is_complete)),
-    ),
-    metric(
-        "tally_aggregator_skipped_total",
-        &["aggregator"],
-        "Events that the aggregator failed on and is spared, in the saved state, since it was attached.",
-        |all, to| to.aggregators(all, |one| one.ledger.skipped),
-    ),
-    metric(
-        "tally_aggregator_strikes",
-        &["aggregator"],
-        "Events skipped since the aggregator was attached, resumed or got another plugin; plugin.strikes bounds them.",
-        |all, to| to.aggregators(all, |one| one.strikes),
-    ),
-    metric("tally_aggregator_quarantined", &["aggregator"], "1 in quarantine, otherwise 0.", |all, to| {
-        to.aggregators(all, |one| u8::from(one.is_quarantined));
     }),
 ];

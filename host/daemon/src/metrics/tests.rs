@@ -7,6 +7,7 @@ use tally_aggregate::Counts;
 use tally_sink::RejectedCounts;
 
 use super::*;
+use crate::aggregator::meter::Times;
 
 /// Something of everything.
 fn figures() -> Figures {
@@ -50,8 +51,15 @@ fn figures() -> Figures {
         meter: MeterSnapshot {
             applied_sequence: 7,
             apply_time: Duration::from_micros(1500),
-            memory_bytes: 2_228_224,
+            replays: true,
+            events: 6,
+            apply_fuel: 9000,
+            peak: 0.25,
+            apply_memory: 1_179_648,
+            total_memory: 1_048_576,
             state_bytes: 512,
+            report: Times { count: 2, total: Duration::from_millis(5), last: Duration::from_millis(2) },
+            ..MeterSnapshot::default()
         },
     };
     Figures {
@@ -144,10 +152,30 @@ fn everything_as_text() {
         tally_aggregator_not_subscribed_rows_total{aggregator="a \"quoted\"\\\nname"} 0
         tally_aggregator_lag_events{aggregator="a \"quoted\"\\\nname"} 1
         tally_aggregator_unsaved_events{aggregator="a \"quoted\"\\\nname"} 3
+        tally_aggregator_replaying{aggregator="a \"quoted\"\\\nname"} 1
         tally_aggregator_age_seconds{aggregator="a \"quoted\"\\\nname"} 0.25
         tally_aggregator_watermark_timestamp_seconds{aggregator="a \"quoted\"\\\nname"} 1769508000.123
         tally_aggregator_apply_seconds_total{aggregator="a \"quoted\"\\\nname"} 0.0015
+        tally_aggregator_given_rows_total{aggregator="a \"quoted\"\\\nname"} 6
+        tally_aggregator_instructions_total{aggregator="a \"quoted\"\\\nname"} 9000
+        tally_aggregator_budget_ratio{aggregator="a \"quoted\"\\\nname"} 0.25
+        tally_aggregator_work_total{aggregator="a \"quoted\"\\\nname",work="cut"} 0
+        tally_aggregator_work_total{aggregator="a \"quoted\"\\\nname",work="commit"} 0
+        tally_aggregator_work_total{aggregator="a \"quoted\"\\\nname",work="merge"} 0
+        tally_aggregator_work_total{aggregator="a \"quoted\"\\\nname",work="report"} 2
+        tally_aggregator_work_total{aggregator="a \"quoted\"\\\nname",work="question"} 0
+        tally_aggregator_work_seconds_total{aggregator="a \"quoted\"\\\nname",work="cut"} 0
+        tally_aggregator_work_seconds_total{aggregator="a \"quoted\"\\\nname",work="commit"} 0
+        tally_aggregator_work_seconds_total{aggregator="a \"quoted\"\\\nname",work="merge"} 0
+        tally_aggregator_work_seconds_total{aggregator="a \"quoted\"\\\nname",work="report"} 0.005
+        tally_aggregator_work_seconds_total{aggregator="a \"quoted\"\\\nname",work="question"} 0
+        tally_aggregator_work_last_seconds{aggregator="a \"quoted\"\\\nname",work="cut"} 0
+        tally_aggregator_work_last_seconds{aggregator="a \"quoted\"\\\nname",work="commit"} 0
+        tally_aggregator_work_last_seconds{aggregator="a \"quoted\"\\\nname",work="merge"} 0
+        tally_aggregator_work_last_seconds{aggregator="a \"quoted\"\\\nname",work="report"} 0.002
+        tally_aggregator_work_last_seconds{aggregator="a \"quoted\"\\\nname",work="question"} 0
         tally_aggregator_memory_bytes{aggregator="a \"quoted\"\\\nname"} 2228224
+        tally_aggregator_apply_memory_bytes{aggregator="a \"quoted\"\\\nname"} 1179648
         tally_aggregator_state_bytes{aggregator="a \"quoted\"\\\nname"} 512
         tally_aggregator_complete{aggregator="a \"quoted\"\\\nname"} 1
         tally_aggregator_skipped_total{aggregator="a \"quoted\"\\\nname"} 0
@@ -160,7 +188,7 @@ fn everything_as_text() {
 #[test]
 fn every_metric_has_its_head_and_a_value() {
     let text = text(&figures());
-    for metric in METRICS {
+    for metric in all() {
         let head = format!("# HELP {0} {1}\n# TYPE {0} {2}\n{0}", metric.name, metric.help, metric.kind());
         assert!(text.contains(&head), "{}", metric.name);
     }
@@ -169,7 +197,7 @@ fn every_metric_has_its_head_and_a_value() {
 #[test]
 fn names_are_as_prometheus_wants_them() {
     let mut seen = BTreeSet::new();
-    for metric in METRICS {
+    for metric in all() {
         assert!(seen.insert(metric.name), "{} stands twice", metric.name);
         assert!(metric.name.starts_with("tally_"), "{}", metric.name);
         assert!(metric.name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_')), "{}", metric.name);
@@ -184,10 +212,10 @@ fn the_document_has_every_metric() {
     let mut document = String::from(
         "# Metrics\n\n\
         What `GET /metrics` says on the query and admin doors, in Prometheus' text format. Made from\n\
-        `host/daemon/src/metrics/table.rs`; `UPDATE_EXPECT=1 cargo test -p tally-daemon metrics` writes it anew.\n\n\
+        `host/daemon/src/metrics/*.rs`; `UPDATE_EXPECT=1 cargo test -p tally-daemon metrics` writes it anew.\n\n\
         | Name | Type | Labels | Meaning |\n|---|---|---|---|\n",
     );
-    for metric in METRICS {
+    for metric in all() {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         document += &format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind(), labels.join(", "), metric.help);
     }
