@@ -82,7 +82,7 @@ pub struct Bench {
     /// A Rust project, or a component in any language
     #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
     what: PathBuf,
-    /// Events to measure with, one JSON object a line; without it, random ones of the fields it declares
+    /// Recorded events to measure with, one JSON object a line; without it, random ones of the fields it declares
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// Settings for it, a JSON object
@@ -346,19 +346,22 @@ pub fn bench(args: &Bench) -> anyhow::Result<()> {
         Subject::load(&bytes, &args.settings).with_context(|| format!("{} would not be taken", component.display()))?;
     let read = |file: &Path| {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        anyhow::Ok(Samples::read(&subject, &text).events)
+        anyhow::Ok(Samples::read(&subject, &text))
     };
-    let events = match &args.events {
+    let Samples { events, rejected } = match &args.events {
         Some(file) => read(file)?,
         None => {
             let own = project.map(|project| project.folder.join(EVENTS)).filter(|file| file.is_file());
-            let samples = own.map_or(Ok(Vec::new()), |file| read(&file))?;
-            bench::generated(&subject, &samples, args.seed)
+            let samples = own.map_or(Ok(Samples::default()), |file| read(&file))?;
+            Samples { events: bench::generated(&subject, &samples.events, args.seed), rejected: Vec::new() }
         }
     };
     let seconds = Duration::try_from_secs_f64(args.seconds)
         .map_err(|error| Usage(anyhow::anyhow!("--seconds {}: {error}", args.seconds)))?;
-    let measured = serde_json::to_value(bench::measure(&subject, &events, seconds)?)?;
+    let mut measured = serde_json::to_value(bench::measure(&subject, &events, seconds)?)?;
+    measured["events_are"] = if args.events.is_some() { "recorded" } else { "generated" }.into();
+    // Lines of the file that are no events; they are not measured with.
+    measured["rejected"] = rejected.len().into();
     let value = match args.output {
         Output::Json => measured,
         Output::Table => rounded(measured),

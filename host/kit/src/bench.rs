@@ -35,7 +35,7 @@ pub struct Measured {
     pub fuel_per_event: f64,
     /// Nanoseconds per event to read its fields from JSON.
     pub decode_ns_per_event: f64,
-    /// Linear memory after a round, in bytes.
+    /// Linear memory after a round, in bytes: that of an open delta with all events in it.
     pub memory_bytes: usize,
     /// What is saved after a round, in bytes.
     pub saved_bytes: usize,
@@ -49,6 +49,11 @@ pub struct Measured {
     pub report_us: f64,
     /// Forecast: events/s that one core applies, decoding aside.
     pub events_per_second_per_core: f64,
+    /// Forecast: linear memory in a daemon that had these events between two cuts: open delta, total and window.
+    pub daemon_memory_bytes: usize,
+    /// Forecast: linear memory that a thousand more events add to an open delta, from the second half of the events. It grows in
+    /// steps, so many events say more.
+    pub memory_bytes_per_1000_more: f64,
     /// Forecast: saved bytes that a thousand more events add, from the second half of the events.
     pub saved_bytes_per_1000_more: f64,
 }
@@ -89,6 +94,8 @@ pub fn measure(subject: &Subject, events: &[String], at_least: Duration) -> anyh
         rounds += 1;
     }
     let ends = ends(subject, &batches)?;
+    let later = batches[half(&batches)..].iter().map(|batch| batch.accepted() as usize).sum::<usize>().max(1);
+    let per_1000 = |bytes: usize| bytes as f64 * 1000.0 / later as f64;
     let apply_ns = best.apply.as_nanos() as f64 / given as f64;
     Ok(Measured {
         events: events.len(),
@@ -104,7 +111,9 @@ pub fn measure(subject: &Subject, events: &[String], at_least: Duration) -> anyh
         merge_us: micros(ends.merge),
         report_us: micros(ends.report),
         events_per_second_per_core: 1e9 / apply_ns,
-        saved_bytes_per_1000_more: ends.saved.saturating_sub(ends.saved_at_half) as f64 * 1000.0 / ends.later as f64,
+        daemon_memory_bytes: best.memory + ends.total_memory,
+        memory_bytes_per_1000_more: per_1000(best.memory.saturating_sub(best.memory_at_half)),
+        saved_bytes_per_1000_more: per_1000(ends.saved.saturating_sub(ends.saved_at_half)),
     })
 }
 
@@ -113,14 +122,23 @@ struct Round {
     fuel: u64,
     refused: usize,
     memory: usize,
+    memory_at_half: usize,
+}
+
+/// The first batch of the second half.
+fn half(batches: &[Batch]) -> usize {
+    batches.len() / 2
 }
 
 fn round(subject: &Subject, batches: &[Batch]) -> anyhow::Result<Round> {
     let mut instance = subject.configured.instantiate()?;
     let accumulator = instance.create()?;
-    let mut round = Round { apply: Duration::ZERO, fuel: 0, refused: 0, memory: 0 };
+    let mut round = Round { apply: Duration::ZERO, fuel: 0, refused: 0, memory: 0, memory_at_half: 0 };
     let before = instance.fuel_used();
-    for batch in batches {
+    for (index, batch) in batches.iter().enumerate() {
+        if index == half(batches) {
+            round.memory_at_half = instance.memory_bytes();
+        }
         let selected = batch.for_subscriber(0);
         let (refusals, time) = timed(|| instance.apply(&accumulator, &selected.rows));
         round.refused += refusals.context("the events cannot be applied")?.len();
@@ -134,8 +152,8 @@ fn round(subject: &Subject, batches: &[Batch]) -> anyhow::Result<Round> {
 struct Ends {
     saved: usize,
     saved_at_half: usize,
-    /// Events after that half.
-    later: usize,
+    /// Linear memory of an instance that was given what was saved as a daemon's total is.
+    total_memory: usize,
     save: Duration,
     load: Duration,
     merge: Duration,
@@ -146,10 +164,9 @@ struct Ends {
 fn ends(subject: &Subject, batches: &[Batch]) -> anyhow::Result<Ends> {
     let mut instance = subject.configured.instantiate()?;
     let accumulator = instance.create()?;
-    let half = batches.len() / 2;
     let mut saved_at_half = 0;
     for (index, batch) in batches.iter().enumerate() {
-        if index == half {
+        if index == half(batches) {
             saved_at_half = instance.save(&accumulator)?.len();
         }
         instance.apply(&accumulator, &batch.for_subscriber(0).rows)?;
@@ -163,8 +180,20 @@ fn ends(subject: &Subject, batches: &[Batch]) -> anyhow::Result<Ends> {
     report.context("no report")?;
     let (merged, merge) = timed(|| instance.merge(&accumulator, &loaded));
     merged?;
-    let later = batches[half..].iter().map(|batch| batch.accepted() as usize).sum::<usize>().max(1);
-    Ok(Ends { saved: saved.len(), saved_at_half, later, save, load, merge, report: report_time })
+    let total_memory = total_memory(subject, &saved)?;
+    Ok(Ends { saved: saved.len(), saved_at_half, total_memory, save, load, merge, report: report_time })
+}
+
+/// Linear memory of a daemon's total side after its first flush: the delta is merged into the total, and is the window.
+fn total_memory(subject: &Subject, saved: &[u8]) -> anyhow::Result<usize> {
+    let mut instance = subject.configured.instantiate()?;
+    let total = instance.create()?;
+    let window = instance.load(&subject.manifest().state_version, saved)?;
+    instance.merge(&total, &window)?;
+    for accumulator in [&window, &total] {
+        instance.report(accumulator, &Question::default())?;
+    }
+    Ok(instance.memory_bytes())
 }
 
 fn micros(time: Duration) -> f64 {
