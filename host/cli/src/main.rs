@@ -8,6 +8,7 @@ mod bench;
 mod client;
 mod config;
 mod connect;
+mod cost;
 mod dead_letters;
 mod generate;
 mod http;
@@ -27,6 +28,7 @@ mod settings;
 mod shadow;
 mod status;
 mod top;
+mod units;
 mod verify;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::client::{Target, encode};
+use crate::cost;
 use crate::kit;
 use crate::outcome::print;
 use crate::progress::Meter;
@@ -21,8 +22,21 @@ use crate::shadow;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Shows each plugin's wanted and running digest, and why they differ
-    #[command(after_help = "Example:\n  tally plugin list --to /tmp/tally.sock.query")]
-    List(Asked),
+    #[command(
+        after_help = "Example:\n  tally plugin list --to /tmp/tally.sock.query\n  tally plugin list --wide --to /tmp/tally.sock.query"
+    )]
+    List {
+        /// Show also what each costs: time and instructions per event, the largest share of its compute budget that a call has
+        /// used, memory, saved bytes, and how long cuts, flushes and questions take
+        ///
+        /// Times are averages since the daemon started, of what the daemon itself measures. Instructions are wasmtime's units
+        /// of fuel, about one for each WebAssembly instruction. A cut saves what is open; commit takes that in until it is on
+        /// disk: merge, report (for a flush) and what is left.
+        #[arg(long)]
+        wide: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
     /// Shows everything the daemon knows of one running aggregator
     #[command(after_help = "Example:\n  tally plugin inspect video-actions --to /tmp/tally.sock.query")]
     Inspect {
@@ -54,9 +68,11 @@ pub enum Command {
     Test(kit::Test),
     /// Measures what an event costs a plugin, and what that makes of a daemon
     ///
-    /// On one core, in the daemon's engine, without a daemon: time and compute per event, memory, saved bytes.
+    /// On one core, in the daemon's engine, without a daemon, on generated or recorded events: time and compute per event, memory,
+    /// saved bytes. From that it forecasts the events/s that a core applies, the memory that a daemon needs for it, and what a
+    /// thousand more events add.
     #[command(
-        after_help = "Example:\n  tally plugin bench target/plugins/video-actions.wasm --settings '{}' --events events.ndjson"
+        after_help = "Example:\n  tally plugin bench target/plugins/video-actions.wasm\n  tally plugin bench target/plugins/video-actions.wasm --settings '{}' --events events.ndjson"
     )]
     Bench(kit::Bench),
     /// Loads a component file as the daemon would, without a daemon
@@ -239,11 +255,11 @@ impl Asked {
         print(&answer(value, self.output, Paint::stdout()))
     }
 
-    /// Prints a list of plugins.
+    /// Prints a list of plugins; people are spared what they cost.
     fn print_list(&self, list: &Value) -> anyhow::Result<()> {
         match self.output {
-            Output::Table => self.print(&shadow::listed(list)),
             Output::Json => self.print(list),
+            Output::Table => self.print(&shadow::listed(&cost::left_out(list.clone()))),
         }
     }
 }
@@ -251,7 +267,13 @@ impl Asked {
 /// Asks or checks, and prints.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::List(asked) => asked.print_list(&asked.target.get("/v1/plugins")?)?,
+        Command::List { wide, asked } => {
+            let value = asked.target.get("/v1/plugins")?;
+            asked.print_list(&value)?;
+            if wide && asked.output == Output::Table {
+                print(&format!("\n{}", cost::costs(&value, Paint::stdout())))?;
+            }
+        }
         Command::Inspect { name, asked } => {
             let (plugins, status) = (asked.target.get("/v1/plugins")?, asked.target.get("/v1/status")?);
             asked.print(&inspected(&name, &plugins, &status)?)?;
@@ -299,7 +321,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Rebuild { name, from, discard_state, no_wait, asked } => {
             let begun = rebuild(&name, &from, discard_state, &asked.target)?;
-            asked.print(&if no_wait { begun } else { caught_up(&name, &asked.target)? })?;
+            asked.print_list(&if no_wait { begun } else { caught_up(&name, &asked.target)? })?;
         }
         Command::Reload(asked) => {
             let value = asked.target.post("/v1/plugins/reload")?;
@@ -318,7 +340,7 @@ fn change_path(name: &str, how: &str) -> String {
 }
 
 fn change(name: &str, how: &str, asked: &Asked) -> anyhow::Result<()> {
-    asked.print(&asked.target.post(&change_path(name, how))?)
+    asked.print_list(&asked.target.post(&change_path(name, how))?)
 }
 
 /// Has an aggregator begin anew; gives the list of then.

@@ -1,6 +1,7 @@
 //! `tally top`: a daemon watched live. This file is the loop of keys, samples and frames; asking is in `poll`, what an
-//! answer means in `sample`, what came of several of them in `screen`, and how that looks in `view`.
+//! answer means in `sample`, what came of several of them in `screen`, and how that looks in `columns` and `view`.
 
+mod columns;
 mod poll;
 mod sample;
 mod screen;
@@ -17,61 +18,73 @@ use anyhow::{Context, anyhow, bail};
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::{DefaultTerminal, Terminal};
+use tally_daemon::config::parse_duration;
 
 use crate::client::Target;
 use crate::outcome::{Usage, print};
-use poll::Poll;
+use poll::{Poll, Polled};
 use screen::Screen;
 
 /// How often keys are looked at.
 const KEYS: Duration = Duration::from_millis(50);
-/// Columns of a frame that goes to a file or a pipe.
-const WIDTH: u16 = 100;
+/// The shortest interval.
+const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Watches a daemon live: rates, queue, log, flushes, sources, aggregators.
+/// Watches a daemon live: rates, queue, lag, log, flushes, sources, and what each aggregator costs.
 ///
-/// Keys: q ends, p pauses, arrows choose an aggregator. It goes on when the daemon goes away, and shows it again when it
-/// is back.
+/// Of an aggregator: events given to it per second, events that it has not looked at yet (behind), time and instructions per event
+/// (of late, otherwise since the daemon started; an instruction is a unit of wasmtime's fuel), the largest share of its compute
+/// budget that a call has used, memory, saved bytes. Keys: q ends, p pauses, up and down choose an aggregator, left and right the
+/// column to sort by. It goes on when the daemon goes away, and shows it again when it is back. Where stdout is no terminal, it
+/// prints one frame as --once does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   tally top --to /tmp/tally.sock.query
+  tally top --interval 5s --to /tmp/tally.sock.query
   tally top --once --to http://localhost:7073 | head -3")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// Print one frame as plain text, after a second of measuring, and end
+    /// Print one frame as plain text, after measuring for an interval, and end
     #[arg(long)]
     once: bool,
+    /// How often to ask
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    interval: Duration,
 }
 
 /// Watches until told to stop.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if args.once {
-        print(&once(Poll::start(&args.target)?)?)?;
+    if args.interval < SHORTEST {
+        return Err(Usage(anyhow!("--interval {:?} is too short; give 100ms or more", args.interval)).into());
+    }
+    let poll = Poll::start(&args.target, args.interval)?;
+    if args.once || !std::io::stdout().is_terminal() {
+        print(&once(&poll)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if !std::io::stdout().is_terminal() {
-        return Err(Usage(anyhow!("stdout is no terminal; `tally top --once` prints one frame as text")).into());
-    }
-    let poll = Poll::start(&args.target)?;
-    let mut terminal = ratatui::try_init().context("cannot draw on this terminal; try `tally top --once`")?;
+    let mut terminal = ratatui::try_init()
+        // Half of it may be done.
+        .inspect_err(|_| drop(ratatui::try_restore()))
+        .context("cannot draw on this terminal; try `tally top --once`")?;
     let outcome = watch(&mut terminal, &poll);
     ratatui::restore();
     outcome?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Two samples, since rates need two; then a frame as high as it has to be.
-fn once(poll: Poll) -> anyhow::Result<String> {
+/// Two samples, since rates need two; then a frame as large as it has to be.
+fn once(poll: &Poll) -> anyhow::Result<String> {
     let mut screen = Screen::new(poll.address());
     for _ in 0..2 {
         match poll.next().context("the thread that asks has ended")? {
-            Ok(sample) => screen.take(sample),
-            Err(error) => bail!("{error}"),
+            Polled::Sample(sample) => screen.take(*sample),
+            Polled::Lost(error) => bail!("{error}"),
+            Polled::Ended => bail!("a signal ended it"),
         }
     }
-    text(&screen, WIDTH, view::height(&screen))
+    text(&screen, view::width(&screen), view::height(&screen))
 }
 
 /// A frame as lines of text.
@@ -92,8 +105,9 @@ fn watch(terminal: &mut DefaultTerminal, poll: &Poll) -> anyhow::Result<()> {
     loop {
         loop {
             match poll.try_next() {
-                Ok(Ok(sample)) => screen.take(sample),
-                Ok(Err(error)) => screen.lose(error),
+                Ok(Polled::Sample(sample)) => screen.take(*sample),
+                Ok(Polled::Lost(error)) => screen.lose(error),
+                Ok(Polled::Ended) => return Ok(()),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => bail!("the thread that asks has ended"),
             }
@@ -121,6 +135,8 @@ fn press(screen: &mut Screen, event: &Event) -> bool {
         KeyCode::Char('p' | ' ') => screen.pause(),
         KeyCode::Down | KeyCode::Char('j') => screen.choose(1),
         KeyCode::Up | KeyCode::Char('k') => screen.choose(-1),
+        KeyCode::Right | KeyCode::Char('l') => screen.sort(1),
+        KeyCode::Left | KeyCode::Char('h') => screen.sort(-1),
         _ => {}
     }
     false

@@ -19,21 +19,24 @@ pub struct Sample {
     pub not_ready: Option<String>,
     /// Its last sequence number.
     pub sequence: u64,
-    /// Events accepted, rejected, recognised as duplicates, and dropped since the log began.
+    /// Events received, accepted, rejected, recognised as duplicates, and dropped since the log began.
+    pub received: u64,
     pub accepted: u64,
     pub rejected: u64,
     pub duplicates: u64,
     pub dropped: u64,
     /// Rejected by reason.
     pub reasons: BTreeMap<String, u64>,
-    /// The queue, bytes.
+    /// The queue, bytes, and the lines in it.
     pub queue: u64,
     pub queue_max: u64,
+    pub queue_lines: u64,
     /// The log on disk and its newest part in memory, bytes.
     pub log: u64,
     pub tail: u64,
-    /// Flushes, records not written yet, events since the last cut.
+    /// Flushes, seconds that the last one took, records not written yet, events since the last cut.
     pub flushes: u64,
+    pub flush_lag: Option<f64>,
     pub records_behind: u64,
     pub open_events: u64,
     /// The doors, by name.
@@ -62,8 +65,12 @@ pub struct Aggregator {
     pub state: String,
     /// Why what runs is not what is wanted.
     pub reason: Option<String>,
-    /// Events between the newest one and the saved state.
-    pub lag: u64,
+    /// Events that it has not looked at yet.
+    pub behind: u64,
+    /// Events that are not in its saved state yet.
+    pub unsaved: u64,
+    /// It reads the log on disk.
+    pub replaying: bool,
     /// Age of its newest answer, seconds.
     pub age: Option<f64>,
     /// Event time reached.
@@ -74,8 +81,22 @@ pub struct Aggregator {
     pub applied: u64,
     pub skipped: u64,
     pub refused: BTreeMap<String, u64>,
-    /// Bytes its instances use.
+    /// Bytes that its instances use, and bytes saved.
     pub memory: Option<u64>,
+    pub saved: Option<u64>,
+    /// What it costs.
+    pub cost: Cost,
+}
+
+/// What an aggregator costs; sums are since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Events given to the plugin, seconds and instructions used for them.
+    pub events: u64,
+    pub seconds: f64,
+    pub instructions: u64,
+    /// Largest share of its compute budget that a call has used.
+    pub budget: Option<f64>,
 }
 
 impl Sample {
@@ -90,6 +111,7 @@ impl Sample {
             uptime: number(&status["uptime_seconds"]),
             not_ready: text(&status["not_ready"]),
             sequence: number(&status["sequence"]),
+            received: number(&ledger["received"]),
             accepted: number(&ledger["accepted"]),
             rejected: reasons.values().sum(),
             duplicates: number(&ledger["duplicate"]),
@@ -97,9 +119,11 @@ impl Sample {
             reasons,
             queue: number(&status["queue"]["bytes"]),
             queue_max: number(&status["queue"]["max_bytes"]),
+            queue_lines: number(&status["queue"]["lines"]),
             log: number(&log["bytes"]),
             tail: number(&log["tail_bytes"]),
             flushes: number(&status["flush_count"]),
+            flush_lag: status["flush_lag_seconds"].as_f64(),
             records_behind: number(&status["records_behind"]),
             open_events: number(&status["open_events"]),
             sources: entries(&status["sources"]).map(|(name, value)| (name.clone(), Source::read(value))).collect(),
@@ -133,6 +157,7 @@ fn aggregators(status: &Value, plugins: &Value) -> BTreeMap<String, Aggregator> 
         let aggregator = aggregators.entry(name).or_default();
         aggregator.version = text(&plugin["version"]).unwrap_or_default();
         aggregator.reason = text(&plugin["reason"]).or(aggregator.reason.take());
+        aggregator.cost = Cost::read(&plugin["cost"]);
         // A quarantine since then is newer.
         if aggregator.state != "quarantined" {
             aggregator.state = text(&plugin["state"]).unwrap_or_default();
@@ -149,7 +174,9 @@ impl Aggregator {
             version: String::new(),
             state: if quarantined.is_some() { "quarantined" } else { "paused" }.to_string(),
             reason: quarantined,
-            lag: number(&value["lag"]),
+            behind: number(&value["behind"]),
+            unsaved: number(&value["lag"]),
+            replaying: value["replaying"] == true,
             age: value["age_seconds"].as_f64(),
             watermark: text(&value["watermark"]),
             complete: value["complete"] != false,
@@ -157,12 +184,47 @@ impl Aggregator {
             skipped: number(&ledger["skipped"]),
             refused: counts(&ledger["refused"]),
             memory: value["memory_bytes"].as_u64(),
+            saved: value["state_bytes"].as_u64(),
+            cost: Cost::default(),
         }
     }
 
     /// Refused for any reason.
     pub fn refusals(&self) -> u64 {
         self.refused.values().sum()
+    }
+}
+
+impl Cost {
+    fn read(value: &Value) -> Cost {
+        Cost {
+            events: number(&value["events"]),
+            seconds: value["apply_seconds"].as_f64().unwrap_or(0.0),
+            instructions: number(&value["instructions"]),
+            budget: value["budget_share"].as_f64(),
+        }
+    }
+
+    /// Nanoseconds per event; none before the first.
+    pub fn nanos_per_event(&self) -> Option<f64> {
+        (self.events > 0).then(|| self.seconds * 1e9 / self.events as f64)
+    }
+
+    /// Instructions per event; none before the first.
+    pub fn instructions_per_event(&self) -> Option<f64> {
+        (self.events > 0).then(|| self.instructions as f64 / self.events as f64)
+    }
+
+    /// What was added since then; none where the sums began anew in between.
+    pub fn since(&self, before: &Cost) -> Option<Cost> {
+        let events = self.events.checked_sub(before.events)?;
+        let instructions = self.instructions.checked_sub(before.instructions)?;
+        (self.seconds >= before.seconds).then(|| Cost {
+            events,
+            instructions,
+            seconds: self.seconds - before.seconds,
+            budget: self.budget,
+        })
     }
 }
 

@@ -7,13 +7,15 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
-use super::sample::{Aggregator, Sample};
+use super::columns::{Column, Row as Known};
+use super::sample::Sample;
 use super::screen::{Rates, Screen, Shown};
+use crate::units::{duration, grouped, size, time};
 
 /// Blocks of the bar that a queue fills.
 const BLOCKS: u64 = 8;
 /// Rows of the overview.
-const OVERVIEW: u16 = 4;
+const OVERVIEW: u16 = 6;
 /// Rows about the chosen aggregator.
 const DETAIL: u16 = 2;
 /// Narrower than this, the overview is one column.
@@ -36,6 +38,14 @@ pub fn height(screen: &Screen) -> u16 {
     lists.saturating_add(2 + OVERVIEW + DETAIL)
 }
 
+/// Columns that show everything of every aggregator.
+pub fn width(screen: &Screen) -> u16 {
+    let rows = screen.rows();
+    let longest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let columns = Column::ALL.map(|column| column.head().1);
+    columns[0].max(u16::try_from(longest).unwrap_or(u16::MAX)).saturating_add(columns[1..].iter().sum())
+}
+
 /// Draws the screen into the frame, whatever its size.
 pub fn draw(frame: &mut Frame, screen: &Screen) {
     let foot = frame.area().height.saturating_sub(1).min(1);
@@ -45,21 +55,23 @@ pub fn draw(frame: &mut Frame, screen: &Screen) {
     frame.render_widget(Paragraph::new(footline(screen)), foot);
     let Some(shown) = &screen.shown else { return };
     // A blank line before each list, then its header.
-    let sources = match shown.sample.sources.len() {
-        0 => 0,
-        count => u16::try_from(count).unwrap_or(u16::MAX).saturating_add(2),
-    };
+    let lines = |count: usize| if count == 0 { 0 } else { u16::try_from(count).unwrap_or(u16::MAX).saturating_add(2) };
+    let (sources, aggregators) = (lines(shown.sample.sources.len()), lines(shown.sample.aggregators.len()));
+    // Doors give way to aggregators.
+    let room = rest.height.saturating_sub(OVERVIEW + DETAIL);
+    let sources = if sources.saturating_add(aggregators) <= room { sources } else { 0 };
     let [overview_area, sources_area, aggregators_area, detail_area] = Layout::vertical([
         Constraint::Length(OVERVIEW.min(rest.height)),
-        Constraint::Length(sources.min(rest.height.saturating_sub(OVERVIEW + 3))),
+        Constraint::Length(sources),
         Constraint::Min(0),
         Constraint::Length(if rest.height >= OVERVIEW + sources + 3 + DETAIL { DETAIL } else { 0 }),
     ])
     .areas(rest);
     overview(frame, overview_area, screen, shown);
     source_list(frame, sources_area, shown);
-    aggregator_list(frame, aggregators_area, screen, &shown.sample);
-    frame.render_widget(Paragraph::new(detail(screen, &shown.sample)).wrap(Wrap { trim: true }), detail_area);
+    let rows = screen.rows();
+    aggregator_list(frame, aggregators_area, screen, &rows);
+    frame.render_widget(Paragraph::new(detail(rows.get(screen.chosen()))).wrap(Wrap { trim: true }), detail_area);
 }
 
 fn headline(screen: &Screen) -> Line<'_> {
@@ -86,7 +98,10 @@ fn headline(screen: &Screen) -> Line<'_> {
 }
 
 fn footline(screen: &Screen) -> Line<'_> {
-    let keys = if screen.keys { "q quit  p pause  up/down choose  " } else { "" };
+    let keys = match screen.keys {
+        true => format!("q quit  p pause  up/down choose  left/right sort by {}  ", screen.sorted_by().head().0),
+        false => String::new(),
+    };
     Line::styled(format!("{keys}{}", screen.address), DIM)
 }
 
@@ -122,15 +137,13 @@ fn events(shown: &Shown, width: u16) -> Vec<Line<'static>> {
         Some(bytes) => format!("{}/s", size(bytes)),
         None => "-".to_string(),
     };
-    let dropped = match sample.dropped {
-        0 => String::new(),
-        dropped => format!("  {} dropped", grouped(dropped)),
-    };
     vec![
         line("accepted", now.accepted, sample.accepted, HEAD),
         line("rejected", now.rejected, sample.rejected, alarm(now.rejected > 0)),
+        Line::raw(format!("{:<11}{read:>13}", "read")),
+        line("received", now.received, sample.received, Style::new()),
         line("duplicates", now.duplicates, sample.duplicates, Style::new()),
-        Line::styled(format!("{:<11}{read:>13}{dropped}", "read"), alarm(sample.dropped > 0)),
+        line("dropped", now.dropped, sample.dropped, alarm(now.dropped > 0)),
     ]
 }
 
@@ -144,14 +157,24 @@ fn state(sample: &Sample) -> Vec<Line<'static>> {
     let queue =
         format!("{}{} {} of {}", "█".repeat(full), "░".repeat(empty), size(sample.queue), size(sample.queue_max));
     let style = if fill * 5 >= BLOCKS * 4 { ALARM } else { Style::new() };
-    let behind = match sample.records_behind {
+    // Whoever does not run is behind for good.
+    let running = || sample.aggregators.values().filter(|aggregator| aggregator.state == "running");
+    let behind = running().map(|aggregator| aggregator.behind).max().unwrap_or(0);
+    let lag = match running().filter(|aggregator| aggregator.replaying).count() {
+        0 => format!("lag      {} events", grouped(behind)),
+        replaying => format!("lag      {} events, {replaying} replaying", grouped(behind)),
+    };
+    let took = sample.flush_lag.map(|seconds| format!(", the last in {}", time(seconds))).unwrap_or_default();
+    let unwritten = match sample.records_behind {
         0 => String::new(),
-        behind => format!(", {} records to write", grouped(behind)),
+        behind => format!(", {} to write", grouped(behind)),
     };
     vec![
         Line::from(vec![Span::raw("queue    "), Span::styled(queue, style)]),
+        Line::raw(lag),
         Line::raw(format!("log      {}, {} in memory", size(sample.log), size(sample.tail))),
-        Line::raw(format!("flushes  {}{behind}", grouped(sample.flushes))),
+        Line::raw(format!("waiting  {} lines in the queue", grouped(sample.queue_lines))),
+        Line::raw(format!("flushes  {}{took}{unwritten}", grouped(sample.flushes))),
         Line::raw(format!("open     {} events since a cut", grouped(sample.open_events))),
     ]
 }
@@ -178,29 +201,13 @@ fn source_list(frame: &mut Frame, area: Rect, shown: &Shown) {
     list(frame, area, &columns, rows.collect(), None);
 }
 
-fn aggregator_list(frame: &mut Frame, area: Rect, screen: &Screen, sample: &Sample) {
-    let columns = [
-        ("aggregator", 22),
-        ("state", 12),
-        ("behind", 14),
-        ("refused", 12),
-        ("age", 10),
-        ("memory", 11),
-        ("version", 12),
-    ];
-    let rows = sample.aggregators.iter().map(|(name, aggregator)| {
-        let cells = vec![
-            name.clone(),
-            state_of(aggregator).to_string(),
-            grouped(aggregator.lag),
-            grouped(aggregator.refusals()),
-            aggregator.age.map_or("-".to_string(), |age| format!("{age:.1} s")),
-            aggregator.memory.map_or("-".to_string(), size),
-            aggregator.version.clone(),
-        ];
-        (cells, if is_well(aggregator) { Style::new() } else { ALARM })
+fn aggregator_list(frame: &mut Frame, area: Rect, screen: &Screen, known: &[Known<'_>]) {
+    let columns = Column::ALL.map(Column::head);
+    let rows = known.iter().map(|row| {
+        let cells = Column::ALL.iter().map(|column| column.cell(row)).collect();
+        (cells, if is_well(row) { Style::new() } else { ALARM })
     });
-    list(frame, area, &columns, rows.collect(), Some(screen.chosen));
+    list(frame, area, &columns, rows.collect(), Some(screen.chosen()));
 }
 
 /// A table below a blank line. The first column takes what is left and may be cut off; of the others, at the right of
@@ -219,10 +226,11 @@ fn list(
         fits
     });
     let shown = fitting.count().max(1);
-    let widths = columns[..shown].iter().enumerate().map(|(index, (_, width))| match index {
-        0 => Constraint::Length((*width).min(area.width)),
-        _ => Constraint::Length(*width),
-    });
+    let others: u16 = columns[1..shown].iter().map(|(_, width)| width).sum();
+    let longest = rows.iter().map(|(cells, _)| cells[0].chars().count()).max().unwrap_or(0);
+    let first = columns[0].1.max(u16::try_from(longest).unwrap_or(u16::MAX)).min(area.width - others.min(area.width));
+    let widths =
+        std::iter::once(first).chain(columns[1..shown].iter().map(|(_, width)| *width)).map(Constraint::Length);
     let align = |cells: Vec<String>| {
         let aligned = cells.into_iter().zip(columns).take(shown).enumerate();
         Row::new(aligned.map(|(index, (cell, (_, width)))| match index {
@@ -241,23 +249,17 @@ fn below_a_blank(area: Rect) -> Rect {
     Rect { y: area.y + blank, height: area.height - blank, ..area }
 }
 
-fn is_well(aggregator: &Aggregator) -> bool {
-    aggregator.state == "running" && aggregator.complete
-}
-
-fn state_of(aggregator: &Aggregator) -> &str {
-    match aggregator.state.as_str() {
-        "running" if !aggregator.complete => "incomplete",
-        state => state,
-    }
+fn is_well(row: &Known) -> bool {
+    row.aggregator.state == "running" && row.aggregator.complete
 }
 
 /// What there is to say of the chosen aggregator.
-fn detail(screen: &Screen, sample: &Sample) -> Line<'static> {
-    let Some((name, aggregator)) = sample.aggregators.iter().nth(screen.chosen) else { return Line::default() };
+fn detail(chosen: Option<&Known>) -> Line<'static> {
+    let Some(Known { name, aggregator, .. }) = chosen else { return Line::default() };
     let mut said = vec![
         format!("{name}: watermark {}", aggregator.watermark.as_deref().unwrap_or("-")),
         format!("{} applied", grouped(aggregator.applied)),
+        format!("{} unsaved", grouped(aggregator.unsaved)),
     ];
     said.extend(aggregator.refused.iter().map(|(reason, count)| format!("{} refused ({reason})", grouped(*count))));
     if aggregator.skipped > 0 {
@@ -265,43 +267,4 @@ fn detail(screen: &Screen, sample: &Sample) -> Line<'static> {
     }
     said.extend(aggregator.reason.clone());
     Line::styled(said.join(", "), if aggregator.reason.is_some() { ALARM } else { DIM })
-}
-
-/// 1234567 as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-/// Seconds as people read them.
-fn duration(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
 }
