@@ -2,6 +2,7 @@
 
 mod authors;
 mod bench;
+mod cost;
 mod counts;
 mod crash;
 mod doors;
