@@ -1,6 +1,7 @@
 //! `tally plugin new`, `build`, `test` and `bench`: what plugin authors work with. Says what the kit and the daemon's own check find.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -231,8 +232,8 @@ fn component(what: &Path, settings: &str, with_tests: bool) -> anyhow::Result<(P
 }
 
 fn sampled(subject: &Subject, file: &Path, bless: bool) -> anyhow::Result<(Sampled, Vec<String>)> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let samples = Samples::read(subject, &text);
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let samples = Samples::read(subject, &bytes);
     let applied = samples::apply(subject, &samples.events);
     let stem = file.file_stem().unwrap_or_default();
     let golden = file.with_file_name("golden").join(stem).with_extension("txt");
@@ -345,8 +346,8 @@ pub fn bench(args: &Bench) -> anyhow::Result<()> {
     let subject =
         Subject::load(&bytes, &args.settings).with_context(|| format!("{} would not be taken", component.display()))?;
     let read = |file: &Path| {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        anyhow::Ok(Samples::read(&subject, &text))
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        anyhow::Ok(Samples::read(&subject, &bytes))
     };
     let Samples { events, rejected } = match &args.events {
         Some(file) => read(file)?,
@@ -358,7 +359,14 @@ pub fn bench(args: &Bench) -> anyhow::Result<()> {
     };
     let seconds = Duration::try_from_secs_f64(args.seconds)
         .map_err(|error| Usage(anyhow::anyhow!("--seconds {}: {error}", args.seconds)))?;
-    let mut measured = serde_json::to_value(bench::measure(&subject, &events, seconds)?)?;
+    let measured = bench::measure(&subject, &events, seconds)?;
+    if measured.applied * 2 < measured.events {
+        let remark = "most of these events were refused or not asked for, which costs less than counting them; \
+                      measure with recorded ones: --events FILE";
+        // Whoever does not read that has the numbers.
+        let _ = writeln!(std::io::stderr(), "{remark}");
+    }
+    let mut measured = serde_json::to_value(measured)?;
     measured["events_are"] = if args.events.is_some() { "recorded" } else { "generated" }.into();
     // Lines of the file that are no events; they are not measured with.
     measured["rejected"] = rejected.len().into();

@@ -33,13 +33,15 @@ pub struct Outcome {
 
 impl Samples {
     /// Sorts the lines of a file.
-    pub fn read(subject: &Subject, text: &str) -> Self {
+    pub fn read(subject: &Subject, bytes: &[u8]) -> Self {
         let mut decoder = subject.decoder();
         let mut samples = Self::default();
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            match rejected(&mut decoder, line) {
-                None => samples.events.push(line.to_owned()),
-                Some(reason) => samples.rejected.push((index + 1, reason)),
+        let lines = bytes.split(|byte| *byte == b'\n').enumerate();
+        for (index, line) in lines.filter(|(_, line)| !line.trim_ascii().is_empty()) {
+            let line = std::str::from_utf8(line).map_err(|_| "invalid_utf8");
+            match line.and_then(|line| rejected(&mut decoder, line).map_or(Ok(line), Err)) {
+                Ok(line) => samples.events.push(line.to_owned()),
+                Err(reason) => samples.rejected.push((index + 1, reason)),
             }
         }
         samples

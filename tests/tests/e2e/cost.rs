@@ -173,7 +173,7 @@ fn top_shows_rates_and_costs_where_stdout_is_no_terminal() {
 #[test]
 fn a_forecast_of_memory_is_what_a_daemon_takes() {
     let work = Work::new(&[plugin("video-actions")]);
-    let recorded = work.generate("recorded", "--events 50000 --users 50000 --seed 4 --invalid 0.01");
+    let recorded = work.generate("recorded", "--events 50000 --seed 4 --invalid 0.01");
     let mut bench = tally();
     bench.args(["plugin", "bench", "--seconds", "0", "--output", "json"]).arg(plugin("video-actions"));
     let measured: Value = serde_json::from_str(&succeed(bench.arg("--events").arg(&recorded))).expect("JSON");

@@ -219,12 +219,8 @@ impl Cost {
     pub fn since(&self, before: &Cost) -> Option<Cost> {
         let events = self.events.checked_sub(before.events)?;
         let instructions = self.instructions.checked_sub(before.instructions)?;
-        (self.seconds >= before.seconds).then(|| Cost {
-            events,
-            instructions,
-            seconds: self.seconds - before.seconds,
-            budget: self.budget,
-        })
+        let seconds = self.seconds - before.seconds;
+        (seconds >= 0.0).then_some(Cost { events, seconds, instructions, budget: self.budget })
     }
 }
 
