@@ -526,9 +526,9 @@ fn what_cannot_be_answered_says_what_to_do() {
         &[],
         "top --to q",
         expect![[r#"
-        exit 2
-        error: stdout is no terminal; `tally top --once` prints one frame as text
-    "#]],
+            exit 1
+            error: cannot connect to q (there is no such socket; start the daemon with `tally run`, or check the path): No such file or directory (os error 2)
+        "#]],
     );
     check(
         &[],
