@@ -181,10 +181,11 @@ fn a_daemon_that_goes_away_is_told_and_comes_back() {
     screen.lose("cannot connect to /tmp/t.sock.query".to_string());
     check(
         &screen,
-        (120, 3),
+        (120, 4),
         expect![[r#"
-            tally 0.1.0  up 1 h 2 min  sequence 1,012,345  NO ANSWER, tried 2 times: cannot connect to /tmp/t.sock.query
-            accepted        12,345/s      1,012,345  queue    ██░░░░░░ 20.0 MiB of 64.0 MiB                                        █
+            tally 0.1.0  up 1 h 2 min  sequence 1,012,345  NO ANSWER, tried 2 times
+            cannot connect to /tmp/t.sock.query
+
             q quit  p pause  up/down choose  left/right sort by aggregator  /tmp/t.sock.query
         "#]],
     );

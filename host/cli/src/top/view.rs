@@ -18,6 +18,8 @@ const BLOCKS: u64 = 8;
 const OVERVIEW: u16 = 6;
 /// Rows about the chosen aggregator.
 const DETAIL: u16 = 2;
+/// Rows that say why there is no answer.
+const TROUBLE: u16 = 2;
 /// Narrower than this, the overview is one column.
 const TWO_COLUMNS: u16 = 80;
 /// Columns of a count with its rate and its total.
@@ -49,8 +51,17 @@ pub fn width(screen: &Screen) -> u16 {
 /// Draws the screen into the frame, whatever its size.
 pub fn draw(frame: &mut Frame, screen: &Screen) {
     let foot = frame.area().height.saturating_sub(1).min(1);
-    let [head, rest, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(foot)]).areas(frame.area());
+    let trouble = if screen.lost.is_some() { frame.area().height.saturating_sub(2).min(TROUBLE) } else { 0 };
+    let [head, rest, trouble, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(0),
+        Constraint::Length(trouble),
+        Constraint::Length(foot),
+    ])
+    .areas(frame.area());
+    if let Some((reason, _)) = &screen.lost {
+        frame.render_widget(Paragraph::new(Line::styled(reason, ALARM)).wrap(Wrap { trim: true }), trouble);
+    }
     frame.render_widget(Paragraph::new(headline(screen)), head);
     frame.render_widget(Paragraph::new(footline(screen)), foot);
     let Some(shown) = &screen.shown else { return };
@@ -87,9 +98,9 @@ fn headline(screen: &Screen) -> Line<'_> {
         spans.push(Span::styled("  PAUSED", ALARM));
     }
     match &screen.lost {
-        Some((reason, rounds)) => {
+        Some((_, rounds)) => {
             let again = if *rounds > 1 { format!(", tried {rounds} times") } else { String::new() };
-            spans.push(Span::styled(format!("  NO ANSWER{again}: {reason}"), ALARM));
+            spans.push(Span::styled(format!("  NO ANSWER{again}"), ALARM));
         }
         None if screen.shown.is_none() => spans.push(Span::raw(format!("  asking {}", screen.address))),
         None => {}
