@@ -22,6 +22,7 @@ mod planted;
 mod project;
 mod sim;
 mod soak;
+mod swaps;
 mod test;
 mod tidy;
 mod torture;
@@ -63,6 +64,8 @@ enum Command {
     Sim(sim::Args),
     /// Kill the daemon at random moments, let system calls fail, fill its disk, set its clock; prints counts and violations.
     Torture(torture::Args),
+    /// Exchange plugin versions back to back under load, good and bad ones: every count stays exact, and senders hardly notice.
+    Swaps(swaps::Args),
     /// Plant known bugs, one at a time, and show that the simulation catches each.
     Planted(planted::Args),
     /// Send hostile input of every kind by every door, with a well-behaved client beside it; prints what each case came to.
@@ -101,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Mutants(args) => mutants::run(&project, &args),
         Command::Sim(args) => sim::run(&project, &args),
         Command::Torture(args) => torture::run(&project, &args),
+        Command::Swaps(args) => swaps::run(&project, &args),
         Command::Planted(args) => planted::run(&project, &args),
         Command::Hostile(args) => hostile::run(&project, &args),
         Command::Bench(args) => bench::run(&project, &args),

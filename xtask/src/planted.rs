@@ -180,6 +180,12 @@ const BUGS: &[Bug] = &[
         "            self.shares[shard].push(number(row));\n",
         "            self.shares[shard].push(number(row));\n            if row == 5 { self.shares[(shard + 1) % shards].push(number(row)); }\n",
     ),
+    bug(
+        "remove plugin versions that the log still names",
+        "host/daemon/src/plugins/retired.rs",
+        "self.left.get(digest).is_none_or(|left| *left < first_frame)",
+        "self.left.get(digest).is_none_or(|left| *left <= context.tail.last())",
+    ),
 ];
 
 /// What the simulation is asked, one after the other, until it finds something.

@@ -2,6 +2,8 @@
 //!
 //! Knows what the program has to be given; must not know what it does.
 
+use std::ffi::OsStr;
+
 use anyhow::Result;
 
 use crate::build;
@@ -23,8 +25,11 @@ pub struct Args {
     /// Kills only for so long.
     #[arg(long, default_value_t = 600)]
     pub minutes: u64,
+    /// Plugin versions exchanged back to back.
+    #[arg(long, default_value_t = 1000)]
+    pub swaps: u64,
     /// One kind of torture instead of all.
-    #[arg(long, value_parser = ["kills", "strace", "disk", "signals", "clock", "lock"])]
+    #[arg(long, value_parser = ["kills", "swaps", "strace", "disk", "signals", "clock", "lock"])]
     pub only: Option<String>,
     #[command(flatten)]
     pub wasm: wasm::Args,
@@ -33,16 +38,25 @@ pub struct Args {
 /// Builds everything and runs it; an error when anything is violated.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     build::run(project, &build::Args::all(true, &args.wasm))?;
-    let mut cargo = project.cargo();
-    cargo.args(["run", "--quiet", "--package", "tally-tests", "--bin", "torture", "--"]);
-    for (name, value) in
-        [("--kills", args.kills), ("--seed", args.seed), ("--jobs", args.jobs), ("--minutes", args.minutes)]
-    {
-        cargo.arg(name).arg(value.to_string());
-    }
+    let numbers = [
+        ("--kills", args.kills),
+        ("--seed", args.seed),
+        ("--jobs", args.jobs),
+        ("--minutes", args.minutes),
+        ("--swaps", args.swaps),
+    ];
+    let mut arguments: Vec<String> =
+        numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_string()]).collect();
     if let Some(only) = &args.only {
-        cargo.args(["--only", only]);
+        arguments.extend(["--only".to_owned(), only.clone()]);
     }
+    run_built(project, &arguments)
+}
+
+/// Runs it with what is built.
+pub fn run_built(project: &Project, arguments: &[impl AsRef<OsStr>]) -> Result<()> {
+    let mut cargo = project.cargo();
+    cargo.args(["run", "--quiet", "--package", "tally-tests", "--bin", "torture", "--"]).args(arguments);
     without_settings(&mut cargo);
     cargo.env("TALLY_BIN", project.tally());
     cargo.env("TALLY_BUILT_PLUGINS_DIR", project.plugins());

@@ -35,6 +35,17 @@ impl Connection {
         Ok(Self { stream, answers: Answers::new(answers), sent: 0 })
     }
 
+    /// Sends these lines once, as fast as it is let.
+    pub fn send(&mut self, part: Part<'_>) -> Result<()> {
+        self.sent += part.count;
+        self.stream.write_all(part.bytes).context("cannot send")
+    }
+
+    /// Waits until this many lines of the connection are durable; when that was heard.
+    pub fn heard(&mut self, lines: u64) -> Result<Instant> {
+        self.answers.wait(lines)
+    }
+
     /// Sends these lines so many times; when the last of them was acknowledged.
     pub fn flood(&mut self, part: Part<'_>, times: u64) -> Result<Instant> {
         self.sent += part.count * times;

@@ -155,7 +155,7 @@ fn question(daemon: &Daemon) -> Result<()> {
 }
 
 /// Puts another build of video-actions in place, which differs in a section that nothing reads.
-fn reload(stage: &Stage, daemon: &Daemon, number: u64) -> Result<()> {
+pub fn reload(stage: &Stage, daemon: &Daemon, number: u64) -> Result<()> {
     let original = stage.plugin("video-actions")?;
     stage.put_plugin("video-actions", &with_section(&original, number))?;
     let told: Value = serde_json::from_str(&ask::order(&daemon.admin, "/v1/plugins/reload")?)?;
@@ -166,7 +166,7 @@ fn reload(stage: &Stage, daemon: &Daemon, number: u64) -> Result<()> {
 }
 
 /// The component with a custom section at its end: other bytes, so another digest, and the same program.
-fn with_section(component: &[u8], number: u64) -> Vec<u8> {
+pub fn with_section(component: &[u8], number: u64) -> Vec<u8> {
     const NAME: &[u8] = b"bench";
     let mut bytes = component.to_vec();
     bytes.extend([0, (1 + NAME.len() + 8) as u8, NAME.len() as u8]);

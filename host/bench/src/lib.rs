@@ -8,6 +8,7 @@
 mod ask;
 mod check;
 mod client;
+mod closed_loop;
 mod count;
 mod daemon;
 mod growth;
@@ -24,6 +25,7 @@ mod results;
 mod scenario;
 mod stage;
 mod state;
+mod swaps;
 mod throughput;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::lines::Shape;
 use crate::results::{Outcome, Report};
 use crate::throughput::{self, Plan};
-use crate::{Options, growth, http, latency, overload, say, state};
+use crate::{Options, growth, http, latency, overload, say, state, swaps};
 
 /// A named, repeatable measurement.
 pub struct Scenario {
@@ -78,6 +78,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "overload",
         summary: "twice the possible rate for --seconds: memory, latency of what is admitted, speed right after",
         measure: overload::measure,
+    },
+    Scenario {
+        name: "swaps",
+        summary: "how long acknowledgements take under full load before, during and after plugin swaps back to back",
+        measure: swaps::measure,
     },
 ];
 

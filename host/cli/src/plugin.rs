@@ -394,10 +394,10 @@ fn not_running(value: &Value) -> Vec<String> {
     plugins(value)
         .iter()
         .filter(|plugin| {
-            let is_another = plugin["wanted_digest"] != plugin["running_digest"];
+            let is_another = plugin["wanted_digest"].is_string() && plugin["wanted_digest"] != plugin["running_digest"];
             let is_as_before = plugin["state"] == "running" && plugin["reason"].is_string();
             let is_held = plugin["held"].is_string() && plugin["running_digest"].is_string();
-            plugin["wanted_digest"].is_string() && !is_held && (is_another || is_as_before)
+            !is_held && (is_another || is_as_before || plugin["state"] == "failed")
         })
         .map(|plugin| {
             let name = plugin["name"].as_str().unwrap_or("?");
@@ -486,9 +486,18 @@ mod tests {
             {"name": "broken", "wanted_digest": "2", "running_digest": "1", "reason": "no component"},
             {"name": "new", "wanted_digest": "3", "running_digest": null, "reason": "no component"},
             {"name": "dealt", "wanted_digest": "4", "running_digest": "4", "state": "running", "reason": "no shard key"},
+            {"name": "pipe", "wanted_digest": null, "running_digest": "6", "state": "running", "reason": "no file"},
+            {"name": "folder", "wanted_digest": null, "running_digest": null, "state": "failed", "reason": "no file"},
             {"name": "out", "wanted_digest": "5", "running_digest": "5", "state": "quarantined", "reason": "it trapped"},
         ]});
-        assert_eq!(not_running(&value), ["broken (no component)", "new (no component)", "dealt (no shard key)"]);
+        let expected = [
+            "broken (no component)",
+            "new (no component)",
+            "dealt (no shard key)",
+            "pipe (no file)",
+            "folder (no file)",
+        ];
+        assert_eq!(not_running(&value), expected);
         assert!(not_running(&json!({})).is_empty());
     }
 

@@ -86,6 +86,7 @@ const BY_SEEDS: &[&str] = &[
     "sectors zeroed",
     "short writes",
     "stops",
+    "stored versions removed",
     "unsynced changes kept",
     "unsynced names kept",
     "waits for a full disk",

@@ -14,6 +14,7 @@ use tally_daemon::context::{Context, Token};
 use tally_daemon::feed::Position;
 use tally_daemon::life::{self, Beginning, Life};
 use tally_daemon::parse::{self, Intake, Parser};
+use tally_daemon::plugins::Retired;
 use tally_daemon::plugins::planner::{Failed, NewLine, Planner, Proposal, Version, Wanted};
 use tally_daemon::records::{RecordWriter, Wrote};
 use tally_daemon::recovery;
@@ -69,6 +70,7 @@ pub struct Machines {
     records: RecordWriter<MemStorage>,
     records_ended: bool,
     planner: Planner<MemStorage>,
+    retired: Retired,
     activating: Option<(Proposal, mpsc::Receiver<(Position, u64)>)>,
     cuts: Vec<oneshot::Receiver<u64>>,
     /// Why what runs is not what was wanted last, by aggregator.
@@ -86,6 +88,8 @@ pub struct Done {
     pub lines: u64,
     /// Aggregators that went on under another state version.
     pub migrations: u64,
+    /// Stored versions that were removed.
+    pub removed: u64,
     /// Questions answered.
     pub answers: u64,
     /// Cuts that somebody asked for.
@@ -122,6 +126,7 @@ impl Machines {
             aggregators: BTreeMap::new(),
             records: RecordWriter::new(context.clone())?,
             records_ended: false,
+            retired: Retired::new(&context, &plan)?,
             planner: Planner::new(context.clone(), plan),
             activating: None,
             cuts: Vec::new(),
@@ -414,24 +419,35 @@ impl Machines {
         let Ok((position, sequence)) = durable.try_recv() else { return Ok(false) };
         let (proposal, _) = self.activating.take().expect("looked at above");
         self.done.activations += 1;
-        let before = self.planner.plan().aggregators.clone();
+        let before = self.planner.plan().clone();
         let starts = self.planner.activated(proposal, position, sequence)?;
-        let migrated =
-            self.planner.plan().aggregators.iter().filter(|(name, now)| {
-                before.get(*name).is_some_and(|before| before.state_version != now.state_version)
-            });
+        let migrated = self.planner.plan().aggregators.iter().filter(|(name, now)| {
+            before.aggregators.get(*name).is_some_and(|before| before.state_version != now.state_version)
+        });
         self.done.migrations += migrated.count() as u64;
         let begun = |attached: &&Attached| !attached.line.is_first() && attached.line.since == position.cut;
         self.done.lines += self.planner.plan().aggregators.values().filter(begun).count() as u64;
+        self.retired.replaced(&before, self.planner.plan(), position.frame);
         for start in starts {
             self.start(start)?;
         }
+        self.clear_away();
         Ok(true)
     }
 
     /// Whether an aggregator is not in the plan, and does not get there by itself.
     pub fn leaves_out(&self, name: &str) -> bool {
         self.activating.is_none() && !self.planner.plan().aggregators.contains_key(name)
+    }
+
+    /// Removes stored versions that nothing names any more; where that fails they stay until the next time.
+    fn clear_away(&mut self) {
+        let stored = |this: &Self| this.context.registry.stored().map_or(0, |stored| stored.len() as u64);
+        let before = stored(self);
+        let in_use = self.planner.plan().aggregators.values().map(|running| running.digest.clone()).collect();
+        if self.retired.clear_away(&self.context, in_use).is_ok() {
+            self.done.removed += before.saturating_sub(stored(self));
+        }
     }
 
     /// Whether an activation is under way.

@@ -317,6 +317,7 @@ impl World {
         counts.add("questions answered", done.answers);
         counts.add("lines of a state begun", done.lines);
         counts.add("states carried over to another version", done.migrations);
+        counts.add("stored versions removed", done.removed);
         counts.add("cuts asked for", done.cuts);
         counts.add("flush records", done.records);
         counts.add("jobs parsed ahead", done.parsed_ahead);

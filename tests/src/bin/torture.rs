@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tally_tests::torture::report::Report;
-use tally_tests::torture::{clocks, disk, inject, kills, lock, signals};
+use tally_tests::torture::{clocks, disk, inject, kills, lock, signals, swaps};
 
 fn main() -> ExitCode {
     let text = |name: &str| std::env::args().skip_while(|argument| argument != name).nth(1);
@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     }
     if wanted("disk") {
         disk::run(number("--rounds", 20), seed, &report);
+    }
+    if wanted("swaps") {
+        swaps::run(swaps::Plan { swaps: number("--swaps", 1000), seed }, &report);
     }
     if wanted("kills") {
         let limit = Duration::from_secs(60 * number("--minutes", 600));

@@ -15,3 +15,5 @@ pub mod records;
 pub mod report;
 pub mod signals;
 pub mod site;
+pub mod swaps;
+pub mod versions;

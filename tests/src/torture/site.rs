@@ -60,14 +60,7 @@ impl Site {
         let probe = component("TALLY_FIXTURES_DIR", "fixtures", "probe");
         let actions = plugin("video-actions");
         let work = Work::in_folder(folder, &[actions.clone(), plugin("homepage-fetch"), probe.clone()]);
-        let Shape { durability, retain, flush_interval } = shape;
-        work.configure(&format!(
-            "[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[limits]\nline_bytes = \"4KiB\"\n\
-             rejected_bytes = \"256KiB\"\n[queue]\nmax_bytes = \"1MiB\"\n\
-             [log]\nsegment_bytes = \"640KiB\"\nretain_bytes = \"{retain}\"\ndurability = \"{durability}\"\n\
-             [flush]\nevents = 1500\ninterval = \"{flush_interval}\"\n[analytics]\nmax_batches = 40\ntable_rows = 10\n\
-             [query]\nmax_staleness = \"0ms\"\n[shutdown]\ngrace = \"30s\"\n"
-        ));
+        work.configure(&configuration(shape));
         let read = |path: &Path| std::fs::read(path).expect("a component");
         let other = component("TALLY_FIXTURES_DIR", "fixtures", "video-actions-alt");
         Self {
@@ -219,6 +212,13 @@ impl Site {
         self.work.put_plugin("video-actions", &self.builds[self.build]);
     }
 
+    /// Has the probe save its state under another version from the next SIGHUP or start on.
+    pub fn set_probe_state_version(&self, version: u64) {
+        let settings = format!("settings = {{ state_version = \"{version}\" }}");
+        let probe = format!("[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\n{settings}\n");
+        self.work.configure(&(configuration(self.shape) + &probe));
+    }
+
     /// Takes a plugin away, or puts it back.
     pub fn toggle_probe(&self) {
         let path = self.work.path("plugins/probe.wasm");
@@ -239,6 +239,17 @@ impl Site {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
+}
+
+fn configuration(shape: Shape) -> String {
+    let Shape { durability, retain, flush_interval } = shape;
+    format!(
+        "[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[limits]\nline_bytes = \"4KiB\"\n\
+         rejected_bytes = \"256KiB\"\n[queue]\nmax_bytes = \"1MiB\"\n\
+         [log]\nsegment_bytes = \"640KiB\"\nretain_bytes = \"{retain}\"\ndurability = \"{durability}\"\n\
+         [flush]\nevents = 1500\ninterval = \"{flush_interval}\"\n[analytics]\nmax_batches = 40\ntable_rows = 10\n\
+         [query]\nmax_staleness = \"0ms\"\n[shutdown]\ngrace = \"30s\"\n"
+    )
 }
 
 fn copy_folder(from: &Path, to: &Path) {

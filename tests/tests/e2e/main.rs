@@ -7,6 +7,7 @@ mod counts;
 mod crash;
 mod doors;
 mod first_party;
+mod folder;
 mod lines;
 mod reload;
 mod shadow;

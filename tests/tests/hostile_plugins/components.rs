@@ -1,6 +1,7 @@
 //! Components that are never taken, or take long: the reason is in `plugin list`, and nobody waits for them.
 
-use tally_tests::{component, root, text, wait_until};
+use tally_tests::torture::versions::{renamed, table_growth};
+use tally_tests::{component, text, wait_until};
 
 use crate::traffic::{LIMITS, World};
 
@@ -9,17 +10,6 @@ const LOG: &str = "tally:aggregator/log@0.1.0";
 
 fn probe() -> Vec<u8> {
     std::fs::read(component("TALLY_FIXTURES_DIR", "fixtures", "probe")).expect("the probe")
-}
-
-fn renamed(from: &str, to: &str) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let mut bytes = probe();
-    let places: Vec<_> = (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from.as_bytes())).collect();
-    assert!(!places.is_empty(), "{from} is not in the probe");
-    for at in places {
-        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    }
-    bytes
 }
 
 /// An unsigned number as WebAssembly writes it.
@@ -62,12 +52,12 @@ fn components_that_cannot_be_are_refused_with_the_reason() {
     let mut world = World::new(LIMITS, &[]);
     let whole = probe();
     let mut refused = vec![
-        ("clock", renamed(LOG, "wasi:clocks/timezone@0.2.0"), "it imports `wasi:clocks/timezone@0.2.0`"),
-        ("random", renamed(LOG, "wasi:random/insecure@0.2.0"), "it imports `wasi:random/insecure@0.2.0`"),
-        ("sockets", renamed(LOG, "wasi:sockets/network@0.2.0"), "it imports `wasi:sockets/network@0.2.0`"),
+        ("clock", renamed(&whole, LOG, "wasi:clocks/timezone@0.2.0"), "it imports `wasi:clocks/timezone@0.2.0`"),
+        ("random", renamed(&whole, LOG, "wasi:random/insecure@0.2.0"), "it imports `wasi:random/insecure@0.2.0`"),
+        ("sockets", renamed(&whole, LOG, "wasi:sockets/network@0.2.0"), "it imports `wasi:sockets/network@0.2.0`"),
         (
             "world",
-            renamed("tally:aggregator/aggregator@0.1.0", "tally:aggregator/aggregator@0.2.0"),
+            renamed(&whole, "tally:aggregator/aggregator@0.1.0", "tally:aggregator/aggregator@0.2.0"),
             "it exports `tally:aggregator/aggregator@0.2.0`, but this daemon speaks",
         ),
         ("module", b"\0asm\x01\0\0\0".to_vec(), "it is a core module"),
@@ -115,18 +105,6 @@ fn a_module_that_is_slow_to_compile_keeps_nobody_waiting() {
     });
     assert!(shown, "whoever is compiled, nothing else happens meanwhile");
     world.end();
-}
-
-/// The plugin that is written by hand.
-fn table_growth() -> Vec<u8> {
-    use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-    let mut module = wat::parse_file(root().join("tests/fixtures/table-growth.wat")).expect("the text is WebAssembly");
-    let mut wit = wit_parser::Resolve::default();
-    let (package, _) = wit.push_dir(root().join("wit/0.1.0")).expect("the contract");
-    let world = wit.select_world(&[package], Some("plugin")).expect("its world");
-    embed_component_metadata(&mut module, &wit, world, StringEncoding::UTF8).expect("the world fits into the module");
-    let encoder = ComponentEncoder::default().module(&module).expect("the module fits the world");
-    encoder.validate(true).encode().expect("a component")
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tally_tests::torture::report::Report;
-use tally_tests::torture::{clocks, disk, inject, kills, lock, signals};
+use tally_tests::torture::{clocks, disk, inject, kills, lock, signals, swaps};
 
 const SEED: u64 = 7;
 
@@ -43,4 +43,9 @@ fn clocks_may_jump() {
 #[test]
 fn one_of_two_daemons_has_the_directory() {
     whole("two daemons", |report| lock::run(SEED, report));
+}
+
+#[test]
+fn sixty_versions_under_load_each_run_or_say_why_not() {
+    whole("swaps", |report| swaps::run(swaps::Plan { swaps: 60, seed: SEED }, report));
 }

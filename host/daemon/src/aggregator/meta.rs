@@ -102,6 +102,12 @@ impl Meta {
         self.older_runs.iter().find(is_it).map_or(&self.attached.state_version, |older| &older.state_version)
     }
 
+    /// Digests of the plugin versions that it takes to go on from here, and from what is pinned.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        let pinned = self.pinned.as_ref().map(|pinned| pinned.meta.attached.digest.as_str());
+        pinned.into_iter().chain([self.attached.digest.as_str()])
+    }
+
     /// The same with another version attached, before which these runs were saved.
     pub fn attach(&mut self, attached: &Attached, runs: &[RunInfo]) {
         if self.attached.state_version != attached.state_version {

@@ -2,7 +2,7 @@
 //! and activates the difference: read once, hash, validate, compile, configure, check that the saved state loads, then one
 //! token in the queue. What becomes of the plan is the planner's; here are the folder, the threads and what is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use anyhow::Context as _;
@@ -12,9 +12,10 @@ use tally_query::Change;
 use tally_storage::RealStorage;
 use tokio::sync::oneshot;
 
-use super::folder::{self, PluginFile, Stamp};
+use super::folder;
 use super::overrides::{Override, Overrides};
 use super::planner::{Failed, Planner, Preview, Version, Wanted};
+use super::retired::Retired;
 use super::shadow::{ShadowStatus, Shadows};
 use crate::aggregator::thread::{self, Threads};
 use crate::config::Begins;
@@ -104,9 +105,9 @@ pub struct Controller {
     planner: Planner<RealStorage>,
     threads: BTreeMap<String, Threads>,
     statuses: Arc<Mutex<Vec<Status>>>,
-    read: BTreeMap<String, (Stamp, Vec<u8>)>,
     overrides: Overrides,
     shadows: Arc<Shadows>,
+    retired: Retired,
 }
 
 impl Controller {
@@ -117,10 +118,10 @@ impl Controller {
         threads: BTreeMap<String, Threads>,
         shadows: Arc<Shadows>,
     ) -> anyhow::Result<Self> {
+        let retired = Retired::new(&context, &plan)?;
         let planner = Planner::new(context.clone(), plan);
         let overrides = Overrides::load(&context.data)?;
-        let (statuses, read) = (Arc::default(), BTreeMap::new());
-        Ok(Self { context, planner, threads, statuses, read, overrides, shadows })
+        Ok(Self { context, planner, threads, statuses: Arc::default(), overrides, shadows, retired })
     }
 
     /// The newest statuses, for whoever asks.
@@ -135,12 +136,15 @@ impl Controller {
                 Request::Stop => break,
                 Request::Reconcile(reply) => {
                     if let Err(error) = self.reconcile() {
-                        tracing::error!(error = format!("{error:#}"), "the plugins directory could not be taken over");
+                        let error = format!("{error:#}");
+                        tracing::error!(error, "the plugins directory could not be taken over");
+                        self.not_taken_over(&error);
                     }
                     if let Some(reply) = reply {
                         // Whoever asked may have hung up; what was done stays done.
                         let _ = reply.send(self.list());
                     }
+                    self.clear_away();
                 }
                 Request::Change(name, change, reply) => {
                     let changed = self.change(&name, &change).map(|()| self.list());
@@ -153,6 +157,26 @@ impl Controller {
         }
         for (name, threads) in std::mem::take(&mut self.threads) {
             self.join(&name, threads);
+        }
+    }
+
+    /// What is wanted is not known, so every aggregator may be another than that.
+    fn not_taken_over(&self, error: &str) {
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        for status in statuses.iter_mut() {
+            status.reason = Some(format!("the plugins directory could not be taken over: {error}"));
+        }
+    }
+
+    /// Lets go of versions that nothing needs any more. Where that fails they stay until the next time.
+    fn clear_away(&mut self) {
+        let wanted = self.list().into_iter().filter_map(|status| status.wanted_digest);
+        let running = self.planner.plan().aggregators.values().map(|running| running.digest.clone());
+        let held = self.overrides.versions().map(str::to_owned);
+        let in_use: BTreeSet<String> = wanted.chain(running).chain(held).collect();
+        match self.retired.clear_away(&self.context, in_use) {
+            Ok(needed) => self.context.registry.forget(|digest| needed.contains(digest)),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "old plugin versions stay where they are"),
         }
     }
 
@@ -191,9 +215,11 @@ impl Controller {
         if let Some((activation, durable)) = self.planner.activation(&proposal)? {
             self.context.queue.push_control(Token::Activate(Box::new(activation)));
             let (position, sequence) = durable.recv().context("the daemon is stopping")?;
+            let before = self.planner.plan().clone();
             for start in self.planner.activated(proposal, position, sequence)? {
                 self.threads.insert(start.name.clone(), thread::spawn(&self.context, start)?);
             }
+            self.retired.replaced(&before, self.planner.plan(), position.frame);
         }
         self.update_statuses(&wanted, &failures);
         Ok(failures)
@@ -201,15 +227,14 @@ impl Controller {
 
     /// The wanted aggregators by name: the configured ones, and every other plugin under its own name.
     fn wanted(&mut self) -> anyhow::Result<BTreeMap<String, Wanted>> {
-        let files = folder::list(&self.context.config.plugins_dir)?;
-        self.read.retain(|stem, _| files.contains_key(stem));
+        let files = self.files()?;
         let configured = self.context.config().aggregators.clone();
         let mut wanted = BTreeMap::new();
         for aggregator in &configured {
             // A configured aggregator without its file is paused, like any other whose file is gone.
             let Some(file) = files.get(&aggregator.plugin) else { continue };
             let (name, plugin, settings) = (&aggregator.name, &aggregator.plugin, &aggregator.settings);
-            if let Some(version) = self.version(name, plugin, file, settings)? {
+            if let Some(version) = self.version(name, file, settings)? {
                 let (plugin, settings, shards) = (plugin.clone(), settings.clone(), aggregator.shards);
                 let start = aggregator.start;
                 wanted.insert(name.clone(), Wanted { plugin, settings, shards, start, version });
@@ -217,7 +242,7 @@ impl Controller {
         }
         for (stem, file) in &files {
             if configured.iter().all(|aggregator| aggregator.plugin != *stem)
-                && let Some(version) = self.version(stem, stem, file, "{}")?
+                && let Some(version) = self.version(stem, file, "{}")?
             {
                 let (plugin, settings) = (stem.clone(), "{}".into());
                 let start = Begins::Now;
@@ -231,16 +256,15 @@ impl Controller {
     fn version(
         &mut self,
         name: &str,
-        plugin: &str,
-        file: &PluginFile,
+        file: &Result<Vec<u8>, String>,
         settings: &str,
     ) -> anyhow::Result<Option<Result<Version, Failed>>> {
         let over = self.overrides.of(name);
         if over.paused {
             return Ok(None);
         }
-        let Some(held) = over.held else { return Ok(Some(self.load(plugin, file, settings))) };
-        match self.bytes(plugin, file).map(|bytes| tally_plugin::Digest::of(&bytes).to_string()) {
+        let Some(held) = over.held else { return Ok(Some(self.load(file, settings))) };
+        match file.as_ref().map(|bytes| tally_plugin::Digest::of(bytes).to_string()) {
             Ok(digest) if digest != held.instead_of => {
                 tracing::info!(
                     aggregator = name,
@@ -248,7 +272,7 @@ impl Controller {
                     "the file is another now, which ends what was held in its place"
                 );
                 self.overrides.set(&self.context.data, name, Override { held: None, ..over })?;
-                Ok(Some(self.load(plugin, file, settings)))
+                Ok(Some(self.load(file, settings)))
             }
             // A file that does not read now is no other file.
             _ => {
@@ -267,11 +291,11 @@ impl Controller {
         let config = self.context.config();
         let configured = config.aggregators.iter().find(|aggregator| aggregator.name == name);
         let plugin = configured.map_or(name, |aggregator| &aggregator.plugin);
-        let files = folder::list(&self.context.config.plugins_dir)?;
+        let files = self.files()?;
         let file =
             files.get(plugin).with_context(|| format!("aggregator {name} has no file in the plugins directory"))?;
-        let bytes = self.bytes(plugin, file).map_err(|failed| anyhow::anyhow!(failed.reason))?;
-        Ok(tally_plugin::Digest::of(&bytes).to_string())
+        let bytes = file.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+        Ok(tally_plugin::Digest::of(bytes).to_string())
     }
 
     /// What would become of the aggregators of a plugin, under their settings.
@@ -298,28 +322,16 @@ impl Controller {
         wanted.into_iter().map(preview).collect()
     }
 
-    /// The bytes of a file, read again when it has changed.
-    fn bytes(&mut self, stem: &str, file: &PluginFile) -> Result<Vec<u8>, Failed> {
-        match self.read.get(stem) {
-            Some((stamp, bytes)) if *stamp == file.stamp => Ok(bytes.clone()),
-            _ => match file.read() {
-                Ok(Some(bytes)) => {
-                    self.read.insert(stem.to_owned(), (file.stamp, bytes.clone()));
-                    Ok(bytes)
-                }
-                Ok(None) => {
-                    Err(Failed { digest: None, reason: "the file changed while it was read; it is read again".into() })
-                }
-                Err(error) => Err(Failed { digest: None, reason: format!("{error:#}") }),
-            },
-        }
+    fn files(&self) -> anyhow::Result<BTreeMap<String, Result<Vec<u8>, String>>> {
+        let limit = self.context.registry.engine().limits().component_bytes;
+        folder::read(&self.context.config.plugins_dir, limit)
     }
 
-    fn load(&mut self, stem: &str, file: &PluginFile, settings: &str) -> Result<Version, Failed> {
-        let bytes = self.bytes(stem, file)?;
-        let digest = tally_plugin::Digest::of(&bytes).to_string();
+    fn load(&self, file: &Result<Vec<u8>, String>, settings: &str) -> Result<Version, Failed> {
+        let bytes = file.as_ref().map_err(|reason| Failed { digest: None, reason: reason.clone() })?;
+        let digest = tally_plugin::Digest::of(bytes).to_string();
         let registry = &self.context.registry;
-        match registry.keep(&bytes).and_then(|component| registry.configure(&component, settings)) {
+        match registry.keep(bytes).and_then(|component| registry.configure(&component, settings)) {
             Ok(configured) => Ok(Version { digest, configured }),
             Err(error) => Err(Failed { digest: Some(digest), reason: format!("{error:#}") }),
         }

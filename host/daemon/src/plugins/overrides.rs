@@ -66,6 +66,11 @@ impl Overrides {
         self.0.get(name).cloned().unwrap_or_default()
     }
 
+    /// Digests of the versions that are held.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        self.0.values().filter_map(|of| Some(of.held.as_ref()?.digest.as_str()))
+    }
+
     /// Those who are paused.
     pub fn paused(&self) -> impl Iterator<Item = &String> {
         self.0.iter().filter(|(_, of)| of.paused).map(|(name, _)| name)

@@ -1,5 +1,6 @@
 //! The content-addressed store of plugin versions: `plugins/<digest>.wasm` in the data directory, written durably before
-//! the log names a digest. Loaded and configured versions are shared; a version is read back when the log asks for it.
+//! the log names a digest. Loaded and configured versions are shared as long as somebody needs them; a version is read back when the log
+//! asks for it. Which may go is decided elsewhere ([`super::Retired`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -11,6 +12,10 @@ use tally_storage::{RealStorage, Storage, StorageFile};
 
 /// The folder in the data directory.
 const FOLDER: &str = "plugins";
+/// How the file of a version ends, behind its digest.
+const ENDING: &str = ".wasm";
+/// How it ends while it is written.
+const UNFINISHED: &str = ".tmp";
 
 /// See the module.
 pub struct Registry<S = RealStorage> {
@@ -96,6 +101,35 @@ impl<S: Storage> Registry<S> {
         self.configure(&self.compiled.get(&self.engine, &bytes)?, settings)
     }
 
+    /// The digests of all stored versions.
+    pub fn stored(&self) -> anyhow::Result<Vec<String>> {
+        let names = self.names().with_context(|| format!("listing {}", self.data.describe(FOLDER)))?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(ENDING)).map(str::to_owned).collect())
+    }
+
+    /// Removes stored versions, and what a process that ended while it stored one has left. A power loss may bring them back.
+    pub fn remove(&self, digests: &[String]) -> anyhow::Result<()> {
+        let unfinished = self.names().unwrap_or_default().into_iter().filter(|name| name.ends_with(UNFINISHED));
+        for name in digests.iter().map(|digest| file_name(digest)).chain(unfinished) {
+            let name = format!("{FOLDER}/{name}");
+            self.data.remove(&name).with_context(|| format!("removing {}", self.data.describe(&name)))?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the memory of versions that are not needed soon, and of settings that nothing runs with. They are read back when they are.
+    pub fn forget(&self, is_needed: impl Fn(&str) -> bool) {
+        self.cache().retain(|_, configured| Arc::strong_count(&configured.manifest) > 1);
+        self.compiled.map().retain(|digest, _| is_needed(&digest.to_string()));
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        match self.data.list()?.iter().any(|name| name == FOLDER) {
+            true => self.data.folder(FOLDER)?.list(),
+            false => Ok(Vec::new()),
+        }
+    }
+
     fn path(&self, digest: &str) -> String {
         self.data.describe(&format!("{FOLDER}/{}", file_name(digest)))
     }
@@ -106,14 +140,14 @@ impl<S: Storage> Registry<S> {
 }
 
 fn file_name(digest: &str) -> String {
-    format!("{digest}.wasm")
+    format!("{digest}{ENDING}")
 }
 
 /// Stores a version durably. What is there already is compared, so that a damaged file is mended by whoever still has the bytes.
 fn store<S: Storage>(data: &S, digest: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = data.folder(FOLDER)?;
     if read(data, digest).ok().as_deref() != Some(bytes) {
-        write(&folder, &format!("{digest}.tmp"), &file_name(digest), bytes)?;
+        write(&folder, &format!("{digest}{UNFINISHED}"), &file_name(digest), bytes)?;
     }
     // A process that ended right after the renaming left the name to the mercy of the next power loss.
     folder.sync_dir()
