@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value, json};
 use tally_daemon::plugins::offline::{DiffOptions, diff};
-use tally_daemon::plugins::replica::{Since, since};
+use tally_daemon::plugins::replica::Since;
 
 use crate::client::{encode, with_parameters};
 use crate::outcome::{DIFFERS, Usage, print};
@@ -39,7 +39,7 @@ pub struct Diff {
     #[arg(requires = "from")]
     file: Option<PathBuf>,
     /// Where both count from: the last cut at or before this time (RFC 3339), or the `beginning` of the log
-    #[arg(long, value_name = "TIME", requires = "file", value_parser = since)]
+    #[arg(long, value_name = "TIME", requires = "file", value_parser = str::parse::<Since>)]
     from: Option<Since>,
     /// With FILE: the data directory of a daemon that is not running
     #[arg(long, value_name = "DIR", env = "TALLY_DATA_DIR")]

@@ -47,6 +47,7 @@ pub use error::QueryError;
 pub use routes::router;
 use serde_json::Value;
 use tally_event::table::Table;
+use tally_event::time;
 
 /// Rows per table that an answer has when the question does not say.
 pub const DEFAULT_ROWS: u32 = 100;
@@ -200,6 +201,20 @@ pub enum Since {
     Beginning,
     /// A time, microseconds since the Unix epoch.
     Time(i64),
+}
+
+impl std::str::FromStr for Since {
+    type Err = String;
+
+    /// `beginning`, or a time in RFC 3339.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "beginning" => Ok(Self::Beginning),
+            _ => time::parse(text).map(Self::Time).ok_or_else(|| {
+                format!("{text:?} is neither `beginning` nor a time in RFC 3339, such as 2026-01-27T10:00:00Z")
+            }),
+        }
+    }
 }
 
 /// Whoever can answer. Every method may be called from many connections at once.

@@ -172,16 +172,8 @@ fn truth(name: &str, value: &str) -> Result<bool, QueryError> {
     })
 }
 
-/// A place in the log: `beginning`, or a time.
 fn place(value: &str) -> Result<Since, QueryError> {
-    if value == "beginning" {
-        return Ok(Since::Beginning);
-    }
-    let time = chrono::DateTime::parse_from_rfc3339(value).map_err(|error| {
-        let message = format!("`from={value}` is neither `beginning` nor a time as RFC 3339 has it ({error})");
-        QueryError::bad_request("invalid_parameter", message)
-    })?;
-    Ok(Since::Time(time.timestamp_micros()))
+    value.parse().map_err(|problem| QueryError::bad_request("invalid_parameter", format!("`from`: {problem}")))
 }
 
 /// Reads from where a version is to count anew, if it is.

@@ -3,11 +3,11 @@
 //! it over a log at rest. Must not know: the daemon, records, what it is compared with.
 
 use std::collections::BTreeSet;
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
-use tally_aggregate::{Attached, Barrier, Entries, Entry, Flush};
+use anyhow::{Context as _, ensure};
+use tally_aggregate::{Attached, Barrier, Flush};
 use tally_event::plan::Subscriber;
 use tally_event::schema::Preset;
 use tally_event::table::{Question, Table};
@@ -16,22 +16,12 @@ use tally_plugin::Configured;
 pub use tally_query::Since;
 use tally_state::{Commit, RunInfo, Store};
 use tally_storage::Storage;
-use tally_wal::{Reader, View};
+use tally_wal::Reader;
 
 use crate::aggregator::{Apply, Care, Failed, Meta, Total, presets};
 use crate::feed::{Feed, Position, Step};
 use crate::recovery;
 use crate::tail::Tail;
-
-/// Reads `beginning`, or a time in RFC 3339.
-pub fn since(text: &str) -> Result<Since, String> {
-    match text {
-        "beginning" => Ok(Since::Beginning),
-        _ => time::parse(text).map(Since::Time).ok_or_else(|| {
-            format!("{text:?} is neither `beginning` nor a time in RFC 3339, such as 2026-01-27T10:00:00Z")
-        }),
-    }
-}
 
 /// A place in the log behind a cut, and what holds there.
 #[derive(Clone, Debug, Default)]
@@ -56,58 +46,21 @@ impl Place {
     /// # Errors
     /// When the log does not go back so far; says how far it does.
     pub fn of<S: Storage>(since: Since, reader: &mut Reader<S>, last_frame: u64) -> anyhow::Result<Self> {
-        let first = reader.first_frame();
-        let is_whole = first <= 1;
-        if is_whole && since == Since::Beginning {
+        let (micros, asked) = match since {
+            Since::Beginning => (i64::MIN, "its beginning".to_owned()),
+            Since::Time(time) => (time, time::format(time)),
+        };
+        let begins = recovery::last_cut_until(reader, micros, last_frame)?;
+        if begins.position == Position::default() {
             return Ok(Self::default());
         }
-        let (mut oldest, mut found) = (None, None);
-        each_cut(reader, last_frame, |position, at| {
-            oldest.get_or_insert(at);
-            match since {
-                Since::Time(time) if at <= time => {
-                    found = Some(position);
-                    ControlFlow::Continue(())
-                }
-                _ => ControlFlow::Break(()),
-            }
-        })?;
-        if let Some(position) = found {
-            return Self::behind(reader, position, last_frame);
-        }
-        let asked = match since {
-            Since::Beginning => "its beginning".to_owned(),
-            Since::Time(time) => time::format(time),
-        };
-        let oldest = match oldest {
-            Some(at) => format!("its oldest cut is of {}: give that time or a later one", time::format(at)),
-            None => "it holds no cut".to_owned(),
-        };
-        let or = if is_whole { ", or `beginning`" } else { "" };
-        bail!("the log does not go back to {asked}; it begins with frame {first}, and {oldest}{or}")
+        ensure!(
+            begins.at <= micros,
+            "the log does not go back to {asked}; its oldest cut is of {}: give that time or a later one",
+            time::format(begins.at)
+        );
+        Self::behind(reader, begins.position, last_frame)
     }
-}
-
-/// Shows every cut of the log and when it was taken, oldest first, until told to stop.
-fn each_cut<S: Storage>(
-    reader: &mut Reader<S>,
-    last_frame: u64,
-    mut look: impl FnMut(Position, i64) -> ControlFlow<()>,
-) -> anyhow::Result<()> {
-    reader.seek(reader.first_frame())?;
-    while reader.position() <= last_frame
-        && reader.advance().context("reading the log")?
-        && let Some(View { number, body, .. }) = reader.current()
-    {
-        for entry in Entries::new(body) {
-            if let Entry::Barrier(barrier) = entry.with_context(|| format!("frame {number} of the log"))?
-                && look(Position { frame: number, cut: barrier.cut }, barrier.at).is_break()
-            {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What a replica begins with.
