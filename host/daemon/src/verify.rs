@@ -141,6 +141,9 @@ impl<S: Storage> Scratch<S> {
     fn is_beyond_the_log(&self, name: &str) -> anyhow::Result<Option<String>> {
         let saved = self.saved.load(name)?.context("its state vanished while it was read")?;
         let meta = Meta::from_bytes(name, &saved.meta)?;
+        if meta.is_forgotten && self.history.truncated {
+            return Ok(Some("its state was forgotten, and the log that it began with is gone".to_owned()));
+        }
         let Control { plan, quarantined, .. } = &self.history.control;
         let attached = plan.aggregators.get(name);
         let (reason, left_out_since) = match attached {
@@ -148,17 +151,11 @@ impl<S: Storage> Scratch<S> {
             Some(_) if quarantined.contains_key(name) => ("it is in quarantine".to_owned(), 0),
             Some(attached) => ("it was attached anew, and no anchor was made since".to_owned(), attached.attached_at),
         };
-        // Attached as something new, and not to go on with what was there.
-        let is_new = |stretch: &Stretch| {
-            let Attached { attached_at, applies_after, line, .. } = &stretch.attached;
-            applies_after == attached_at
-                || (line.since == *attached_at && line.from.is_none() && self.history.has(stretch))
-        };
         let stretches = self.history.attachments(name)?;
         let first = stretches.iter().find(|stretch| stretch.attached.line == meta.attached.line);
         let begins = match &meta.pinned {
             Some(pinned) if pinned.meta.cut < left_out_since || left_out_since == 0 => pinned.meta.frame,
-            None if !first.is_some_and(is_new) => 0,
+            None if !first.is_some_and(|first| self.history.begins_anew(first)) => 0,
             _ => return Ok(None),
         };
         let is_there = !self.history.truncated || begins >= self.reader.first_frame();
@@ -182,7 +179,11 @@ impl<S: Storage> Scratch<S> {
             self.compare(&only.meta, &meta)?;
             return Ok(meta.chain.to_string());
         }
-        for (line, attached_at) in past.lines() {
+        let mut lines = past.lines();
+        // What began behind it has not been taken over, and has saved nothing.
+        let last = lines.iter().rposition(|(line, _)| *line == meta.attached.line);
+        lines.truncate(last.map_or(lines.len(), |last| last + 1));
+        for (line, attached_at) in lines {
             if line == meta.attached.line {
                 self.line(&past, line, meta.cut, report)?;
                 continue;
@@ -231,7 +232,7 @@ impl<S: Storage> Scratch<S> {
         }
         let Some(first) = past.on(line).next() else { return false };
         match line.from.map(|from| past.line_since(from)) {
-            None => self.history.has(first),
+            None => !self.history.truncated || self.history.begins_anew(first),
             Some(from) => from.is_some_and(|from| self.is_within_reach(past, from)),
         }
     }

@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// Reads at one moment. A commit that meets a full disk takes the database away from readers as well: they read again.
-    fn read<T>(&self, work: impl Fn(&Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
+    pub fn read<T>(&self, work: impl Fn(&Snapshot) -> Result<T, StateError>) -> Result<T, StateError> {
         let closed = || *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut result = self.snapshot().and_then(|snapshot| work(&snapshot));
         let mut before = None;

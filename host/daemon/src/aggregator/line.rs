@@ -50,8 +50,7 @@ impl Saved {
 
     fn entry(snapshot: &Snapshot, entry: String) -> anyhow::Result<Option<Self>> {
         let Some(saved) = snapshot.load(&entry)? else { return Ok(None) };
-        let name = entry.split('\0').next().unwrap_or_default();
-        let meta = Meta::from_bytes(name, &saved.meta)?;
+        let meta = Meta::from_bytes(name_of(&entry), &saved.meta)?;
         Ok(Some(Self { entry, meta, runs: saved.runs }))
     }
 
@@ -77,6 +76,36 @@ pub struct State {
     pub runs: Vec<(RunInfo, Vec<u8>)>,
 }
 
+impl State {
+    /// What is under this entry, although others may be committing on a full disk.
+    fn load(store: &Store, entry: &str) -> anyhow::Result<Option<Self>> {
+        let read = store.read(|snapshot| {
+            let Some(saved) = snapshot.load(entry)? else { return Ok(None) };
+            let with_bytes = |run: &RunInfo| Ok((*run, snapshot.run(entry, run)?));
+            Ok(Some((saved.meta, saved.runs.iter().map(with_bytes).collect::<Result<_, StateError>>()?)))
+        })?;
+        let Some((meta, runs)) = read else { return Ok(None) };
+        Ok(Some(Self { meta: Meta::from_bytes(name_of(entry), &meta)?, runs }))
+    }
+}
+
+/// The description of what is saved of `name` on a line, which may not have been taken over yet; read although others may be committing on a
+/// full disk.
+pub fn meta(store: &Store, name: &str, line: Line) -> anyhow::Result<Option<Meta>> {
+    let of = |entry: &str| -> anyhow::Result<Option<Meta>> {
+        store.load(entry)?.map(|saved| Meta::from_bytes(name, &saved.meta)).transpose()
+    };
+    match of(name)?.filter(|meta| meta.attached.line == line) {
+        None if !line.is_first() => of(&format!("{name}{NEXT}")),
+        meta => Ok(meta),
+    }
+}
+
+/// The aggregator's name in an entry of it.
+fn name_of(entry: &str) -> &str {
+    entry.split('\0').next().unwrap_or_default()
+}
+
 /// Puts down what the next line of `name` begins with; none where it begins with nothing.
 pub fn prepare(store: &Store, name: &str, state: Option<&State>) -> Result<(), StateError> {
     let entry = format!("{name}{NEXT}");
@@ -88,19 +117,19 @@ pub fn prepare(store: &Store, name: &str, state: Option<&State>) -> Result<(), S
 
 /// Takes over what was put down for the line that `attached` is on, unless that was done; `start` where nothing was put down.
 pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -> Result<(), Failure> {
-    let snapshot = store.snapshot()?;
-    let current = Saved::load(&snapshot, name, None)?;
-    let is_on_it = |saved: &Saved| saved.meta.attached.line == attached.line;
-    if attached.line.is_first() || current.as_ref().is_some_and(is_on_it) {
+    if attached.line.is_first() {
         return Ok(());
     }
-    let mut next = match Saved::load(&snapshot, name, Some(attached.line))? {
-        Some(next) => next.copy(&snapshot)?,
-        None => State { meta: start.clone(), runs: Vec::new() },
-    };
+    let current = State::load(store, name)?;
+    if current.as_ref().is_some_and(|state| state.meta.attached.line == attached.line) {
+        return Ok(());
+    }
+    let next = State::load(store, &format!("{name}{NEXT}"))?;
+    let mut next = next.unwrap_or_else(|| State { meta: start.clone(), runs: Vec::new() });
     let runs: Vec<RunInfo> = next.runs.iter().map(|(run, _)| *run).collect();
     next.meta.attach(attached, &runs);
-    let (before, previous) = (current.map(|saved| saved.copy(&snapshot)).transpose()?, format!("{name}{PREVIOUS}"));
+    // There is no way back to what was forgotten.
+    let (before, previous) = (current.filter(|state| !state.meta.is_forgotten), format!("{name}{PREVIOUS}"));
     let mut entries = vec![(name, &next)];
     entries.extend(before.as_ref().map(|before| (previous.as_str(), before)));
     replace(store, &entries)?;
@@ -110,9 +139,8 @@ pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -
 
 /// Keeps what `name` has now as what it had before.
 pub fn keep_previous(store: &Store, name: &str) -> Result<(), Failure> {
-    let snapshot = store.snapshot()?;
-    let Some(saved) = Saved::load(&snapshot, name, None)? else { return Ok(()) };
-    Ok(replace(store, &[(&*format!("{name}{PREVIOUS}"), &saved.copy(&snapshot)?)])?)
+    let Some(state) = State::load(store, name)? else { return Ok(()) };
+    Ok(replace(store, &[(&*format!("{name}{PREVIOUS}"), &state)])?)
 }
 
 /// Forgets the state of an aggregator that does not run, but for what records and anchors may still ask of it.

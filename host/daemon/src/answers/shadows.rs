@@ -54,7 +54,6 @@ impl Answers {
     }
 
     pub(super) async fn stop_shadow(&self, name: &str) -> Result<Value, QueryError> {
-        self.ensure_known(name)?;
         let (shadows, aggregator) = (self.shadows.clone(), name.to_owned());
         // The call that it is in comes to its end first.
         let stopped = tokio::task::spawn_blocking(move || shadows.stop(&aggregator)).await.map_err(|_| stopping())?;

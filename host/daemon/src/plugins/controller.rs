@@ -14,12 +14,13 @@ use tokio::sync::oneshot;
 
 use super::folder;
 use super::overrides::{Override, Overrides};
-use super::planner::{Failed, Planner, Preview, Version, Wanted};
+use super::planner::{Failed, Planner, Preview, Proposal, Version, Wanted};
 use super::retired::Retired;
 use super::shadow::{ShadowStatus, Shadows};
 use crate::aggregator::thread::{self, Threads};
 use crate::config::Begins;
 use crate::context::{Context, Token};
+use crate::feed::Position;
 use crate::progress::Facts;
 
 mod changes;
@@ -135,7 +136,8 @@ impl Controller {
             match request {
                 Request::Stop => break,
                 Request::Reconcile(reply) => {
-                    if let Err(error) = self.reconcile() {
+                    let done = self.reconcile();
+                    if let Err(error) = &done {
                         let error = format!("{error:#}");
                         tracing::error!(error, "the plugins directory could not be taken over");
                         self.not_taken_over(&error);
@@ -144,7 +146,9 @@ impl Controller {
                         // Whoever asked may have hung up; what was done stays done.
                         let _ = reply.send(self.list());
                     }
-                    self.clear_away();
+                    if done.is_ok() {
+                        self.clear_away();
+                    }
                 }
                 Request::Change(name, change, reply) => {
                     let changed = self.change(&name, &change).map(|()| self.list());
@@ -157,6 +161,8 @@ impl Controller {
         }
         for (name, threads) in std::mem::take(&mut self.threads) {
             self.join(&name, threads);
+            // Nobody takes its place any more: what waits for it need not.
+            self.context.progress.update(|facts| facts.ended.insert(name));
         }
     }
 
@@ -192,14 +198,12 @@ impl Controller {
         if threads.total.join().is_err() {
             self.context.fatal.stop(anyhow::anyhow!("the total thread of aggregator {name} panicked"));
         }
-        self.context.progress.update(|facts| facts.ended.insert(name.to_owned()));
     }
 
     /// Waits for the threads of an aggregator that was detached or has failed.
     fn join_ended(&mut self, name: &str) {
         if let Some(threads) = self.threads.remove(name) {
             self.join(name, threads);
-            self.context.progress.update(|facts| facts.ended.remove(name));
         }
     }
 
@@ -215,14 +219,24 @@ impl Controller {
         if let Some((activation, durable)) = self.planner.activation(&proposal)? {
             self.context.queue.push_control(Token::Activate(Box::new(activation)));
             let (position, sequence) = durable.recv().context("the daemon is stopping")?;
-            let before = self.planner.plan().clone();
-            for start in self.planner.activated(proposal, position, sequence)? {
-                self.threads.insert(start.name.clone(), thread::spawn(&self.context, start)?);
+            // It is logged: what runs has to follow, or the next start sees to it.
+            if let Err(error) = self.activated(proposal, position, sequence) {
+                let error = error.context("the log has a new plan, and it could not be put into effect");
+                self.context.fatal.stop(anyhow::anyhow!("{error:#}"));
+                return Err(error);
             }
-            self.retired.replaced(&before, self.planner.plan(), position.frame);
         }
         self.update_statuses(&wanted, &failures);
         Ok(failures)
+    }
+
+    fn activated(&mut self, proposal: Proposal, position: Position, sequence: u64) -> anyhow::Result<()> {
+        let before = self.planner.plan().clone();
+        for start in self.planner.activated(proposal, position, sequence)? {
+            self.threads.insert(start.name.clone(), thread::spawn(&self.context, start)?);
+        }
+        self.retired.replaced(&before, self.planner.plan(), position.frame);
+        Ok(())
     }
 
     /// The wanted aggregators by name: the configured ones, and every other plugin under its own name.
@@ -368,7 +382,7 @@ impl Controller {
         }
         let saved = facts.saved.iter().filter(|(_, meta)| !meta.is_forgotten);
         let left = saved.map(|(name, meta)| (name, Some(&meta.attached)));
-        let paused = self.overrides.paused().filter(|name| !facts.saved.contains_key(*name));
+        let paused = self.overrides.paused().filter(|name| facts.saved.get(*name).is_none_or(|meta| meta.is_forgotten));
         for (name, attached) in left.chain(paused.map(|name| (name, None))) {
             if wanted.contains_key(name) {
                 continue;

@@ -25,7 +25,7 @@ pub struct Override {
     pub held: Option<Held>,
 }
 
-/// A version that runs in place of another, until the plugins directory has neither.
+/// A version that runs in place of a file, until the plugins directory has another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Held {
@@ -45,9 +45,12 @@ impl Held {
 }
 
 /// By aggregator.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Overrides(BTreeMap<String, Override>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    kept: BTreeMap<String, Override>,
+    /// What holds while something is tried, and is not kept.
+    tried: BTreeMap<String, Override>,
+}
 
 impl Overrides {
     /// Reads them; there are none where there is no file.
@@ -56,38 +59,50 @@ impl Overrides {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             read => read.with_context(|| format!("reading {}", data.describe(FILE)))?,
         };
-        serde_json::from_slice(&bytes).with_context(|| {
+        let kept = serde_json::from_slice(&bytes).with_context(|| {
             format!("{} does not read; mend it, or remove it, and nothing is paused or held", data.describe(FILE))
-        })
+        })?;
+        Ok(Self { kept, tried: BTreeMap::new() })
     }
 
     /// What holds for `name`.
     pub fn of(&self, name: &str) -> Override {
-        self.0.get(name).cloned().unwrap_or_default()
+        self.tried.get(name).or(self.kept.get(name)).cloned().unwrap_or_default()
     }
 
     /// Digests of the versions that are held.
     pub fn versions(&self) -> impl Iterator<Item = &str> {
-        self.0.values().filter_map(|of| Some(of.held.as_ref()?.digest.as_str()))
+        self.kept.values().filter_map(|of| Some(of.held.as_ref()?.digest.as_str()))
     }
 
     /// Those who are paused.
     pub fn paused(&self) -> impl Iterator<Item = &String> {
-        self.0.iter().filter(|(_, of)| of.paused).map(|(name, _)| name)
+        self.kept.iter().filter(|(_, of)| of.paused).map(|(name, _)| name)
+    }
+
+    /// Until it is set, or tried no more, this holds for `name`.
+    pub fn try_out(&mut self, name: &str, to: Override) {
+        self.tried.insert(name.to_owned(), to);
+    }
+
+    /// What is kept holds again for `name`.
+    pub fn try_no_more(&mut self, name: &str) {
+        self.tried.remove(name);
     }
 
     /// From now on this holds for `name`, once it is durable.
     pub fn set<S: Storage>(&mut self, data: &S, name: &str, to: Override) -> anyhow::Result<()> {
-        let mut next = self.clone();
+        let mut kept = self.kept.clone();
         match to == Override::default() {
-            true => next.0.remove(name),
-            false => next.0.insert(name.to_owned(), to),
+            true => kept.remove(name),
+            false => kept.insert(name.to_owned(), to),
         };
-        if next != *self {
-            let bytes = serde_json::to_vec_pretty(&next).expect("plain data serializes");
+        if kept != self.kept {
+            let bytes = serde_json::to_vec_pretty(&kept).expect("plain data serializes");
             registry::replace_file(data, FILE, &bytes).with_context(|| format!("writing {}", data.describe(FILE)))?;
-            *self = next;
+            self.kept = kept;
         }
+        self.tried.remove(name);
         Ok(())
     }
 }

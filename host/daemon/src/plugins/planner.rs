@@ -160,6 +160,11 @@ impl<S: Storage> Planner<S> {
         self.lines.keys()
     }
 
+    /// The line that an aggregator is on in the plan.
+    pub fn line_of(&self, name: &str) -> Option<Line> {
+        self.plan.aggregators.get(name).map(|attached| attached.line)
+    }
+
     /// Whether somebody begins a new line once more records are written: they hold what it had.
     pub fn awaits_records(&self) -> bool {
         let written = self.context.progress.facts().records_cut;
@@ -276,7 +281,7 @@ impl<S: Storage> Planner<S> {
             return Ok((Attached { attached_at, applies_after, ..attached }, version.configured.clone()));
         };
         let meta = &saved.meta;
-        if meta.is_forgotten {
+        if meta.is_forgotten && running.is_none() {
             let line = Line { since: Attached::HERE, from: None };
             let applies_after = self.begins(name, wanted.start)?;
             return Ok((Attached { applies_after, line, ..attached }, version.configured.clone()));
@@ -380,8 +385,7 @@ impl<S: Storage> Planner<S> {
         for name in &attach {
             let attached = &plan.aggregators[name];
             let (mut reader, last) = (self.context.reader(), self.context.tail.last());
-            let saved =
-                Saved::load(&self.context.store.snapshot()?, name, Some(attached.line))?.map(|saved| saved.meta);
+            let saved = line::meta(&self.context.store, name, attached.line)?;
             let behind = self.lines.get(name).and_then(Beginning::behind);
             let begins = match &saved {
                 Some(meta) => meta.position(),

@@ -100,6 +100,12 @@ impl History {
         stretch.meta.frame > 0 || (stretch.meta.cut == 0 && !self.truncated)
     }
 
+    /// Whether a stretch was attached as something new, and not to go on with what was there.
+    pub(super) fn begins_anew(&self, stretch: &Stretch) -> bool {
+        let Attached { attached_at, applies_after, line, .. } = &stretch.attached;
+        applies_after == attached_at || (line.since == *attached_at && line.from.is_none() && self.has(stretch))
+    }
+
     /// The last cut of what was attached at `attached_at`, as far as the log says.
     pub(super) fn end_of(&self, name: &str, attached_at: u64) -> u64 {
         if let Some(after_cut) = self.stopped.get(&(name.to_owned(), attached_at)) {

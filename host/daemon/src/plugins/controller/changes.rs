@@ -11,6 +11,7 @@ use crate::aggregator::line::{self, Saved};
 use crate::feed::Position;
 use crate::plugins::overrides::{Held, Override};
 use crate::plugins::planner::NewLine;
+use crate::plugins::shadow::Stopped;
 use crate::records::rfc3339;
 use crate::recovery;
 
@@ -18,7 +19,7 @@ use crate::recovery;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Controller {
-    /// Does what is asked of `name`; an error says why not, and then nothing is changed.
+    /// Does what is asked of `name`. An error says why not; the aggregator goes on as before then, if it can.
     pub(super) fn change(&mut self, name: &str, change: &Change) -> anyhow::Result<()> {
         match change {
             Change::Pause => self.pause(name),
@@ -73,7 +74,7 @@ impl Controller {
             "a reset of aggregator {name} gives up what it has computed, and it begins with the next event: say --discard-state \
              if that is wanted, or have it rebuilt from the log"
         );
-        self.begin_line(name, NewLine { behind: None, with: None }, |_| Ok(()))
+        self.begin_line(name, NewLine { behind: None, with: None }, None, |_| Ok(()))
     }
 
     fn rebuild(&mut self, name: &str, from: Since, discard_state: bool) -> anyhow::Result<()> {
@@ -92,7 +93,9 @@ impl Controller {
         );
         let new = NewLine { behind: Some(begins.position), with: None };
         // The events behind them are given to it again; those on which it fails again become dead letters again.
-        self.begin_line(name, new, |this| Ok(this.context.store.forget_dead_letters(name, begins.last_sequence)?))
+        self.begin_line(name, new, None, |this| {
+            Ok(this.context.store.forget_dead_letters(name, begins.last_sequence)?)
+        })
     }
 
     fn roll_back(&mut self, name: &str) -> anyhow::Result<()> {
@@ -109,10 +112,9 @@ impl Controller {
             attached.version
         );
         let state = previous.copy(&snapshot)?;
-        self.with_version(name, &attached.digest, "rolled back", |this| {
-            let with = Some((state, Some(attached.line.since)));
-            this.begin_line(name, NewLine { behind: Some(position), with }, |_| Ok(()))
-        })
+        let with = Some((state, Some(attached.line.since)));
+        let over = self.held(name, &attached.digest, "rolled back")?;
+        self.begin_line(name, NewLine { behind: Some(position), with }, Some(over), |_| Ok(()))
     }
 
     /// Puts the shadow of an aggregator in its place. What the shadow has was computed as the log has it, from where it began; so the new
@@ -125,44 +127,33 @@ impl Controller {
         }
         let wanted = self.wanted()?;
         let settings = &wanted.get(name).with_context(|| format!("aggregator {name} is not wanted"))?.settings;
+        let settings = settings.clone();
         let stopped = self.shadows.stop(name).with_context(none)?;
-        ensure!(
-            stopped.attached.settings == *settings,
-            "the settings of aggregator {name} have changed since its shadow began; it is gone, start another one"
-        );
+        self.promote_stopped(name, stopped, &settings).context("the shadow is gone; start another one")
+    }
+
+    fn promote_stopped(&mut self, name: &str, stopped: Stopped, settings: &str) -> anyhow::Result<()> {
+        let attached = &stopped.attached;
+        ensure!(attached.settings == settings, "the settings of aggregator {name} have changed since its shadow began");
         if let Some(reason) = stopped.failed {
             bail!("the shadow has just failed: {reason}");
         }
         let snapshot = stopped.store.snapshot()?;
         let saved = Saved::load(&snapshot, name, None)?.context("the shadow has saved nothing yet")?;
-        let from = (!stopped.from_empty).then_some(stopped.attached.line.since);
+        let from = (!stopped.from_empty).then_some(attached.line.since);
         let with = Some((saved.copy(&snapshot)?, from));
         let behind = Some(Position { cut: stopped.began_cut, ..Position::default() });
         self.context.registry.keep(&stopped.component)?;
-        let promoted = self.with_version(name, &stopped.attached.digest, "promoted", |this| {
-            this.begin_line(name, NewLine { behind, with }, |_| Ok(()))
-        });
-        promoted.context("the shadow is gone, start another one")
+        let over = self.held(name, &attached.digest, "promoted")?;
+        self.begin_line(name, NewLine { behind, with }, Some(over), |_| Ok(()))
     }
 
-    /// Does something under another version than that of the plugins directory, which is held if it works out.
-    fn with_version(
-        &mut self,
-        name: &str,
-        digest: &str,
-        because: &str,
-        act: impl FnOnce(&mut Self) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let before = self.overrides.of(name);
-        let file = self.files_digest(name)?;
+    /// What holds for an aggregator when this version runs in place of its file.
+    fn held(&mut self, name: &str, digest: &str, because: &str) -> anyhow::Result<Override> {
+        let instead_of = self.files_digest(name)?;
         let held =
-            (file != digest).then(|| Held { digest: digest.to_owned(), instead_of: file, because: because.to_owned() });
-        self.overrides.set(&self.context.data, name, Override { held, ..before.clone() })?;
-        act(self).inspect_err(|_| {
-            if let Err(error) = self.overrides.set(&self.context.data, name, before) {
-                tracing::error!(error = format!("{error:#}"), "what was asked for could not be taken back");
-            }
-        })
+            (instead_of != digest).then(|| Held { digest: digest.to_owned(), instead_of, because: because.to_owned() });
+        Ok(Override { held, ..self.overrides.of(name) })
     }
 
     fn remove(&mut self, name: &str, discard_state: bool) -> anyhow::Result<()> {
@@ -180,6 +171,8 @@ impl Controller {
             "removing aggregator {name} gives up what it has computed: say --discard-state if that is wanted"
         );
         self.join_ended(name);
+        let cut = self.context.published().cut;
+        self.wait_for_records(|this| this.context.progress.facts().records_cut < cut)?;
         line::forget(&self.context.store, name)?;
         self.context.progress.update(|facts| {
             if let Some(meta) = facts.saved.get_mut(name) {
@@ -191,11 +184,36 @@ impl Controller {
         Ok(())
     }
 
-    /// Has an aggregator stop, if it runs, and begin a new line; `between` is done when it has stopped.
+    /// Has an aggregator stop, if it runs, and begin a new line, while `over` holds for it if that is given; `between` is done when it has
+    /// stopped.
     fn begin_line(
         &mut self,
         name: &str,
         new: NewLine,
+        over: Option<Override>,
+        between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let before = self.overrides.of(name);
+        if let Some(over) = &over {
+            self.overrides.try_out(name, over.clone());
+        }
+        let begun = self.try_line(name, new, over, between);
+        self.planner.forget_wishes();
+        if begun.is_err() {
+            self.overrides.try_no_more(name);
+            let as_before = self.overrides.set(&self.context.data, name, before).and_then(|()| self.reconcile());
+            if let Err(error) = as_before {
+                tracing::error!(error = format!("{error:#}"), aggregator = name, "it could not go on as before");
+            }
+        }
+        begun
+    }
+
+    fn try_line(
+        &mut self,
+        name: &str,
+        new: NewLine,
+        over: Option<Override>,
         between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let wanted = self.wanted()?;
@@ -206,36 +224,33 @@ impl Controller {
         if let Err(failed) = &wanted.version {
             bail!("the wanted version of aggregator {name} does not run: {}", failed.reason);
         }
+        let before = self.planner.line_of(name);
         self.planner.begin_line(name, new);
-        let begun = self.begin_when_ready(name, between);
-        self.planner.forget_wishes();
-        if begun.is_err()
-            && let Err(error) = self.reconcile()
-        {
-            tracing::error!(error = format!("{error:#}"), aggregator = name, "it could not go on as before");
-        }
-        begun
-    }
-
-    fn begin_when_ready(
-        &mut self,
-        name: &str,
-        between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        if self.planner.plan().aggregators.contains_key(name) {
+        if before.is_some() {
             self.reconcile()?;
         }
         self.join_ended(name);
+        self.wait_for_records(|this| this.planner.awaits_records())?;
+        between(self)?;
+        if let Some(over) = over {
+            // Kept no sooner: a start in between goes on as before.
+            self.overrides.set(&self.context.data, name, over)?;
+        }
+        let failures = self.reconcile()?;
+        if let Some(reason) = failures.get(name) {
+            bail!("aggregator {name} begins no new line: {reason}");
+        }
+        let begun = self.planner.line_of(name);
+        ensure!(begun.is_some() && begun != before, "aggregator {name} is no longer wanted");
+        Ok(())
+    }
+
+    fn wait_for_records(&self, more: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
         let begun = self.context.clock.elapsed();
-        while self.planner.awaits_records() {
+        while more(self) {
             let waited = self.context.clock.elapsed().saturating_sub(begun);
             ensure!(waited < PATIENCE, "the records of what it had are not written yet; ask again later");
             self.context.progress.wait(Duration::from_millis(20), |_| None::<()>);
-        }
-        between(self)?;
-        let failures = self.reconcile()?;
-        if let Some(reason) = failures.get(name) {
-            bail!("aggregator {name} goes on as before: {reason}");
         }
         Ok(())
     }
