@@ -105,6 +105,10 @@ pub fn listed(list: &Value) -> Value {
         let mut plugin = plugin.clone();
         let shadow = plugin.as_object_mut().and_then(|plugin| plugin.remove("shadow"));
         let name = plugin["plugin"].clone();
+        let how_far = &plugin["catching_up"];
+        if let (Some(at), Some(last)) = (how_far["sequence"].as_u64(), how_far["last_sequence"].as_u64()) {
+            plugin["catching_up"] = format!("{at} of {last}").into();
+        }
         lines.push(plugin);
         lines.extend(shadow.map(|shadow| {
             json!({

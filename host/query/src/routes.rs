@@ -297,9 +297,12 @@ async fn unknown_route(uri: Uri) -> QueryError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> QueryError {
-    let is_this =
-        |path: &str| path.starts_with("/v1/plugins/") && uri.path().ends_with(&path[path.rfind('/').unwrap_or(0)..]);
-    let right = routes().into_iter().find(|(_, path, _)| is_this(path)).map_or(Method::GET, |(right, ..)| right);
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_this = |path: &str| path.starts_with("/v1/plugins/") && last(path) == last(uri.path());
+    let of_plugins =
+        routes().into_iter().filter(|(_, path, _)| uri.path().starts_with("/v1/plugins/") && is_this(path));
+    let right: Vec<String> = of_plugins.map(|(right, ..)| right.to_string()).collect();
+    let right = if right.is_empty() { Method::GET.to_string() } else { right.join(" or ") };
     QueryError::new(405, "wrong_method", format!("{} does not take {method}; use {right}", uri.path()))
 }
 

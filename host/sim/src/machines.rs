@@ -358,8 +358,11 @@ impl Machines {
         let proposal = self.planner.propose(&wanted)?;
         self.failures.clone_from(&proposal.failures);
         // As above.
-        let failed_read = self.failures.values().find(|reason| reason.contains("(injected)"));
-        ensure!(failed_read.is_none(), "a version could not be tried: {failed_read:?}");
+        if let Some(reason) = self.failures.values().find(|reason| reason.contains("(injected)")) {
+            ensure!(reason.contains("no space left"), "a version could not be tried: {reason}");
+            self.planner.forget_wishes();
+            return Ok(false);
+        }
         if self.planner.beginning().any(|name| proposal.failures.contains_key(name) || !files.contains_key(name)) {
             self.planner.forget_wishes();
             return Ok(false);
