@@ -168,6 +168,7 @@ impl<S: Storage> Scratch<S> {
         let meta = Meta::from_bytes(name, &saved.meta)?;
         let mut past = Past { name, stretches: self.history.attachments(name)?, pinned: None };
         if let (true, Some(pinned)) = (self.history.truncated, &meta.pinned) {
+            self.load_pinned(name, pinned, &saved.runs)?;
             past.begin_at(pinned, &saved.runs, self.history.presets_at(pinned.meta.cut)?);
         }
         ensure!(!past.stretches.is_empty(), "the log does not say when it was attached");

@@ -243,3 +243,33 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
     println!("{ledger}");
     world.work.verified(&[]);
 }
+
+#[test]
+fn verify_knows_of_lines_that_nobody_took_over_and_of_what_was_forgotten() {
+    let mut world = World::new(&[plugin("homepage-fetch")]);
+    let more = "--flush-events 3000 --set log.segment_bytes=4MiB --set log.retain_bytes=4MiB";
+    let mut daemon = world.work.start(more);
+    world.send();
+    // Killed as soon as it is logged, again and again: with and without a start before it is verified.
+    for round in 0..6 {
+        world.done(&["reset", "video-actions", "--discard-state"]);
+        daemon.kill();
+        world.work.verified(&[]);
+        daemon = world.work.start(more);
+        world.send();
+        assert_eq!(world.total("video-actions"), 10_000, "round {round}");
+    }
+    // Until the log lets its beginning go.
+    for _ in 0..12 {
+        world.send();
+    }
+    let first = || world.work.path("data/wal/wal_0000000001.seg").exists();
+    wait_until("the log lets go", || !first());
+    world.done(&["rebuild", "video-actions", "--discard-state"]);
+    world.total("video-actions");
+    world.done(&["pause", "video-actions"]);
+    world.done(&["remove", "video-actions", "--discard-state"]);
+    daemon.stop();
+    let said = world.work.verified(&[]);
+    assert!(said.contains("forgotten"), "{said}");
+}
