@@ -236,6 +236,8 @@ fn it_works_beside_a_writer() {
             }
         }
     });
+    // Segments are removed on a thread of the log's own.
+    drop(log);
     let found = inspect(&RealStorage::read_only(dir.path()).expect("a directory")).expect("nobody writes any more");
     assert_eq!(found.segments.last().and_then(tally_wal::SegmentState::last_sequence), Some(4000));
 }
