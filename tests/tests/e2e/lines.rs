@@ -147,7 +147,7 @@ fn a_paused_aggregator_stays_out_over_restarts_and_a_removed_one_is_forgotten() 
     let mut world = World::new(&[]);
     let daemon = world.work.start("--flush-events 3000");
     world.send();
-    world.refused(&["resume", "video-actions"], "neither paused nor in quarantine");
+    world.refused(&["resume", "video-actions"], "not in quarantine, and not paused");
     world.done(&["pause", "video-actions"]);
     world.refused(&["pause", "video-actions"], "paused already");
     world.refused(&["rebuild", "video-actions"], "is paused; resume it first");

@@ -47,13 +47,13 @@ impl Controller {
         let before = self.overrides.of(name);
         if before.paused {
             self.overrides.set(&self.context.data, name, Override { paused: false, ..before })?;
-            return self.expect_running(name, "it is no longer paused, but does not run");
+            return self.expect_running(name, "is no longer paused, but does not run");
         }
         ensure!(self.planner.plan().aggregators.contains_key(name), "there is no aggregator {name:?} that runs");
         let in_quarantine = self.context.progress.facts().quarantined.contains_key(name);
-        ensure!(in_quarantine, "aggregator {name} is neither paused nor in quarantine: there is nothing to resume");
+        ensure!(in_quarantine, "aggregator {name} is not in quarantine, and not paused: there is nothing to resume");
         self.planner.resume(name);
-        self.expect_running(name, "it stays in quarantine")
+        self.expect_running(name, "stays in quarantine")
     }
 
     /// Looks at everything, and finds out whether `name` runs as it is wanted.
@@ -61,7 +61,7 @@ impl Controller {
         let failures = self.reconcile();
         self.planner.forget_wishes();
         if let Some(reason) = failures?.get(name) {
-            bail!("aggregator {name}: {otherwise}: {reason}");
+            bail!("aggregator {name} {otherwise}: {reason}");
         }
         let in_the_plan = self.planner.plan().aggregators.contains_key(name);
         ensure!(in_the_plan, "aggregator {name} is paused: its file is not in the plugins directory");
