@@ -120,10 +120,11 @@ pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -
     if attached.line.is_first() {
         return Ok(());
     }
-    let current = State::load(store, name)?;
-    if current.as_ref().is_some_and(|state| state.meta.attached.line == attached.line) {
+    let is_on_it = |saved: tally_state::Saved| Ok(Meta::from_bytes(name, &saved.meta)?.attached.line == attached.line);
+    if store.load(name)?.map(is_on_it).transpose().map_err(Failure::Fatal)? == Some(true) {
         return Ok(());
     }
+    let current = State::load(store, name)?;
     let next = State::load(store, &format!("{name}{NEXT}"))?;
     let mut next = next.unwrap_or_else(|| State { meta: start.clone(), runs: Vec::new() });
     let runs: Vec<RunInfo> = next.runs.iter().map(|(run, _)| *run).collect();
