@@ -307,8 +307,8 @@ impl<S: Storage> Planner<S> {
         }
         if anew && !self.is_held(name, meta.position()) {
             bail!(
-                "it stopped at event {} and the log no longer holds what came next: give it another aggregator name to \
-                 start afresh, and raise log.retain_bytes or log.retain_age for longer pauses",
+                "it stopped at event {} and the log no longer holds what came next: have it rebuilt or reset, \
+                 and raise log.retain_bytes or log.retain_age for longer pauses",
                 meta.last_sequence
             );
         }
@@ -442,7 +442,7 @@ pub fn ensure_loads(manifest: &Manifest, present: &str) -> anyhow::Result<()> {
     if present != manifest.state_version && !manifest.loads.iter().any(|loads| loads == present) {
         bail!(
             "its state version is {:?} and the saved state's {present:?}, which it does not load: have the new version load \
-             that one, keep the state version, or give it another aggregator name",
+             that one, keep the state version, or have it rebuilt (`tally plugin rebuild`)",
             manifest.state_version
         );
     }
