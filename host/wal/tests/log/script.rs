@@ -85,10 +85,18 @@ impl Promises {
                 Step::DeleteAllBut(kept) => {
                     let before = log.next_frame().saturating_sub(*kept);
                     self.deletable_before = self.deletable_before.max(before);
-                    if log.delete_before(before).is_ok_and(|deleted| !deleted.is_empty()) {
-                        self.durable = self.written;
+                    match log.delete_before(before) {
+                        Ok(deleted) if deleted.is_empty() => Ok(()),
+                        Ok(_) => {
+                            self.durable = self.written;
+                            Ok(())
+                        }
+                        // It syncs first, and a failed sync ends the log, which may have lost what was written only.
+                        Err(error) if error.doing == "sync the log before removing" => {
+                            Err(log.sync().expect_err("poisoned"))
+                        }
+                        Err(_) => Ok(()),
                     }
-                    Ok(())
                 }
                 Step::Reopen => {
                     drop(log);
