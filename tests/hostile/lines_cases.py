@@ -23,6 +23,7 @@ from cases import (
     for_bodies,
     on_one_line,
     rejected,
+    send_datagrams,
     source,
 )
 from wire import VIEW, Failed, Http, connected, lines, post, request, rest, send, verdicts
@@ -186,7 +187,6 @@ def messagepack(world):
 @case("datagrams of every size")
 def datagrams(world):
     """Empty ones are no lines; the largest one is one line; several lines in one; blank ones."""
-    host, port = world.doors["udp"].rsplit(":", 1)
     largest = VIEW[:-1] + b',"x":"' + b"x" * (65_507 - len(VIEW) - 7) + b'"}'
     sent = [
         b"",
@@ -200,10 +200,7 @@ def datagrams(world):
         largest,
         VIEW + b"\r\n\r\n" + b"x",
     ]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        for data in sent:
-            door.sendto(data, (host, int(port)))
-            time.sleep(0.001)
+    send_datagrams(world.doors["udp"], sent)
     return len(sent), accepted(6) + rejected("invalid_json", 3) + rejected("invalid_utf8")
 
 
