@@ -237,10 +237,39 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
     let (said, done) = replay();
     assert!(done && said.contains("1 events were given again: 1 applied"), "{said}");
     assert_eq!(letters(), 0);
+    let ledger = world.work.ask(&["status"])["aggregators"]["probe"]["ledger"].clone();
+    assert_eq!((&ledger["applied"], &ledger["skipped"]), (&10_000.into(), &0.into()), "{ledger}");
     daemon.stop();
-    let records = world.work.records();
-    let ledger = &records.last().expect("a record")["ledger_total"]["aggregators"]["probe"];
-    println!("{ledger}");
+    world.work.verified(&[]);
+}
+
+#[test]
+fn nothing_goes_back_to_what_was_forgotten() {
+    let mut world = World::new(&[]);
+    let mut daemon = world.work.start("--flush-events 3000");
+    for killed in [false, true] {
+        world.send();
+        // An earlier state is kept for a way back, and goes with the rest.
+        world.done(&["rebuild", "video-actions"]);
+        world.done(&["pause", "video-actions"]);
+        world.done(&["remove", "video-actions", "--discard-state"]);
+        if killed {
+            daemon.kill();
+            daemon = world.work.start("--flush-events 3000");
+        }
+        world.refused(&["rollback", "video-actions"], "has had no other version or state");
+        world.done(&["resume", "video-actions"]);
+        assert_eq!(world.total("video-actions"), 0);
+        world.refused(&["rollback", "video-actions"], "has had no other version or state");
+    }
+    world.send();
+    assert_eq!(world.total("video-actions"), 10_000);
+    // The log has all of it.
+    world.done(&["rebuild", "video-actions"]);
+    assert_eq!(world.total("video-actions"), 30_000);
+    world.done(&["rollback", "video-actions"]);
+    assert_eq!(world.total("video-actions"), 10_000);
+    daemon.kill();
     world.work.verified(&[]);
 }
 
