@@ -136,7 +136,8 @@ impl Answers {
         let context = self.context.clone();
         let (saved, quarantined) = {
             let facts = context.progress.facts();
-            (facts.saved.contains_key(name), facts.quarantined.contains_key(name))
+            let saved = facts.saved.get(name).is_some_and(|meta| !meta.is_forgotten);
+            (saved, facts.quarantined.contains_key(name))
         };
         let door = context.totals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let Some(door) = door else {
@@ -274,8 +275,13 @@ impl Backend for Answers {
         Box::pin(async move {
             let (code, (reply, done)) = (change.refused(), oneshot::channel());
             self.controller.send(Request::Change(name.to_owned(), change, reply)).map_err(|_| stopping())?;
-            let changed = done.await.map_err(|_| stopping())?;
-            Ok(self.list(changed.map_err(|reason| QueryError::new(409, code, reason))?))
+            match done.await.map_err(|_| stopping())? {
+                Ok(changed) => Ok(self.list(changed)),
+                Err(reason) => {
+                    self.ensure_known(name)?;
+                    Err(QueryError::new(409, code, reason))
+                }
+            }
         })
     }
 

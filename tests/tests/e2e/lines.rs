@@ -91,7 +91,9 @@ fn a_state_is_rebuilt_given_up_and_taken_back() {
     assert_eq!(world.total("video-actions"), 20_000);
     world.refused(&["rebuild", "video-actions", "--from", "2100-01-01T00:00:00Z"], "would begin behind event 30000");
     world.refused(&["rebuild", "video-actions", "--from", "yesterday"], "neither `beginning` nor a time");
-    world.refused(&["rebuild", "nobody"], "there is no aggregator");
+    for change in ["pause", "resume", "rebuild", "rollback", "promote"] {
+        world.refused(&[change, "nobody"], "(404 unknown_aggregator)");
+    }
     world.done(&["rebuild", "video-actions", "--from", "2000-01-01T00:00:00Z"]);
     assert_eq!(world.total("video-actions"), 30_000);
     daemon.stop();

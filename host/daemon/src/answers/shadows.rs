@@ -62,7 +62,7 @@ impl Answers {
         Ok(json!({ "name": name, "dropped": stopped.attached.digest }))
     }
 
-    fn ensure_known(&self, name: &str) -> Result<(), QueryError> {
+    pub(super) fn ensure_known(&self, name: &str) -> Result<(), QueryError> {
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         if statuses.iter().any(|status| status.name == name) {
             return Ok(());

@@ -107,8 +107,13 @@ impl<S: Storage> Planner<S> {
     pub fn preview(&self, name: &str, wanted: &Wanted) -> anyhow::Result<Preview> {
         let running = self.plan.aggregators.get(name);
         let quarantined = self.context.progress.facts().quarantined.contains_key(name);
+        // What is held for it meanwhile is let go again, but for what was held before.
+        let held = self.context.progress.facts().returning.get(name).copied();
         let next = self.next_version(name, wanted, running, quarantined);
-        self.context.progress.facts().returning.remove(name);
+        match held {
+            Some(frame) => self.context.progress.facts().returning.insert(name.to_owned(), frame),
+            None => self.context.progress.facts().returning.remove(name),
+        };
         let snapshot = self.context.store.snapshot()?;
         let saved = Saved::load(&snapshot, name, running.map(|running| running.line))?;
         let saved = saved.filter(|saved| !saved.meta.is_forgotten);
