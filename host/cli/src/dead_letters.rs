@@ -123,7 +123,7 @@ fn replay(name: &str, discard_state: bool, target: &Target, output: Output) -> a
     };
     let before = ids()?;
     ensure!(!before.is_empty(), "there are no dead letters of aggregator {name:?}; see `tally dead-letters list`");
-    plugin::rebuild(name, "beginning", discard_state, target)?;
+    plugin::rebuild(name, "same", discard_state, target)?;
     plugin::caught_up(name, target)?;
     let after = ids()?;
     let again: Vec<&str> = before.iter().filter(|id| after.contains(id)).map(String::as_str).collect();

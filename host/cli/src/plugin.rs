@@ -187,7 +187,7 @@ pub enum Command {
     Rebuild {
         /// The aggregator's name, as `plugin list` shows it
         name: String,
-        /// Where it begins: `beginning`, or a time (RFC 3339), behind the last cut until then
+        /// Where it begins: `beginning` of the log, a time (RFC 3339), behind the last cut until then, or `same`: where what it has began
         #[arg(long, value_name = "PLACE", default_value = "beginning")]
         from: String,
         /// Give up what it has of events before that place
@@ -356,6 +356,10 @@ pub fn caught_up(name: &str, target: &Target) -> anyhow::Result<Value> {
         let plugin = plugins(&list).iter().find(|plugin| plugin["name"] == name);
         let plugin = plugin.with_context(|| format!("aggregator {name} is gone"))?;
         let how_far = &plugin["catching_up"];
+        if plugin["state"] == "starting" {
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        }
         if plugin["state"] != "running" {
             bail!("aggregator {name} is {}: {}", text(&plugin["state"]), text(&plugin["reason"]));
         }

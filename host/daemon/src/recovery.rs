@@ -258,6 +258,17 @@ pub fn last_cut_until<S: Storage>(reader: &mut Reader<S>, micros: i64, last_fram
     }
 }
 
+/// That cut, or the first one that the log has if that comes later.
+pub fn cut_from<S: Storage>(reader: &mut Reader<S>, cut: u64, last_frame: u64) -> anyhow::Result<Begins> {
+    let first = last_cut_until(reader, i64::MIN, last_frame)?;
+    if first.position.cut >= cut {
+        return Ok(first);
+    }
+    let position = find_cut(reader, cut, last_frame)?;
+    let then = control_at(reader, Some(position), last_frame)?;
+    Ok(Begins { position, last_sequence: then.cut_sequence, at: then.cut_at })
+}
+
 /// Makes the frame behind the opening the next to be read of the newest segment whose opening is `before` what is looked for; of the oldest
 /// that is there if none is. Gives the opening.
 fn open_segment<S: Storage>(

@@ -487,7 +487,7 @@ impl<S: Storage> Scratch<S> {
 }
 
 fn nothing_of(name: &str) -> Commit<'_> {
-    Commit { name, meta: &[], add: &[], remove: &[], pending: None }
+    Commit { name, meta: &[], add: &[], remove: &[], pending: None, letters: None }
 }
 
 /// An aggregator's part as a record shows it.

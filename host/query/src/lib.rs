@@ -162,8 +162,8 @@ pub enum Change {
     Promote,
     /// It begins with nothing, and applies what the log has.
     Rebuild {
-        /// Where it begins.
-        from: Since,
+        /// Where it begins; none: where what it has began.
+        from: Option<Since>,
         /// Whether it may give up what it has and the log does not give again.
         discard_state: bool,
     },

@@ -142,11 +142,12 @@ pub(crate) fn dead_letters(uri: &Uri) -> Result<(u32, Option<String>), QueryErro
 }
 
 /// Reads where a rebuild begins, and whether state may be given up.
-pub(crate) fn rebuild(uri: &Uri) -> Result<(Since, bool), QueryError> {
-    let (mut from, mut discard_state) = (Since::Beginning, false);
+pub(crate) fn rebuild(uri: &Uri) -> Result<(Option<Since>, bool), QueryError> {
+    let (mut from, mut discard_state) = (Some(Since::Beginning), false);
     for (name, value) in pairs(uri)? {
         match name.as_str() {
-            "from" => from = place(&value)?,
+            "from" if value == "same" => from = None,
+            "from" => from = Some(place(&value)?),
             "discard_state" => discard_state = truth(&name, &value)?,
             _ => return Err(unknown(&name, "from and discard_state")),
         }

@@ -38,8 +38,8 @@ impl World {
             _ => None,
         };
         if let Some((name, next)) = next
-            && self.files.contains_key(name)
-            && machines.begin_line(name, next)?
+            && let Some(file) = self.files.get(name)
+            && machines.begin_line(name, file, next)?
         {
             self.report.counts.one("new lines asked for");
         }

@@ -374,12 +374,13 @@ impl Machines {
         Ok(self.planner.beginning().next().is_none())
     }
 
-    /// Has an aggregator begin a new line: behind the last cut until then, or where it stands; with nothing, or with what it had before its
-    /// last change. Gives whether it can; what follows is done by [`Machines::reconcile`].
-    pub fn begin_line(&mut self, name: &str, line: NextLine) -> anyhow::Result<bool> {
+    /// Has an aggregator begin a new line: behind the last cut until then, or where it stands; with nothing and the version of this file, or
+    /// with the version and the state before its last change. Gives whether it can; what follows is done by [`Machines::reconcile`].
+    pub fn begin_line(&mut self, name: &str, file: &PluginFile, line: NextLine) -> anyhow::Result<bool> {
         if self.activating.is_some() || !self.planner.plan().aggregators.contains_key(name) {
             return Ok(false);
         }
+        let mut wanted = self.wanted(name, file);
         let new = match line {
             NextLine::Reset => NewLine { behind: None, with: None },
             NextLine::Rebuild(since, or_later) => {
@@ -397,11 +398,19 @@ impl Machines {
                 if position.frame.max(1) < self.context.reader().first_frame() {
                     return Ok(false);
                 }
+                let (digest, settings) =
+                    (previous.meta.attached.digest.clone(), previous.meta.attached.settings.clone());
+                let Ok(configured) = self.context.registry.configured(&digest, &settings) else { return Ok(false) };
+                wanted = Wanted { settings, version: Ok(Version { digest, configured }), ..wanted };
                 NewLine { behind: Some(position), with: Some((previous.copy(&snapshot)?, Some(from))) }
             }
         };
-        self.planner.begin_line(name, new);
-        Ok(true)
+        match self.planner.begin_line(name, wanted, new) {
+            Ok(()) => Ok(true),
+            // The disk is full.
+            Err(error) if error.to_string().contains("(injected)") => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn wanted(&self, name: &str, file: &PluginFile) -> Wanted {

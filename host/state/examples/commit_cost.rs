@@ -49,6 +49,7 @@ fn cuts(store: &Store, bytes: usize) -> Result<(Vec<Duration>, u64), StateError>
             add: &[(run, &delta)],
             remove: &[],
             pending: Some((frame, &[0; 2000])),
+            letters: None,
         };
         store.commit(&commit)?;
         times.push(began.elapsed());
@@ -72,7 +73,14 @@ fn merge(store: &Store, delta: &[u8]) -> Result<(), StateError> {
     let merged = delta.repeat(2);
     let run = RunInfo::new(newest[0].first, newest[7].last, level + 1, &merged);
     let remove = newest.iter().map(|run| (run.first, run.last)).collect::<Vec<_>>();
-    store.commit(&Commit { name: "posts", meta: &[0; 200], add: &[(run, &merged)], remove: &remove, pending: None })
+    store.commit(&Commit {
+        name: "posts",
+        meta: &[0; 200],
+        add: &[(run, &merged)],
+        remove: &remove,
+        pending: None,
+        letters: None,
+    })
 }
 
 /// Opens a copy of a store that was not closed.
@@ -81,7 +89,14 @@ fn after_a_crash(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let delta = vec![1; 1 << 20];
     for frame in 1..=256 {
         let run = RunInfo::new(frame, frame, 0, &delta);
-        store.commit(&Commit { name: "posts", meta: b"", add: &[(run, &delta)], remove: &[], pending: None })?;
+        store.commit(&Commit {
+            name: "posts",
+            meta: b"",
+            add: &[(run, &delta)],
+            remove: &[],
+            pending: None,
+            letters: None,
+        })?;
     }
     let crashed = dir.join("crashed");
     fs::create_dir_all(&crashed)?;

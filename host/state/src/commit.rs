@@ -2,6 +2,7 @@
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
+use crate::dead_letters::{self, DeadLetter};
 use crate::guard::Failed;
 use crate::run::{RunInfo, disorder};
 use crate::{MAX_NAME_BYTES, MAX_VALUE_BYTES, codec, snapshot};
@@ -32,6 +33,8 @@ pub struct Commit<'a> {
     pub remove: &'a [(u64, u64)],
     /// A report that waits for the record of a cut: (the cut's frame, the report).
     pub pending: Option<(u64, &'a [u8])>,
+    /// Its dead letters from now on, whatever names they have; none: those it has.
+    pub letters: Option<&'a [DeadLetter]>,
 }
 
 /// Puts one aggregator's changes into the transaction.
@@ -62,6 +65,9 @@ pub(crate) fn apply(transaction: &WriteTransaction, commit: &Commit<'_>) -> Resu
         let sealed = codec::seal("pendings", &key, report);
         transaction.open_table(PENDINGS)?.insert((cut_frame, commit.name), sealed.as_slice())?;
     }
+    if let Some(letters) = commit.letters {
+        dead_letters::replace(transaction, commit.name, letters)?;
+    }
     Ok(())
 }
 
@@ -85,6 +91,7 @@ fn remove_run(stored: &mut Table<'_, RunKey, &'static [u8]>, name: &str, first: 
 
 /// Forgets an aggregator's description and runs.
 pub(crate) fn remove(transaction: &WriteTransaction, name: &str) -> Result<bool, Failed> {
+    dead_letters::replace(transaction, name, &[])?;
     transaction.open_table(RUNS)?.retain_in((name, 0, 0, 0)..=(name, u64::MAX, u64::MAX, u32::MAX), |_, _| false)?;
     Ok(transaction.open_table(AGGREGATORS)?.remove(name)?.is_some())
 }

@@ -1,4 +1,5 @@
-//! The dead letters: what is kept of events that aggregators were spared, for people to look at. The newest stay.
+//! The dead letters: what is kept of events that aggregators were spared, for people to look at. Each belongs to a saved state, and goes
+//! where that goes. The newest stay.
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, WriteTransaction};
 
@@ -13,28 +14,50 @@ const DEAD_LETTERS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("
 pub struct DeadLetter {
     /// The event.
     pub sequence: u64,
-    /// The aggregator.
+    /// The aggregator: the name under which its state is saved.
     pub name: String,
     /// What is kept; the caller's business.
     pub letter: Vec<u8>,
 }
 
-/// Puts one in, replacing what was there of the same event and aggregator, and lets the oldest events go beyond `most`.
+/// Puts one in, replacing what was there of the same event and aggregator, and lets others go beyond `most`: first those of names with a
+/// NUL, of states that are put aside, then those of the oldest events.
 pub(crate) fn keep(transaction: &WriteTransaction, letter: &DeadLetter, most: u64) -> Result<(), Failed> {
-    let DeadLetter { sequence, name, letter } = letter;
     let mut table = transaction.open_table(DEAD_LETTERS)?;
-    let sealed = codec::seal("dead_letters", &[&sequence.to_le_bytes(), name.as_bytes()], letter);
-    table.insert((*sequence, name.as_str()), sealed.as_slice())?;
+    insert(&mut table, &letter.name, letter)?;
     while table.len()? > most {
-        table.pop_first()?;
+        let mut aside = None;
+        for entry in table.iter()? {
+            let (key, _) = entry?;
+            let (sequence, name) = key.value();
+            if name.contains('\0') {
+                aside = Some((sequence, name.to_owned()));
+                break;
+            }
+        }
+        match aside {
+            Some((sequence, name)) => drop(table.remove((sequence, &*name))?),
+            None => drop(table.pop_first()?),
+        }
     }
     Ok(())
 }
 
-/// Takes those of one aggregator out whose events come behind `after`.
-pub(crate) fn forget(transaction: &WriteTransaction, name: &str, after: u64) -> Result<(), Failed> {
+/// Replaces all of one aggregator by these, whatever name they have.
+pub(crate) fn replace(transaction: &WriteTransaction, name: &str, letters: &[DeadLetter]) -> Result<(), Failed> {
     let mut table = transaction.open_table(DEAD_LETTERS)?;
-    Ok(table.retain_in((after.saturating_add(1), "").., |(_, of), _| of != name)?)
+    table.retain(|(_, of), _| of != name)?;
+    letters.iter().try_for_each(|letter| insert(&mut table, name, letter))
+}
+
+fn insert(
+    table: &mut redb::Table<'_, (u64, &'static str), &'static [u8]>,
+    name: &str,
+    DeadLetter { sequence, letter, .. }: &DeadLetter,
+) -> Result<(), Failed> {
+    let sealed = codec::seal("dead_letters", &[&sequence.to_le_bytes(), name.as_bytes()], letter);
+    table.insert((*sequence, name), sealed.as_slice())?;
+    Ok(())
 }
 
 /// All of them, oldest event first.
@@ -60,7 +83,7 @@ pub(crate) fn all(transaction: &ReadTransaction) -> Result<Vec<DeadLetter>, Fail
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Store;
+    use crate::{Commit, Store};
 
     fn letter(sequence: u64, name: &str, text: &str) -> DeadLetter {
         DeadLetter { sequence, name: name.into(), letter: text.as_bytes().to_vec() }
@@ -76,10 +99,26 @@ mod tests {
         assert_eq!(store.dead_letters().unwrap(), [letter(5, "b", "y"), letter(7, "a", "z"), letter(7, "b", "w")]);
         store.keep_dead_letter(&letter(9, "a", ""), 3).unwrap();
         assert_eq!(store.dead_letters().unwrap(), [letter(7, "a", "z"), letter(7, "b", "w"), letter(9, "a", "")]);
-        store.forget_dead_letters("b", 7).unwrap();
-        store.forget_dead_letters("a", 7).unwrap();
-        assert_eq!(store.dead_letters().unwrap(), [letter(7, "a", "z"), letter(7, "b", "w")]);
-        store.forget_dead_letters("a", 6).unwrap();
-        assert_eq!(store.dead_letters().unwrap(), [letter(7, "b", "w")]);
+    }
+
+    #[test]
+    fn they_go_where_their_state_goes() {
+        let store = Store::open_in_memory().unwrap();
+        for kept in [letter(7, "a", "x"), letter(8, "a", "y"), letter(8, "b", "z")] {
+            store.keep_dead_letter(&kept, 4).unwrap();
+        }
+        let of_a = [letter(7, "a", "x"), letter(8, "a", "y")];
+        let commit =
+            |name, letters| Commit { name, meta: b"", add: &[], remove: &[], pending: None, letters: Some(letters) };
+        store.commit_all(&[commit("a", &[]), commit("a\0aside", &of_a)]).unwrap();
+        let aside = [letter(7, "a\0aside", "x"), letter(8, "a\0aside", "y")];
+        assert_eq!(store.dead_letters().unwrap(), [aside[0].clone(), aside[1].clone(), letter(8, "b", "z")]);
+        // These go first, even before older ones.
+        store.keep_dead_letter(&letter(6, "b", ""), 4).unwrap();
+        store.keep_dead_letter(&letter(9, "b", ""), 4).unwrap();
+        let left = [letter(6, "b", ""), aside[1].clone(), letter(8, "b", "z"), letter(9, "b", "")];
+        assert_eq!(store.dead_letters().unwrap(), left);
+        store.remove("a\0aside").unwrap();
+        assert_eq!(store.dead_letters().unwrap().len(), 3);
     }
 }

@@ -202,7 +202,7 @@ impl Store {
         self.write(&doing, |transaction| commits.iter().try_for_each(|commit| commit::apply(transaction, commit)))
     }
 
-    /// Forgets an aggregator's description and runs; says whether there was anything.
+    /// Forgets an aggregator's description, runs and dead letters; says whether there was anything.
     ///
     /// Reports that wait for a record stay: they were true when they were made, and the record needs them.
     pub fn remove(&self, name: &str) -> Result<bool, StateError> {
@@ -222,12 +222,6 @@ impl Store {
     pub fn keep_dead_letter(&self, letter: &DeadLetter, most: u64) -> Result<(), StateError> {
         let doing = format!("keep the dead letter of event {}", letter.sequence);
         self.write(&doing, |transaction| dead_letters::keep(transaction, letter, most))
-    }
-
-    /// Takes the dead letters of one aggregator out whose events come behind event `after`: it gets them again.
-    pub fn forget_dead_letters(&self, name: &str, after: u64) -> Result<(), StateError> {
-        let doing = format!("take out the dead letters of aggregator {name:?}");
-        self.write(&doing, |transaction| dead_letters::forget(transaction, name, after))
     }
 
     /// The dead letters that are kept, oldest event first.
@@ -363,7 +357,7 @@ mod tests {
         let big = vec![7; 2 * CACHE_BYTES];
         let run = RunInfo::new(1, 1, 0, &big);
         let commit = |store: &Store, name| {
-            store.commit(&Commit { name, meta: b"", add: &[(run, &big)], remove: &[], pending: None })
+            store.commit(&Commit { name, meta: b"", add: &[(run, &big)], remove: &[], pending: None, letters: None })
         };
         commit(&Store::open(&disk).unwrap(), "a").unwrap();
         // More than its cache holds: what it has in memory it could read without the file.

@@ -20,7 +20,7 @@ fn commit<'a>(
     remove: &'a [(u64, u64)],
     pending: Option<(u64, &'a [u8])>,
 ) -> Commit<'a> {
-    Commit { name, meta, add, remove, pending }
+    Commit { name, meta, add, remove, pending, letters: None }
 }
 
 /// Saves one delta and a report, as a cut does.

@@ -226,8 +226,8 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
     let (said, done) = replay();
     assert!(!done && said.contains("there are no dead letters"), "{said}");
     succeed(world.work.send(&["--ack"]).arg(&world.events));
-    let skipped = || world.work.ask(&["query", "probe", "--min-sequence", "10000"]);
-    skipped();
+    let all_applied = || world.work.ask(&["query", "probe", "--min-sequence", "10000"]);
+    all_applied();
     let letters = || world.work.ask(&["dead-letters", "list"])["dead_letters"].as_array().expect("a list").len();
     assert_eq!(letters(), 1);
     let (said, done) = replay();
@@ -239,8 +239,57 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
     let (said, done) = replay();
     assert!(done && said.contains("1 events were given again: 1 applied"), "{said}");
     assert_eq!(letters(), 0);
-    let ledger = world.work.ask(&["status"])["aggregators"]["probe"]["ledger"].clone();
-    assert_eq!((&ledger["applied"], &ledger["skipped"]), (&10_000.into(), &0.into()), "{ledger}");
+    let counted = |applied: u64, skipped: u64| {
+        all_applied();
+        let ledger = world.work.ask(&["status"])["aggregators"]["probe"]["ledger"].clone();
+        assert_eq!((&ledger["applied"], &ledger["skipped"]), (&applied.into(), &skipped.into()), "{ledger}");
+    };
+    counted(10_000, 0);
+    // The letter comes back with the state, and goes with it, over a kill as well.
+    world.done(&["rollback", "probe"]);
+    counted(9_999, 1);
+    assert_eq!(letters(), 1);
+    daemon.kill();
+    let daemon = world.work.start(&more);
+    assert_eq!(letters(), 1);
+    world.done(&["rollback", "probe"]);
+    counted(10_000, 0);
+    assert_eq!(letters(), 0);
+    daemon.stop();
+    world.work.verified(&[]);
+}
+
+#[test]
+fn letters_are_given_again_from_where_the_state_began() {
+    let world = World::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
+    let configure = |settings: &str| {
+        let text = format!("[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\nsettings = {settings}\n");
+        std::fs::write(world.work.path("tally.toml"), text).expect("writing the configuration");
+    };
+    let more = format!("--flush-events 3000 --config {}", world.work.path("tally.toml").display());
+    let send = || succeed(world.work.send(&["--ack"]).arg(&world.events));
+    let applied = |sequence: &str| {
+        world.work.ask(&["query", "probe", "--min-sequence", sequence]);
+        world.work.ask(&["status"])["aggregators"]["probe"]["ledger"]["applied"].clone()
+    };
+    configure("{ trap_on_sequence = 14321 }");
+    let daemon = world.work.start(&more);
+    send();
+    assert_eq!(applied("10000"), 10_000);
+    world.done(&["reset", "probe", "--discard-state"]);
+    send();
+    assert_eq!(applied("20000"), 9_999);
+    daemon.stop();
+    configure("{}");
+    let daemon = world.work.start(&more);
+    let mut replay = tally();
+    replay.args(["dead-letters", "replay", "probe", "--to"]).arg(world.work.path("t.sock.admin"));
+    let output = replay.output().expect("tally dead-letters");
+    assert!(output.status.success(), "{}", text(&output));
+    // What was given up before stays so.
+    assert_eq!(applied("20000"), 10_000);
+    world.done(&["rebuild", "probe"]);
+    assert_eq!(applied("20000"), 20_000);
     daemon.stop();
     world.work.verified(&[]);
 }

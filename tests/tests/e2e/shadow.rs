@@ -408,3 +408,28 @@ fn a_shadow_takes_the_place_of_what_runs_with_what_it_has_counted() {
         work.verified(&[]);
     }
 }
+
+#[test]
+fn a_file_that_changes_while_its_shadow_is_promoted_comes_after_it() {
+    let work = Work::new(&[plugin("video-actions")]);
+    let mut daemon = work.start("--flush-events 3000");
+    succeed(work.send(&["--ack"]).arg(actions(&work, 1, 200_000)));
+    let (one, other) = (std::fs::read(plugin("video-actions")).expect("it"), std::fs::read(same()).expect("it"));
+    for round in 0..6 {
+        start(&work, "video-actions", &changed(&work), &["--from", "beginning"]);
+        let promoted = std::thread::scope(|scope| {
+            let promote = scope.spawn(|| asked(&work, &["promote", "video-actions"]).status.success());
+            std::thread::sleep(std::time::Duration::from_millis(10 * round));
+            work.put_plugin("video-actions", if round % 2 == 0 { &other } else { &one });
+            promote.join().expect("it was asked")
+        });
+        assert!(promoted, "round {round}: {}", work.log());
+        assert!(asked(&work, &["reload"]).status.success(), "{}", work.log());
+        if round == 3 {
+            daemon.kill();
+            daemon = work.start("--flush-events 3000");
+        }
+    }
+    daemon.stop();
+    work.verified(&[]);
+}

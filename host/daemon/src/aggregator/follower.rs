@@ -16,6 +16,7 @@ use tally_wal::ReadError;
 
 use super::apply::{Apply, Delta, Failed};
 use super::failures::{Failures, Next};
+use super::line;
 use super::meta::Meta;
 use super::meter::Meter;
 use crate::DISK_FULL_PAUSE;
@@ -224,9 +225,12 @@ impl<S: Storage> Follower<S> {
         self.again()
     }
 
-    /// Keeps the dead letters that are due. False while there is no room for them on the disk.
+    /// Keeps the dead letters that are due. False while there is no room for them on the disk, or those of the line before still stand there.
     fn keep_letters(&mut self) -> anyhow::Result<bool> {
         let Self { context, name, last, letters, .. } = self;
+        if !line::is_taken_over(&context.store, name, &last.attached)? {
+            return Ok(false);
+        }
         let who = format!("the dead letters of {name}");
         match dead_letters::complete(context, name, &last.attached, letters, last.position) {
             Ok(()) => context.progress.room(&who, None),

@@ -5,7 +5,7 @@
 use anyhow::Context as _;
 use tally_aggregate::{Attached, Line};
 use tally_plugin::Configured;
-use tally_state::{Commit, RunInfo, Snapshot, StateError, Store};
+use tally_state::{Commit, DeadLetter, RunInfo, Snapshot, StateError, Store};
 
 use super::meta::Meta;
 use super::total::Failure;
@@ -64,7 +64,9 @@ impl Saved {
 
     /// Everything, to be put elsewhere.
     pub fn copy(&self, snapshot: &Snapshot) -> Result<State, StateError> {
-        Ok(State { meta: self.meta.clone(), runs: self.runs_with(snapshot).collect::<Result<_, _>>()? })
+        let runs = self.runs_with(snapshot).collect::<Result<_, _>>()?;
+        let letters = letters(snapshot, &self.entry)?;
+        Ok(State::new(self.meta.clone(), runs, letters))
     }
 }
 
@@ -74,19 +76,42 @@ pub struct State {
     pub meta: Meta,
     /// Its runs.
     pub runs: Vec<(RunInfo, Vec<u8>)>,
+    /// What is kept of the events that it was spared.
+    pub letters: Vec<DeadLetter>,
 }
 
 impl State {
+    /// Of the letters only those of events that the state has behind it.
+    fn new(meta: Meta, runs: Vec<(RunInfo, Vec<u8>)>, mut letters: Vec<DeadLetter>) -> Self {
+        letters.retain(|letter| letter.sequence <= meta.last_sequence);
+        Self { meta, runs, letters }
+    }
+
     /// What is under this entry, although others may be committing on a full disk.
     fn load(store: &Store, entry: &str) -> anyhow::Result<Option<Self>> {
         let read = store.read(|snapshot| {
             let Some(saved) = snapshot.load(entry)? else { return Ok(None) };
             let with_bytes = |run: &RunInfo| Ok((*run, snapshot.run(entry, run)?));
-            Ok(Some((saved.meta, saved.runs.iter().map(with_bytes).collect::<Result<_, StateError>>()?)))
+            let runs = saved.runs.iter().map(with_bytes).collect::<Result<_, StateError>>()?;
+            Ok(Some((saved.meta, runs, letters(snapshot, entry)?)))
         })?;
-        let Some((meta, runs)) = read else { return Ok(None) };
-        Ok(Some(Self { meta: Meta::from_bytes(name_of(entry), &meta)?, runs }))
+        let Some((meta, runs, letters)) = read else { return Ok(None) };
+        Ok(Some(Self::new(Meta::from_bytes(name_of(entry), &meta)?, runs, letters)))
     }
+}
+
+/// The dead letters of an entry.
+fn letters(snapshot: &Snapshot, entry: &str) -> Result<Vec<DeadLetter>, StateError> {
+    let mut letters = snapshot.dead_letters()?;
+    letters.retain(|letter| letter.name == entry);
+    Ok(letters)
+}
+
+/// The dead letters of what aggregators have now, oldest event first: not those of what is put aside.
+pub fn dead_letters(store: &Store) -> Result<Vec<DeadLetter>, StateError> {
+    let mut letters = store.dead_letters()?;
+    letters.retain(|letter| !letter.name.contains('\0'));
+    Ok(letters)
 }
 
 /// The description of what is saved of `name` on a line, which may not have been taken over yet; read although others may be committing on a
@@ -115,18 +140,23 @@ pub fn prepare(store: &Store, name: &str, state: Option<&State>) -> Result<(), S
     }
 }
 
+/// Whether what is under its name is on the line that `attached` is on.
+pub fn is_taken_over(store: &Store, name: &str, attached: &Attached) -> anyhow::Result<bool> {
+    if attached.line.is_first() {
+        return Ok(true);
+    }
+    let Some(saved) = store.load(name)? else { return Ok(false) };
+    Ok(Meta::from_bytes(name, &saved.meta)?.attached.line == attached.line)
+}
+
 /// Takes over what was put down for the line that `attached` is on, unless that was done; `start` where nothing was put down.
 pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -> Result<(), Failure> {
-    if attached.line.is_first() {
-        return Ok(());
-    }
-    let is_on_it = |saved: tally_state::Saved| Ok(Meta::from_bytes(name, &saved.meta)?.attached.line == attached.line);
-    if store.load(name)?.map(is_on_it).transpose().map_err(Failure::Fatal)? == Some(true) {
+    if is_taken_over(store, name, attached).map_err(Failure::Fatal)? {
         return Ok(());
     }
     let current = State::load(store, name)?;
     let next = State::load(store, &format!("{name}{NEXT}"))?;
-    let mut next = next.unwrap_or_else(|| State { meta: start.clone(), runs: Vec::new() });
+    let mut next = next.unwrap_or_else(|| State { meta: start.clone(), runs: Vec::new(), letters: Vec::new() });
     let runs: Vec<RunInfo> = next.runs.iter().map(|(run, _)| *run).collect();
     next.meta.attach(attached, &runs);
     // There is no way back to what was forgotten.
@@ -152,7 +182,7 @@ pub fn forget(store: &Store, name: &str) -> anyhow::Result<()> {
         store.remove(&format!("{name}{side}"))?;
     }
     let meta = Meta { is_forgotten: true, ..saved.meta };
-    Ok(replace(store, &[(name, &State { meta, runs: Vec::new() })])?)
+    Ok(replace(store, &[(name, &State { meta, runs: Vec::new(), letters: Vec::new() })])?)
 }
 
 /// Replaces each of the entries by a state, all at once.
@@ -162,10 +192,19 @@ fn replace(store: &Store, entries: &[(&str, &State)]) -> Result<(), StateError> 
         let old = store.load(entry)?.map(|saved| saved.runs).unwrap_or_default();
         let remove: Vec<(u64, u64)> = old.iter().map(|run| (run.first, run.last)).collect();
         let add: Vec<(RunInfo, &[u8])> = state.runs.iter().map(|(run, bytes)| (*run, bytes.as_slice())).collect();
-        parts.push((*entry, state.meta.to_bytes(), add, remove));
+        parts.push((*entry, state.meta.to_bytes(), add, remove, &*state.letters));
     }
-    let commits: Vec<Commit<'_>> =
-        parts.iter().map(|(name, meta, add, remove)| Commit { name, meta, add, remove, pending: None }).collect();
+    let commits: Vec<Commit<'_>> = parts
+        .iter()
+        .map(|(name, meta, add, remove, letters)| Commit {
+            name,
+            meta,
+            add,
+            remove,
+            pending: None,
+            letters: Some(letters),
+        })
+        .collect();
     store.commit_all(&commits)
 }
 

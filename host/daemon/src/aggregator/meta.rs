@@ -28,6 +28,9 @@ pub struct Meta {
     pub flushed_cut: u64,
     /// Greatest event time seen, never beyond arrival; microseconds since the Unix epoch.
     pub watermark: Option<i64>,
+    /// The cut behind which the first event comes that it was given. None in stores of older versions.
+    #[serde(default)]
+    pub began: Option<u64>,
     /// False once events were deleted from the log before they were applied.
     pub complete: bool,
     /// The plugin, settings and state version that saved it.
@@ -83,12 +86,18 @@ impl Meta {
             flushed_ledger: AggregatorLedger::default(),
             flushed_cut: position.cut,
             watermark: None,
+            began: Some(position.cut),
             complete: true,
             attached: attached.clone(),
             older_runs: Vec::new(),
             is_forgotten: false,
             pinned: None,
         }
+    }
+
+    /// The cut behind which the first event comes that it was given.
+    pub fn began(&self) -> u64 {
+        self.began.unwrap_or(self.attached.applies_after)
     }
 
     /// Where the log goes on for this aggregator.

@@ -65,7 +65,7 @@ impl Total {
             Some(saved) => (Meta::from_bytes(name, &saved.meta)?, saved.runs),
             None => {
                 let meta = start.to_bytes();
-                store.commit(&Commit { name, meta: &meta, add: &[], remove: &[], pending: None })?;
+                store.commit(&Commit { name, meta: &meta, add: &[], remove: &[], pending: None, letters: None })?;
                 (start, Vec::new())
             }
         };
@@ -166,7 +166,14 @@ impl Total {
         let add: Vec<(RunInfo, &[u8])> = run.iter().map(|run| (*run, delta.bytes.as_slice())).collect();
         let pending = pending.as_ref().map(|bytes| (barrier.cut, bytes.as_slice()));
         let bytes = meta.to_bytes();
-        self.store.commit(&Commit { name: &self.name, meta: &bytes, add: &add, remove: &[], pending })?;
+        self.store.commit(&Commit {
+            name: &self.name,
+            meta: &bytes,
+            add: &add,
+            remove: &[],
+            pending,
+            letters: None,
+        })?;
         self.meta = meta;
         self.runs.extend(run);
         if barrier.flush.is_some() {
@@ -257,7 +264,14 @@ impl Total {
         meta.older_runs.retain(|older| !remove.contains(&(older.first, older.last)));
         let add = [(run, bytes)];
         let saved = meta.to_bytes();
-        self.store.commit(&Commit { name: &self.name, meta: &saved, add: &add, remove: &remove, pending: None })?;
+        self.store.commit(&Commit {
+            name: &self.name,
+            meta: &saved,
+            add: &add,
+            remove: &remove,
+            pending: None,
+            letters: None,
+        })?;
         self.meta = meta;
         self.runs.splice(range, [run]);
         Ok(())
@@ -309,7 +323,14 @@ impl Total {
 
     fn save_meta(&mut self, meta: Meta) -> Result<(), Failure> {
         let bytes = meta.to_bytes();
-        self.store.commit(&Commit { name: &self.name, meta: &bytes, add: &[], remove: &[], pending: None })?;
+        self.store.commit(&Commit {
+            name: &self.name,
+            meta: &bytes,
+            add: &[],
+            remove: &[],
+            pending: None,
+            letters: None,
+        })?;
         self.meta = meta;
         Ok(())
     }

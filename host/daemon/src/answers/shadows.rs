@@ -1,6 +1,7 @@
 //! Shadows at the doors: starts, compares and drops them, and says what became of that in the doors' terms.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tally_query::{QueryError, Since};
@@ -8,6 +9,9 @@ use tally_query::{QueryError, Since};
 use super::{Answers, stopping};
 use crate::plugins::controller::Status;
 use crate::plugins::shadow::Uncompared;
+
+/// How long the running version may take until it has everything that is acknowledged.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Answers {
     /// Each with its shadow.
@@ -38,8 +42,12 @@ impl Answers {
         self.ensure_known(name)?;
         let runs = self.context.totals.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name);
         if runs && self.shadows.status(name).is_some() {
-            // As fresh as any answer of the aggregator.
-            self.wait_until_saved(name, self.fresh_cut(None).await?, None).await?;
+            // With everything that is acknowledged.
+            let last = Some(self.context.published().last_sequence);
+            let fresh = async { self.wait_until_saved(name, self.fresh_cut(last).await?, last).await };
+            let late =
+                || QueryError::timeout("catching_up", "the running version has not caught up yet; ask again later");
+            tokio::time::timeout(PATIENCE, fresh).await.map_err(|_| late())??;
         }
         let compared = self.shadows.compare(name, rows as usize).await;
         let compared = compared.map_err(|error| {

@@ -44,7 +44,7 @@ pub struct Status {
     pub name: String,
     /// The plugin file, without its ending.
     pub plugin: String,
-    /// `running`, `paused`, `quarantined` or `failed`.
+    /// `running`, `paused`, `quarantined` or `failed`; `starting` while it begins its state anew.
     pub state: &'static str,
     /// The running plugin's version.
     pub version: Option<String>,
@@ -365,7 +365,11 @@ impl Controller {
             let status = Status {
                 name: name.clone(),
                 plugin: wanted.plugin.clone(),
-                state: if running.is_some() { "running" } else { "failed" },
+                state: match running {
+                    Some(_) => "running",
+                    None if self.planner.beginning().any(|beginning| beginning == name) => "starting",
+                    None => "failed",
+                },
                 version: running.map(|running| running.version.clone()),
                 shards: Some(wanted.shards),
                 wanted_digest: held.as_ref().map(|held| held.instead_of.clone()).or(digest),
@@ -380,6 +384,7 @@ impl Controller {
             };
             statuses.push(status.updated(&facts, last_sequence));
         }
+        let configured = &self.context.config().aggregators;
         let saved = facts.saved.iter().filter(|(_, meta)| !meta.is_forgotten);
         let left = saved.map(|(name, meta)| (name, Some(&meta.attached)));
         let paused = self.overrides.paused().filter(|name| facts.saved.get(*name).is_none_or(|meta| meta.is_forgotten));
@@ -388,8 +393,13 @@ impl Controller {
                 continue;
             }
             let reason = match self.overrides.of(name).paused {
-                true => "an operator paused it: `tally plugin resume` lets it go on",
-                false => "its file is not in the plugins directory",
+                true => "an operator paused it: `tally plugin resume` lets it go on".into(),
+                false => {
+                    match configured.iter().find(|other| other.plugin == *name && wanted.contains_key(&other.name)) {
+                        Some(other) => format!("the configuration has its file run as {}", other.name),
+                        None => "its file is not in the plugins directory".into(),
+                    }
+                }
             };
             statuses.push(Status {
                 name: name.clone(),
@@ -399,7 +409,7 @@ impl Controller {
                 shards: None,
                 wanted_digest: None,
                 running_digest: None,
-                reason: Some(reason.into()),
+                reason: Some(reason),
                 held: None,
                 catching_up: None,
                 attached_at: 0,

@@ -93,6 +93,8 @@ pub struct NewLine {
 
 /// A new line that is to begin.
 struct Beginning {
+    /// What was wanted when that was asked for: what is wanted since then comes after it.
+    wanted: Wanted,
     new: NewLine,
     /// Where it stopped, when it has been detached for this.
     stopped: Option<Position>,
@@ -141,11 +143,26 @@ impl<S: Storage> Planner<S> {
     }
 
     /// In what is proposed next, this aggregator is detached, if it runs; in what is proposed after that, it begins a new line.
-    pub fn begin_line(&mut self, name: &str, new: NewLine) {
+    ///
+    /// # Errors
+    /// When the version that is wanted is another than the one that the state was computed by.
+    pub fn begin_line(&mut self, name: &str, wanted: Wanted, new: NewLine) -> anyhow::Result<()> {
+        let version = wanted.ready()?;
+        if let Some((state, _)) = &new.with {
+            let of = &state.meta.attached;
+            // What it has of the events behind its beginning it has by the settings of then.
+            let has_begun = new.behind.is_some_and(|behind| behind.cut < state.meta.cut);
+            let fits = version.digest == of.digest && (!has_begun || wanted.settings == of.settings);
+            ensure!(
+                fits,
+                "its file or its settings are no longer those that the state of aggregator {name} was computed by"
+            );
+        }
         let recorded = self.context.published().cut;
-        self.lines.insert(name.to_owned(), Beginning { new, stopped: None, recorded });
+        self.lines.insert(name.to_owned(), Beginning { wanted, new, stopped: None, recorded });
         let held = self.held();
         self.context.progress.facts().returning.extend(held);
+        Ok(())
     }
 
     /// Nobody leaves a quarantine or begins a new line any more. What is held for whoever was detached to do so is held until the next
@@ -213,7 +230,7 @@ impl<S: Storage> Planner<S> {
             let running = self.plan.aggregators.get(name).cloned();
             let next = match self.lines.get(name) {
                 Some(_) if running.is_some() => continue,
-                Some(line) => self.next_line(name, wanted, line),
+                Some(line) => self.next_line(name, line),
                 None => self.next_version(name, wanted, running.as_ref(), quarantined.contains(name)),
             };
             let (attached, configured) = match next {
@@ -339,9 +356,9 @@ impl<S: Storage> Planner<S> {
     }
 
     /// What the plan says of `name` when it begins a new line, for which everything is put down.
-    fn next_line(&self, name: &str, wanted: &Wanted, line: &Beginning) -> anyhow::Result<(Attached, Configured)> {
-        let version = wanted.ready()?;
-        let attached = attached(wanted, version, None);
+    fn next_line(&self, name: &str, line: &Beginning) -> anyhow::Result<(Attached, Configured)> {
+        let version = line.wanted.ready()?;
+        let attached = attached(&line.wanted, version, None);
         let (behind, with) = (line.behind(), line.new.with.as_ref());
         if let Some(goes_on) = line.goes_on() {
             let gone = "the log has let go of what it begins with: raise log.retain_bytes or log.retain_age";

@@ -14,7 +14,7 @@ use tally_event::table::{Question, Table};
 use tally_event::time;
 use tally_plugin::Configured;
 pub use tally_query::Since;
-use tally_state::{Commit, RunInfo, Store};
+use tally_state::{Commit, DeadLetter, RunInfo, Store};
 use tally_storage::Storage;
 use tally_wal::Reader;
 
@@ -69,6 +69,8 @@ pub struct Beginning {
     pub meta: Meta,
     /// The saved runs with their bytes.
     pub runs: Vec<(RunInfo, Vec<u8>)>,
+    /// What is kept of the events that it was spared so far.
+    pub letters: Vec<DeadLetter>,
     /// How lines are read from there on.
     pub presets: Vec<Preset>,
     /// Sequences of events that it is spared.
@@ -79,7 +81,7 @@ impl Beginning {
     /// With nothing, at a place of the log.
     pub fn empty(name: &str, attached: &Attached, place: Place) -> Self {
         let meta = Meta::start(name, attached, place.position, place.sequence);
-        Self { meta, runs: Vec::new(), presets: place.presets, skips: BTreeSet::new() }
+        Self { meta, runs: Vec::new(), letters: Vec::new(), presets: place.presets, skips: BTreeSet::new() }
     }
 }
 
@@ -121,11 +123,12 @@ impl<S: Storage> Replica<S> {
         reader: Reader<S>,
         batch_rows: usize,
     ) -> anyhow::Result<Self> {
-        let Beginning { mut meta, runs, presets, skips } = beginning;
+        let Beginning { mut meta, runs, letters, presets, skips } = beginning;
         meta.attach(attached, &runs.iter().map(|(run, _)| *run).collect::<Vec<_>>());
         let store = Arc::new(Store::open_in_memory()?);
         let add: Vec<_> = runs.iter().map(|(run, bytes)| (*run, bytes.as_slice())).collect();
-        store.commit(&Commit { name, meta: &meta.to_bytes(), add: &add, remove: &[], pending: None })?;
+        let (meta_bytes, letters) = (meta.to_bytes(), Some(&*letters));
+        store.commit(&Commit { name, meta: &meta_bytes, add: &add, remove: &[], pending: None, letters })?;
         let (position, applied) = (meta.position(), meta.last_sequence);
         let total = Total::restore(name, configured.clone(), store.clone(), meta)?;
         let subscriber = Subscriber { name: name.into(), manifest: configured.manifest.clone() };

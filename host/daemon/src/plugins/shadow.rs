@@ -193,7 +193,7 @@ impl Shadows {
         let snapshot = context.store.snapshot()?;
         let saved = line::Saved::load(&snapshot, name, None)?;
         let saved = saved.context("it is only just being attached and has saved nothing: try again")?;
-        let line::State { meta, runs } = saved.copy(&snapshot)?;
+        let line::State { meta, runs, letters } = saved.copy(&snapshot)?;
         let branched_cut = meta.cut;
         let running = meta.attached.clone();
         let mut attached = Attached {
@@ -213,7 +213,7 @@ impl Shadows {
                 .context("it cannot go on from what is saved, but it could count anew, with --from")?;
         }
         let presets = Place::behind(&mut reader, meta.position(), last)?.presets;
-        Ok((Beginning { meta, runs, presets, skips: Default::default() }, attached, branched_cut))
+        Ok((Beginning { meta, runs, letters, presets, skips: Default::default() }, attached, branched_cut))
     }
 
     /// The shadow of an aggregator, if it has one.

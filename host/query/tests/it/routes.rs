@@ -287,10 +287,11 @@ async fn dead_letters_and_changes_pass_on_what_is_asked() {
         ("a%20b/pause", "Pause"),
         ("a%20b/rollback", "Rollback"),
         ("a%20b/promote", "Promote"),
-        ("a%20b/rebuild", "Rebuild { from: Beginning, discard_state: false }"),
+        ("a%20b/rebuild", "Rebuild { from: Some(Beginning), discard_state: false }"),
+        ("a%20b/rebuild?from=same", "Rebuild { from: None, discard_state: false }"),
         (
             "a%20b/rebuild?from=2026-01-27T11:00:00%2B01:00&discard_state=true",
-            "Rebuild { from: Time(1769508000000000), discard_state: true }",
+            "Rebuild { from: Some(Time(1769508000000000)), discard_state: true }",
         ),
         ("a%20b/reset?discard_state=true", "Reset { discard_state: true }"),
         ("a%20b/remove?discard_state=false", "Remove { discard_state: false }"),

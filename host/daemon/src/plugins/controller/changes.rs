@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use tally_query::{Change, Since};
 
 use super::Controller;
+use crate::aggregator::Meta;
 use crate::aggregator::line::{self, Saved};
 use crate::feed::Position;
 use crate::plugins::overrides::{Held, Override};
@@ -74,28 +75,29 @@ impl Controller {
             "a reset of aggregator {name} gives up what it has computed, and it begins with the next event: say --discard-state \
              if that is wanted, or have it rebuilt from the log"
         );
-        self.begin_line(name, NewLine { behind: None, with: None }, None, |_| Ok(()))
+        self.begin_line(name, NewLine { behind: None, with: None }, None)
     }
 
-    fn rebuild(&mut self, name: &str, from: Since, discard_state: bool) -> anyhow::Result<()> {
-        let micros = match from {
-            Since::Beginning => i64::MIN,
-            Since::Time(micros) => micros,
+    fn rebuild(&mut self, name: &str, from: Option<Since>, discard_state: bool) -> anyhow::Result<()> {
+        let (mut reader, last) = (self.context.reader(), self.context.tail.last());
+        let saved = self.context.progress.facts().saved.get(name).map(Meta::began);
+        let attached = self.planner.plan().aggregators.get(name).map(|attached| attached.applies_after);
+        let began = saved.or(attached).unwrap_or(u64::MAX);
+        let begins = match from {
+            Some(Since::Beginning) => recovery::last_cut_until(&mut reader, i64::MIN, last)?,
+            Some(Since::Time(micros)) => recovery::last_cut_until(&mut reader, micros, last)?,
+            None => recovery::cut_from(&mut reader, began, last)?,
         };
-        let begins = recovery::last_cut_until(&mut self.context.reader(), micros, self.context.tail.last())?;
         ensure!(
-            begins.position.cut == 0 || discard_state,
+            begins.position.cut <= began || discard_state,
             "a rebuild of aggregator {name} would begin behind event {} ({}) and give up what it has of the events before that{}: say \
              --discard-state if that is wanted",
             begins.last_sequence,
             rfc3339(begins.at),
-            if matches!(from, Since::Beginning) { ", since the log no longer holds them" } else { "" }
+            if matches!(from, Some(Since::Time(_))) { "" } else { ", since the log no longer holds them" }
         );
-        let new = NewLine { behind: Some(begins.position), with: None };
-        // The events behind them are given to it again; those on which it fails again become dead letters again.
-        self.begin_line(name, new, None, |this| {
-            Ok(this.context.store.forget_dead_letters(name, begins.last_sequence)?)
-        })
+        // Events on which it fails again become dead letters again; those that there are go with the state.
+        self.begin_line(name, NewLine { behind: Some(begins.position), with: None }, None)
     }
 
     fn roll_back(&mut self, name: &str) -> anyhow::Result<()> {
@@ -114,7 +116,7 @@ impl Controller {
         let state = previous.copy(&snapshot)?;
         let with = Some((state, Some(attached.line.since)));
         let over = self.held(name, &attached.digest, "rolled back")?;
-        self.begin_line(name, NewLine { behind: Some(position), with }, Some(over), |_| Ok(()))
+        self.begin_line(name, NewLine { behind: Some(position), with }, Some(over))
     }
 
     /// Puts the shadow of an aggregator in its place. What the shadow has was computed as the log has it, from where it began; so the new
@@ -125,16 +127,12 @@ impl Controller {
         if let Some(reason) = status.reason {
             bail!("the shadow has failed: {reason}");
         }
-        let wanted = self.wanted()?;
-        let settings = &wanted.get(name).with_context(|| format!("aggregator {name} is not wanted"))?.settings;
-        let settings = settings.clone();
         let stopped = self.shadows.stop(name).with_context(none)?;
-        self.promote_stopped(name, stopped, &settings).context("the shadow is gone; start another one")
+        self.promote_stopped(name, stopped).context("the shadow is gone; start another one")
     }
 
-    fn promote_stopped(&mut self, name: &str, stopped: Stopped, settings: &str) -> anyhow::Result<()> {
+    fn promote_stopped(&mut self, name: &str, stopped: Stopped) -> anyhow::Result<()> {
         let attached = &stopped.attached;
-        ensure!(attached.settings == settings, "the settings of aggregator {name} have changed since its shadow began");
         if let Some(reason) = stopped.failed {
             bail!("the shadow has just failed: {reason}");
         }
@@ -145,7 +143,7 @@ impl Controller {
         let behind = Some(Position { cut: stopped.began_cut, ..Position::default() });
         self.context.registry.keep(&stopped.component)?;
         let over = self.held(name, &attached.digest, "promoted")?;
-        self.begin_line(name, NewLine { behind, with }, Some(over), |_| Ok(()))
+        self.begin_line(name, NewLine { behind, with }, Some(over))
     }
 
     /// What holds for an aggregator when this version runs in place of its file.
@@ -184,20 +182,13 @@ impl Controller {
         Ok(())
     }
 
-    /// Has an aggregator stop, if it runs, and begin a new line, while `over` holds for it if that is given; `between` is done when it has
-    /// stopped.
-    fn begin_line(
-        &mut self,
-        name: &str,
-        new: NewLine,
-        over: Option<Override>,
-        between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    /// Has an aggregator stop, if it runs, and begin a new line, while `over` holds for it if that is given.
+    fn begin_line(&mut self, name: &str, new: NewLine, over: Option<Override>) -> anyhow::Result<()> {
         let before = self.overrides.of(name);
         if let Some(over) = &over {
             self.overrides.try_out(name, over.clone());
         }
-        let begun = self.try_line(name, new, over, between);
+        let begun = self.try_line(name, new, over);
         self.planner.forget_wishes();
         if begun.is_err() {
             self.overrides.try_no_more(name);
@@ -209,15 +200,9 @@ impl Controller {
         begun
     }
 
-    fn try_line(
-        &mut self,
-        name: &str,
-        new: NewLine,
-        over: Option<Override>,
-        between: impl FnOnce(&mut Self) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let wanted = self.wanted()?;
-        let wanted = wanted.get(name).with_context(|| match self.overrides.of(name).paused {
+    fn try_line(&mut self, name: &str, new: NewLine, over: Option<Override>) -> anyhow::Result<()> {
+        let wanted = self.wanted()?.remove(name);
+        let wanted = wanted.with_context(|| match self.overrides.of(name).paused {
             true => format!("aggregator {name} is paused; resume it first"),
             false => format!("there is no aggregator {name:?} that is wanted; see `tally plugin list`"),
         })?;
@@ -225,13 +210,12 @@ impl Controller {
             bail!("the wanted version of aggregator {name} does not run: {}", failed.reason);
         }
         let before = self.planner.line_of(name);
-        self.planner.begin_line(name, new);
+        self.planner.begin_line(name, wanted, new)?;
         if before.is_some() {
             self.reconcile()?;
         }
         self.join_ended(name);
         self.wait_for_records(|this| this.planner.awaits_records())?;
-        between(self)?;
         if let Some(over) = over {
             // Kept no sooner: a start in between goes on as before.
             self.overrides.set(&self.context.data, name, over)?;
