@@ -13,7 +13,6 @@ use tally_state::{DeadLetter, Store};
 use tally_storage::{RealStorage, Storage};
 use tally_wal::{Frame, Reader};
 
-use crate::aggregator::line;
 use crate::context::Context;
 use crate::feed::Position;
 use crate::records::rfc3339;
@@ -56,7 +55,7 @@ pub fn newest(store: &Store) -> anyhow::Result<Vec<Letter>> {
         let what = || format!("the dead letter of event {} and aggregator {} does not read", kept.sequence, kept.name);
         serde_json::from_slice(&kept.letter).with_context(what)
     };
-    line::dead_letters(store)?.into_iter().rev().map(read).collect()
+    store.dead_letters()?.into_iter().rev().map(read).collect()
 }
 
 /// The letters of a data directory whose daemon does not run, newest event first.

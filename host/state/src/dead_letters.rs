@@ -7,7 +7,16 @@ use crate::codec;
 use crate::guard::Failed;
 
 /// By sequence and aggregator. Not there in stores of before there were any.
-const DEAD_LETTERS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("dead_letters");
+const DEAD_LETTERS: Table = TableDefinition::new("dead_letters");
+
+/// The same, of names with a NUL: those of states that are put aside. They come and go with these, and do not count.
+const ASIDE: Table = TableDefinition::new("dead_letters_aside");
+
+type Table = TableDefinition<'static, (u64, &'static str), &'static [u8]>;
+
+fn table_of(name: &str) -> Table {
+    if name.contains('\0') { ASIDE } else { DEAD_LETTERS }
+}
 
 /// What is kept of one event that one aggregator was spared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,32 +29,19 @@ pub struct DeadLetter {
     pub letter: Vec<u8>,
 }
 
-/// Puts one in, replacing what was there of the same event and aggregator, and lets others go beyond `most`: first those of names with a
-/// NUL, of states that are put aside, then those of the oldest events.
+/// Puts one in, replacing what was there of the same event and aggregator, and lets the oldest events go beyond `most`.
 pub(crate) fn keep(transaction: &WriteTransaction, letter: &DeadLetter, most: u64) -> Result<(), Failed> {
     let mut table = transaction.open_table(DEAD_LETTERS)?;
     insert(&mut table, &letter.name, letter)?;
     while table.len()? > most {
-        let mut aside = None;
-        for entry in table.iter()? {
-            let (key, _) = entry?;
-            let (sequence, name) = key.value();
-            if name.contains('\0') {
-                aside = Some((sequence, name.to_owned()));
-                break;
-            }
-        }
-        match aside {
-            Some((sequence, name)) => drop(table.remove((sequence, &*name))?),
-            None => drop(table.pop_first()?),
-        }
+        table.pop_first()?;
     }
     Ok(())
 }
 
 /// Replaces all of one aggregator by these, whatever name they have.
 pub(crate) fn replace(transaction: &WriteTransaction, name: &str, letters: &[DeadLetter]) -> Result<(), Failed> {
-    let mut table = transaction.open_table(DEAD_LETTERS)?;
+    let mut table = transaction.open_table(table_of(name))?;
     table.retain(|(_, of), _| of != name)?;
     letters.iter().try_for_each(|letter| insert(&mut table, name, letter))
 }
@@ -60,9 +56,9 @@ fn insert(
     Ok(())
 }
 
-/// All of them, oldest event first.
-pub(crate) fn all(transaction: &ReadTransaction) -> Result<Vec<DeadLetter>, Failed> {
-    let table = match transaction.open_table(DEAD_LETTERS) {
+/// All of them, oldest event first: those of what aggregators have, or those that are put aside.
+pub(crate) fn all(transaction: &ReadTransaction, aside: bool) -> Result<Vec<DeadLetter>, Failed> {
+    let table = match transaction.open_table(if aside { ASIDE } else { DEAD_LETTERS }) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         table => table?,
     };
@@ -112,13 +108,19 @@ mod tests {
             |name, letters| Commit { name, meta: b"", add: &[], remove: &[], pending: None, letters: Some(letters) };
         store.commit_all(&[commit("a", &[]), commit("a\0aside", &of_a)]).unwrap();
         let aside = [letter(7, "a\0aside", "x"), letter(8, "a\0aside", "y")];
-        assert_eq!(store.dead_letters().unwrap(), [aside[0].clone(), aside[1].clone(), letter(8, "b", "z")]);
-        // These go first, even before older ones.
-        store.keep_dead_letter(&letter(6, "b", ""), 4).unwrap();
-        store.keep_dead_letter(&letter(9, "b", ""), 4).unwrap();
-        let left = [letter(6, "b", ""), aside[1].clone(), letter(8, "b", "z"), letter(9, "b", "")];
-        assert_eq!(store.dead_letters().unwrap(), left);
+        let is_there = |letters: &[DeadLetter]| {
+            assert_eq!(store.dead_letters().unwrap(), letters);
+            assert_eq!(store.snapshot().unwrap().letters_aside().unwrap(), aside);
+        };
+        is_there(&[letter(8, "b", "z")]);
+        for sequence in [6, 9, 10] {
+            store.keep_dead_letter(&letter(sequence, "b", ""), 2).unwrap();
+        }
+        is_there(&[letter(9, "b", ""), letter(10, "b", "")]);
+        store.commit(&commit("a", &aside)).unwrap();
+        is_there(&[of_a[0].clone(), of_a[1].clone(), letter(9, "b", ""), letter(10, "b", "")]);
         store.remove("a\0aside").unwrap();
-        assert_eq!(store.dead_letters().unwrap().len(), 3);
+        assert_eq!(store.snapshot().unwrap().letters_aside().unwrap(), []);
+        assert_eq!(store.dead_letters().unwrap().len(), 4);
     }
 }

@@ -17,7 +17,8 @@
 //! | `runs`        | (name, first cut, last cut, part)    | the bytes of a saved delta, cut into parts of 120 KiB      |
 //! | `pendings`    | (cut frame, name)                    | sealed: a report that waits for its record                 |
 //! | `records`     | `"position"`                         | sealed: how far the analytics files are committed          |
-//! | `dead_letters`| (sequence, name)                     | sealed: what is kept of a skipped event; missing in old ones |
+//! | `dead_letters`| (sequence, name)                     | sealed: what is kept of a skipped event; made with the first |
+//! | `dead_letters_aside` | the same                      | the same, of names with a NUL                                 |
 //!
 //! A run in `aggregators` is first cut `u64`, last cut `u64`, level `u8`, length `u64`, BLAKE3 of the bytes (32).
 //! *Sealed* means that a BLAKE3 over table, key and payload follows the payload, so that neither a flipped bit nor a

@@ -123,9 +123,14 @@ impl Snapshot {
         }
     }
 
-    /// The dead letters that are kept, oldest event first.
+    /// The dead letters that are kept, oldest event first, but for those of names with a NUL.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
-        self.reading("read the dead letters", || dead_letters::all(&self.transaction))
+        self.reading("read the dead letters", || dead_letters::all(&self.transaction, false))
+    }
+
+    /// The dead letters of names with a NUL, of states that are put aside.
+    pub fn letters_aside(&self) -> Result<Vec<DeadLetter>, StateError> {
+        self.reading("read the dead letters", || dead_letters::all(&self.transaction, true))
     }
 
     /// Every run in the store, listed or not: (name, first cut, last cut).

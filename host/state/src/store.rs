@@ -224,7 +224,7 @@ impl Store {
         self.write(&doing, |transaction| dead_letters::keep(transaction, letter, most))
     }
 
-    /// The dead letters that are kept, oldest event first.
+    /// The dead letters that are kept, oldest event first, but for those of names with a NUL, of states that are put aside.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
         self.read(Snapshot::dead_letters)
     }
@@ -274,6 +274,7 @@ impl Store {
             snapshot.pendings(cut_frame)?;
         }
         snapshot.dead_letters()?;
+        snapshot.letters_aside()?;
         snapshot.records_position().map(drop)
     }
 

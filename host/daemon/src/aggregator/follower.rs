@@ -19,6 +19,7 @@ use super::failures::{Failures, Next};
 use super::line;
 use super::meta::Meta;
 use super::meter::Meter;
+use super::total::Failure;
 use crate::DISK_FULL_PAUSE;
 use crate::context::{Context, Token};
 use crate::dead_letters;
@@ -172,7 +173,8 @@ impl<S: Storage> Follower<S> {
             return Ok(self.skip(skip));
         }
         if !self.letters.is_empty() && !self.keep_letters()? {
-            return Ok(if self.context.tail.is_closed() { Moved::Ended } else { Moved::Waiting });
+            let ended = self.context.tail.is_closed() || self.is_quarantined();
+            return Ok(if ended { Moved::Ended } else { Moved::Waiting });
         }
         match self.follow() {
             Ok(moved) => Ok(moved),
@@ -228,8 +230,10 @@ impl<S: Storage> Follower<S> {
     /// Keeps the dead letters that are due. False while there is no room for them on the disk, or those of the line before still stand there.
     fn keep_letters(&mut self) -> anyhow::Result<bool> {
         let Self { context, name, last, letters, .. } = self;
-        if !line::is_taken_over(&context.store, name, &last.attached)? {
-            return Ok(false);
+        match line::is_taken_over(&context.store, name, &last.attached) {
+            Ok(true) => {}
+            Ok(false) | Err(Failure::Full(_)) => return Ok(false),
+            Err(failure) => return Err(anyhow::Error::from(failure).context(format!("the dead letters of {name}"))),
         }
         let who = format!("the dead letters of {name}");
         match dead_letters::complete(context, name, &last.attached, letters, last.position) {

@@ -66,7 +66,9 @@ impl Saved {
     pub fn copy(&self, snapshot: &Snapshot) -> Result<State, StateError> {
         let runs = self.runs_with(snapshot).collect::<Result<_, _>>()?;
         let letters = letters(snapshot, &self.entry)?;
-        Ok(State::new(self.meta.clone(), runs, letters))
+        // Events behind it are still to come for whoever begins with it.
+        let letters = letters.into_iter().filter(|letter| letter.sequence <= self.meta.last_sequence).collect();
+        Ok(State { meta: self.meta.clone(), runs, letters })
     }
 }
 
@@ -81,14 +83,8 @@ pub struct State {
 }
 
 impl State {
-    /// Of the letters only those of events that the state has behind it.
-    fn new(meta: Meta, runs: Vec<(RunInfo, Vec<u8>)>, mut letters: Vec<DeadLetter>) -> Self {
-        letters.retain(|letter| letter.sequence <= meta.last_sequence);
-        Self { meta, runs, letters }
-    }
-
     /// What is under this entry, although others may be committing on a full disk.
-    fn load(store: &Store, entry: &str) -> anyhow::Result<Option<Self>> {
+    fn load(store: &Store, entry: &str) -> Result<Option<Self>, Failure> {
         let read = store.read(|snapshot| {
             let Some(saved) = snapshot.load(entry)? else { return Ok(None) };
             let with_bytes = |run: &RunInfo| Ok((*run, snapshot.run(entry, run)?));
@@ -96,21 +92,14 @@ impl State {
             Ok(Some((saved.meta, runs, letters(snapshot, entry)?)))
         })?;
         let Some((meta, runs, letters)) = read else { return Ok(None) };
-        Ok(Some(Self::new(Meta::from_bytes(name_of(entry), &meta)?, runs, letters)))
+        Ok(Some(Self { meta: Meta::from_bytes(name_of(entry), &meta)?, runs, letters }))
     }
 }
 
 /// The dead letters of an entry.
 fn letters(snapshot: &Snapshot, entry: &str) -> Result<Vec<DeadLetter>, StateError> {
-    let mut letters = snapshot.dead_letters()?;
+    let mut letters = if entry.contains('\0') { snapshot.letters_aside()? } else { snapshot.dead_letters()? };
     letters.retain(|letter| letter.name == entry);
-    Ok(letters)
-}
-
-/// The dead letters of what aggregators have now, oldest event first: not those of what is put aside.
-pub fn dead_letters(store: &Store) -> Result<Vec<DeadLetter>, StateError> {
-    let mut letters = store.dead_letters()?;
-    letters.retain(|letter| !letter.name.contains('\0'));
     Ok(letters)
 }
 
@@ -141,7 +130,7 @@ pub fn prepare(store: &Store, name: &str, state: Option<&State>) -> Result<(), S
 }
 
 /// Whether what is under its name is on the line that `attached` is on.
-pub fn is_taken_over(store: &Store, name: &str, attached: &Attached) -> anyhow::Result<bool> {
+pub fn is_taken_over(store: &Store, name: &str, attached: &Attached) -> Result<bool, Failure> {
     if attached.line.is_first() {
         return Ok(true);
     }
@@ -151,11 +140,16 @@ pub fn is_taken_over(store: &Store, name: &str, attached: &Attached) -> anyhow::
 
 /// Takes over what was put down for the line that `attached` is on, unless that was done; `start` where nothing was put down.
 pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -> Result<(), Failure> {
-    if is_taken_over(store, name, attached).map_err(Failure::Fatal)? {
+    let put_down = format!("{name}{NEXT}");
+    if is_taken_over(store, name, attached)? {
+        // The last life may have ended before it was removed.
+        if !attached.line.is_first() && store.load(&put_down)?.is_some() {
+            store.remove(&put_down)?;
+        }
         return Ok(());
     }
     let current = State::load(store, name)?;
-    let next = State::load(store, &format!("{name}{NEXT}"))?;
+    let next = State::load(store, &put_down)?;
     let mut next = next.unwrap_or_else(|| State { meta: start.clone(), runs: Vec::new(), letters: Vec::new() });
     let runs: Vec<RunInfo> = next.runs.iter().map(|(run, _)| *run).collect();
     next.meta.attach(attached, &runs);
@@ -164,7 +158,7 @@ pub fn take_over(store: &Store, name: &str, attached: &Attached, start: &Meta) -
     let mut entries = vec![(name, &next)];
     entries.extend(before.as_ref().map(|before| (previous.as_str(), before)));
     replace(store, &entries)?;
-    store.remove(&format!("{name}{NEXT}"))?;
+    store.remove(&put_down)?;
     Ok(())
 }
 

@@ -95,9 +95,9 @@ impl Meta {
         }
     }
 
-    /// The cut behind which the first event comes that it was given.
+    /// The cut behind which the first event comes that it was given; 0, the beginning of everything, where that is not known.
     pub fn began(&self) -> u64 {
-        self.began.unwrap_or(self.attached.applies_after)
+        self.began.unwrap_or(0)
     }
 
     /// Where the log goes on for this aggregator.

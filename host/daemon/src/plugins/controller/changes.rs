@@ -1,6 +1,7 @@
 //! What operators ask for of one aggregator: that it pauses or goes on, that its state is computed anew, goes back to what it was, or is
 //! forgotten. What would lose state says so, and is done only when that is asked for as well.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,7 +12,7 @@ use crate::aggregator::Meta;
 use crate::aggregator::line::{self, Saved};
 use crate::feed::Position;
 use crate::plugins::overrides::{Held, Override};
-use crate::plugins::planner::NewLine;
+use crate::plugins::planner::{NewLine, Wanted};
 use crate::plugins::shadow::Stopped;
 use crate::records::rfc3339;
 use crate::recovery;
@@ -82,14 +83,14 @@ impl Controller {
         let (mut reader, last) = (self.context.reader(), self.context.tail.last());
         let saved = self.context.progress.facts().saved.get(name).map(Meta::began);
         let attached = self.planner.plan().aggregators.get(name).map(|attached| attached.applies_after);
-        let began = saved.or(attached).unwrap_or(u64::MAX);
+        let began = saved.or(attached);
         let begins = match from {
             Some(Since::Beginning) => recovery::last_cut_until(&mut reader, i64::MIN, last)?,
             Some(Since::Time(micros)) => recovery::last_cut_until(&mut reader, micros, last)?,
-            None => recovery::cut_from(&mut reader, began, last)?,
+            None => recovery::cut_from(&mut reader, began.unwrap_or(0), last)?,
         };
         ensure!(
-            begins.position.cut <= began || discard_state,
+            began.is_none_or(|began| begins.position.cut <= began) || discard_state,
             "a rebuild of aggregator {name} would begin behind event {} ({}) and give up what it has of the events before that{}: say \
              --discard-state if that is wanted",
             begins.last_sequence,
@@ -101,6 +102,7 @@ impl Controller {
     }
 
     fn roll_back(&mut self, name: &str) -> anyhow::Result<()> {
+        self.wait_for_changes(name)?;
         let store = &self.context.store;
         let snapshot = store.snapshot()?;
         let previous = Saved::previous(&snapshot, name)?
@@ -127,6 +129,8 @@ impl Controller {
         if let Some(reason) = status.reason {
             bail!("the shadow has failed: {reason}");
         }
+        let wanted = self.wanted()?;
+        self.ensure_wanted(name, &wanted)?;
         let stopped = self.shadows.stop(name).with_context(none)?;
         self.promote_stopped(name, stopped).context("the shadow is gone; start another one")
     }
@@ -192,20 +196,20 @@ impl Controller {
         self.planner.forget_wishes();
         if begun.is_err() {
             self.overrides.try_no_more(name);
-            let as_before = self.overrides.set(&self.context.data, name, before).and_then(|()| self.reconcile());
-            if let Err(error) = as_before {
-                tracing::error!(error = format!("{error:#}"), aggregator = name, "it could not go on as before");
+            let kept = self.overrides.set(&self.context.data, name, before);
+            if let Err(error) = kept.and(self.reconcile()) {
+                let error = format!("{error:#}");
+                tracing::error!(error, aggregator = name, "it could not go on as before");
+                self.not_taken_over(&error);
             }
         }
         begun
     }
 
     fn try_line(&mut self, name: &str, new: NewLine, over: Option<Override>) -> anyhow::Result<()> {
-        let wanted = self.wanted()?.remove(name);
-        let wanted = wanted.with_context(|| match self.overrides.of(name).paused {
-            true => format!("aggregator {name} is paused; resume it first"),
-            false => format!("there is no aggregator {name:?} that is wanted; see `tally plugin list`"),
-        })?;
+        let mut wanted = self.wanted()?;
+        self.ensure_wanted(name, &wanted)?;
+        let wanted = wanted.remove(name).context("just found")?;
         if let Err(failed) = &wanted.version {
             bail!("the wanted version of aggregator {name} does not run: {}", failed.reason);
         }
@@ -226,6 +230,35 @@ impl Controller {
         }
         let begun = self.planner.line_of(name);
         ensure!(begun.is_some() && begun != before, "aggregator {name} is no longer wanted");
+        Ok(())
+    }
+
+    fn ensure_wanted(&self, name: &str, wanted: &BTreeMap<String, Wanted>) -> anyhow::Result<()> {
+        ensure!(
+            wanted.contains_key(name),
+            match self.overrides.of(name).paused {
+                true => format!("aggregator {name} is paused; resume it first"),
+                false => format!("there is no aggregator {name:?} that is wanted; see `tally plugin list`"),
+            }
+        );
+        Ok(())
+    }
+
+    /// Waits until what the plan says of `name` is what it runs with: only then has it put aside what it had before.
+    fn wait_for_changes(&self, name: &str) -> anyhow::Result<()> {
+        let Some(attached) = self.planner.plan().aggregators.get(name) else { return Ok(()) };
+        let (store, digest) = (&self.context.store, &attached.digest);
+        let is_there = || -> anyhow::Result<bool> {
+            let saved = line::meta(store, name, attached.line)?;
+            Ok(line::is_taken_over(store, name, attached)?
+                && saved.is_some_and(|saved| saved.attached.digest == *digest))
+        };
+        let begun = self.context.clock.elapsed();
+        while !self.context.progress.facts().quarantined.contains_key(name) && !is_there()? {
+            let waited = self.context.clock.elapsed().saturating_sub(begun);
+            ensure!(waited < PATIENCE, "aggregator {name} has not come to its last change yet; ask again later");
+            self.context.progress.wait(Duration::from_millis(20), |_| None::<()>);
+        }
         Ok(())
     }
 
