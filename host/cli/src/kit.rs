@@ -11,12 +11,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tally_daemon::plugins::check::PluginFacts;
 use tally_kit::build::Project;
-use tally_kit::laws::{self, Verdict};
+use tally_kit::laws::{self, Given, Verdict};
 use tally_kit::samples::{self, Outcome, Samples};
 use tally_kit::{Law, Subject, bench, project};
 
 use crate::outcome::{Usage, print};
 use crate::render::{Output, Paint, answer};
+
+/// What is said when the laws hold, but no event got as far as to try them.
+const VACUOUS: &str = "warning: not one event was applied, so the laws were tried on empty states only and what they say is next to nothing; \
+                       give events that it counts: --events FILE";
 
 /// The sample events of a project.
 const EVENTS: &str = "events.ndjson";
@@ -197,6 +201,11 @@ pub fn test(args: &Test) -> anyhow::Result<ExitCode> {
             (Some(sampled), lines)
         }
     };
+    if lines.is_empty() && args.cases == 0 {
+        let nothing =
+            "--cases 0 without a sample event leaves nothing to try; name some with --events, or ask for more cases";
+        return Err(Usage(anyhow::anyhow!(nothing)).into());
+    }
     let laws = laws::check(&subject, &lines, args.seed, args.cases);
     let unit_tests = project.map(|_| "passed");
     let tested = Tested { unit_tests, component, samples: sampled, laws };
@@ -206,6 +215,10 @@ pub fn test(args: &Test) -> anyhow::Result<ExitCode> {
     })?;
     let compared = tested.samples.as_ref().map_or("none", |sampled| sampled.compared);
     let is_broken = !tested.laws.broken.is_empty();
+    if tested.laws.is_vacuous() && !is_broken {
+        // Whoever does not read that has the numbers.
+        let _ = writeln!(std::io::stderr(), "{VACUOUS}");
+    }
     ensure!(compared != "failed", "the sample events cannot be applied");
     ensure!(
         compared != "different" || is_broken,
@@ -286,12 +299,16 @@ fn told(tested: &Tested) -> String {
         None => text += "samples: none; name some with --events\n",
         Some(sampled) => text += &told_samples(sampled),
     }
-    let Verdict { tried, broken, sample_cases, random_cases, seed, left_out, not_judged } = &tested.laws;
+    let Verdict { tried, broken, sample_cases, random_cases, seed, left_out, not_judged, .. } = &tested.laws;
+    let Verdict { sample_events, random_events, .. } = &tested.laws;
     text += &format!(
         "laws: {} of {} hold, on {sample_cases} cases of the samples and {random_cases} random ones (seed {seed})\n",
         tried.len() - broken.len(),
         tried.len()
     );
+    let given = |given: &Given| format!("{} of {}", given.applied, given.events);
+    text +=
+        &format!("  applied: {} events of the samples, {} random ones\n", given(sample_events), given(random_events));
     let names = |laws: &[Law]| laws.iter().map(|law| law.name()).collect::<Vec<_>>().join(", ");
     if !left_out.is_empty() {
         text += &format!("  not asked of an aggregator whose ordering is log-order: {}\n", names(left_out));

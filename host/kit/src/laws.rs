@@ -10,6 +10,7 @@ use tally_event::table::Question;
 use tally_plugin::CallError;
 
 use crate::random::{Random, Vocabulary};
+use crate::samples;
 use crate::shrink::smallest;
 use crate::subject::{Subject, rejected};
 use crate::trial::{Broken, Item, Snapshot, Trial, first_difference, rendered, same};
@@ -90,10 +91,38 @@ pub struct Verdict {
     pub seed: u64,
     /// Cases of the samples.
     pub sample_cases: usize,
+    /// Events of these cases, each as often as it is in one, and those that the aggregator counted.
+    pub sample_events: Given,
     /// Cases of random events.
     pub random_cases: usize,
+    /// Events of these cases, and those that the aggregator counted.
+    pub random_events: Given,
     /// The laws that do not hold.
     pub broken: Vec<Finding>,
+}
+
+/// What an aggregator was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Given {
+    /// Events.
+    pub events: usize,
+    /// Those that were applied: of a type it asks for, and neither refused by it nor on its behalf.
+    pub applied: usize,
+}
+
+impl Verdict {
+    /// Whether every law was tried on empty states only, which says next to nothing.
+    pub fn is_vacuous(&self) -> bool {
+        self.sample_events.applied + self.random_events.applied == 0
+    }
+}
+
+impl Given {
+    /// Counts a case: its events applied in order, as one batch. A call that fails is what [`Law::Answers`] is about.
+    fn count(&mut self, subject: &Subject, lines: &[String]) {
+        self.events += lines.len();
+        self.applied += samples::apply(subject, lines).map_or(0, |outcome| outcome.applied);
+    }
 }
 
 impl Law {
@@ -325,12 +354,14 @@ pub fn check(subject: &Subject, samples: &[String], seed: u64, random_cases: usi
     let mut holds = tried.clone();
     let mut broken = Vec::new();
     let mut sample_cases = 0;
+    let (mut sample_events, mut random_events) = (Given::default(), Given::default());
     let mut decoder = subject.decoder();
     while !samples.is_empty() && sample_cases < SAMPLE_CASES {
         // Windows that together cover the samples, unless these are thousands.
         let start = sample_cases * samples.len() / SAMPLE_CASES;
         let length = (samples.len() / SAMPLE_CASES + 1 + random.below(MOST_EVENTS)).min(MOST_SAMPLES);
         let window = &samples[start..samples.len().min(start + length)];
+        sample_events.count(subject, window);
         let items = case(window.to_vec(), &mut random);
         try_case(subject, &items, "samples", &mut holds, &mut broken);
         sample_cases += 1;
@@ -339,12 +370,13 @@ pub fn check(subject: &Subject, samples: &[String], seed: u64, random_cases: usi
         let count = random.below(MOST_EVENTS + 1);
         let lines = (0..count).map(|_| vocabulary.line(&mut random));
         let lines: Vec<String> = lines.filter(|line| rejected(&mut decoder, line).is_none()).collect();
+        random_events.count(subject, &lines);
         let items = case(lines, &mut random);
         try_case(subject, &items, "random", &mut holds, &mut broken);
     }
     broken.sort_by_key(|finding| tried.iter().position(|law| *law == finding.law));
     let (tried, not_judged) = judged(tried, &mut broken);
-    Verdict { tried, left_out, not_judged, seed, sample_cases, random_cases, broken }
+    Verdict { tried, left_out, not_judged, seed, sample_cases, sample_events, random_cases, random_events, broken }
 }
 
 /// Leaves out findings that follow from another: every law is looked at through questions and the same events twice.

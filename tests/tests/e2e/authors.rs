@@ -31,9 +31,38 @@ fn findings(breaks: &str, more: &[&str]) -> (Output, Vec<(String, Vec<Value>)>) 
 fn an_aggregator_that_keeps_the_laws_passes() {
     let (output, broken) = findings("none", &[]);
     assert!(output.status.success() && broken.is_empty(), "{}", text(&output));
+    let work = Work::new(&[]);
+    let events = work.generate("events.ndjson", "--events 200 --homepage 0.5");
     for name in ["video-actions", "homepage-fetch"] {
-        succeed(tally().args(["plugin", "test", "--cases", "50"]).arg(plugin(name)));
+        let mut test = tally();
+        test.args(["plugin", "test", "--cases", "50", "--output", "json", "--events"]).arg(&events).arg(plugin(name));
+        let answer: Value = serde_json::from_str(&succeed(&mut test)).expect("JSON");
+        // Random events have values of the samples, so some of them are counted too.
+        for given in ["sample_events", "random_events"] {
+            assert!(answer["laws"][given]["applied"].as_u64() > Some(20), "{name}, {given}: {answer}");
+        }
     }
+}
+
+#[test]
+fn laws_that_were_tried_on_nothing_are_said_to_be() {
+    // No random text has the prefix that this one asks for.
+    let mut test = tally();
+    let output =
+        test.args(["plugin", "test", "--cases", "20"]).arg(plugin("video-actions")).output().expect("tally starts");
+    let (said, warned) = (text(&output), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("applied: 0 of 0 events of the samples, 0 of 2"), "{said}");
+    assert!(warned.contains("tried on empty states only") && warned.contains("--events FILE"), "{said}");
+    // Some that are counted, and nothing is warned of; none at all, and nothing is tried.
+    let counted =
+        tally().args(["plugin", "test", "--cases", "20"]).arg(plugin("homepage-fetch")).output().expect("tally starts");
+    assert!(counted.status.success() && counted.stderr.is_empty(), "{}", text(&counted));
+    assert!(!text(&counted).contains(", 0 of"), "{}", text(&counted));
+    let refused =
+        tally().args(["plugin", "test", "--cases", "0"]).arg(plugin("homepage-fetch")).output().expect("tally starts");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused).contains("--cases 0 without a sample event"), "{}", text(&refused));
 }
 
 #[test]
