@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tally_tests::{Work, component, plugin, root, succeed, tally, text};
 
 fn lawless() -> PathBuf {
@@ -192,9 +192,9 @@ fn has_wasm_target() -> bool {
     found
 }
 
-/// The commands of the tutorial, a block each, and what it says is answered.
-fn blocks(language: &str) -> Vec<String> {
-    let page = std::fs::read_to_string(root().join("docs/tutorial.md")).expect("the tutorial");
+/// The code blocks of a page in a language: of the tutorial its commands, its code, what it says is answered.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(root().join("docs").join(page)).expect("the page");
     let start = format!("```{language}\n");
     let blocks =
         page.split(&start).skip(1).map(|rest| rest.split_once("```").expect("the end of a block").0.to_owned());
@@ -209,8 +209,8 @@ fn the_tutorial_leads_to_a_live_metric() {
     let work = Work::new(&[]);
     let mut daemon = None;
     let mut seen = String::new();
-    let mut edits = blocks("rust").into_iter();
-    for block in blocks("sh") {
+    let mut edits = blocks("tutorial.md", "rust").into_iter();
+    for block in blocks("tutorial.md", "sh") {
         for line in block.lines() {
             let line = line.replace("/tmp/tally", &work.path("").display().to_string());
             if line.contains("tally run ") {
@@ -222,24 +222,44 @@ fn the_tutorial_leads_to_a_live_metric() {
                 edit(&work, &edits.next().expect("a piece of code for each edit"));
                 continue;
             }
-            let binary = tally().get_program().to_string_lossy().into_owned();
-            let line = line.replace("tally ", &format!("{binary} "));
-            let mut shell = Command::new("bash");
-            shell.args(["-e", "-o", "pipefail", "-c", &line]).current_dir(work.path(""));
-            shell.env("CARGO_TARGET_DIR", work.path("target")).env("CARGO_NET_OFFLINE", "true");
-            let output = shell.output().expect("bash");
-            let expected = if line.contains("# differs") { Some(1) } else { Some(0) };
-            assert_eq!(output.status.code(), expected, "{line}:\n{}", text(&output));
-            seen += &String::from_utf8_lossy(&output.stdout);
+            seen += &typed(&work, &line);
         }
     }
     assert!(edits.next().is_none(), "a piece of code that nothing edits");
-    for answer in blocks("text") {
+    for answer in blocks("tutorial.md", "text") {
         for line in answer.lines() {
             assert!(seen.contains(line), "the tutorial says {line:?}, but:\n{seen}");
         }
     }
+    goes_on_from_version_1(&work);
     daemon.expect("the tutorial runs a daemon").stop();
+}
+
+/// What docs/state-versions.md has for whoever did the tutorial: the plugin's version 1 still runs, and version 2 takes its state over.
+fn goes_on_from_version_1(work: &Work) {
+    let [code] = &blocks("state-versions.md", "rust")[..] else { panic!("one program") };
+    std::fs::write(work.path("page-views/src/lib.rs"), code).expect("the project's code");
+    assert!(typed(work, "tally plugin test page-views --bless").contains("laws: 12 of 12 hold"));
+    let summary = || work.ask(&["query", "page-views", "--min-sequence", "14"])["summary"].clone();
+    assert_eq!(summary(), json!({"plays": 10, "seconds": 3980, "viewers": 4}));
+    typed(work, "tally plugin build page-views --into plugins && tally plugin reload --to t.sock.admin");
+    assert_eq!(summary(), json!({"plays": 10, "seconds": 3980, "viewers": 4, "long_plays": 0}));
+    typed(work, "tally send page-views/events.ndjson --to unix:t.sock --ack");
+    let summary = work.ask(&["query", "page-views", "--min-sequence", "21"])["summary"].clone();
+    assert_eq!(summary, json!({"plays": 15, "seconds": 5970, "viewers": 4, "long_plays": 1}));
+}
+
+/// Runs a command as it is typed into a shell, and gives what it prints.
+fn typed(work: &Work, line: &str) -> String {
+    let binary = tally().get_program().to_string_lossy().into_owned();
+    let line = line.replace("tally ", &format!("{binary} "));
+    let mut shell = Command::new("bash");
+    shell.args(["-e", "-o", "pipefail", "-c", &line]).current_dir(work.path(""));
+    shell.env("CARGO_TARGET_DIR", work.path("target")).env("CARGO_NET_OFFLINE", "true");
+    let output = shell.output().expect("bash");
+    let expected = if line.contains("# differs") { Some(1) } else { Some(0) };
+    assert_eq!(output.status.code(), expected, "{line}:\n{}", text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Does what a piece of code says: `// instead of:` lines, then what replaces them.
