@@ -6,6 +6,7 @@ mod commit;
 mod kept;
 mod retention;
 mod run;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -28,6 +29,7 @@ use crate::progress::Progress;
 use crate::tail::{Item, Tail};
 use kept::KeptLines;
 use retention::Retention;
+use time::LogTime;
 
 pub use run::run;
 
@@ -90,6 +92,7 @@ pub struct Sequencer<S: Storage> {
     log: Log<S>,
     control: Control,
     clock: Clock,
+    time: LogTime,
     tail: Arc<Tail>,
     progress: Arc<Progress>,
     datagrams: Arc<Counters>,
@@ -158,11 +161,14 @@ impl<S: Storage> Sequencer<S> {
         control.producers.clear();
         let mut policy = FlushPolicy::new(config.flush.events, millis(config.flush.interval));
         policy.add(control.last_sequence - control.flushed_sequence, context.clock.millis());
+        let mut time = LogTime::default();
+        time.now(control.arrival, &context.clock);
         let quarter = usize::try_from(config.log.segment_bytes / 4).unwrap_or(usize::MAX);
         Self {
             log,
             control,
             clock: context.clock.clone(),
+            time,
             tail: context.tail.clone(),
             progress: context.progress.clone(),
             datagrams: context.datagrams.clone(),
@@ -284,7 +290,7 @@ impl<S: Storage> Sequencer<S> {
             Token::Activate(activation) => self.activate(*activation),
             Token::Configure(config) => self.configure(&config),
             Token::Skip(skip) => {
-                let at = self.control.arrival.max(self.clock.wall_micros());
+                let at = self.time.now(self.control.arrival, &self.clock);
                 let note = Note::Skipped(Skip { at, ..*skip });
                 self.body.note(&note);
                 self.control.note(&note);
@@ -314,7 +320,7 @@ impl<S: Storage> Sequencer<S> {
     }
 
     fn add_events(&mut self, mut decoded: Decoded) {
-        let arrival = self.control.arrival.max(self.clock.wall_micros());
+        let arrival = self.time.now(self.control.arrival, &self.clock);
         self.duplicates.take_out(&mut decoded, arrival);
         let Decoded { preset, chunks, mut batch, .. } = decoded;
         let preset = u16::try_from(preset).expect("presets are few");
@@ -375,8 +381,8 @@ impl<S: Storage> Sequencer<S> {
     /// Puts a barrier behind everything so far and gives the number of its cut. Flushes have at least one event.
     fn barrier(&mut self, reason: &str, flush: bool, plan: Option<tally_aggregate::Plan>) -> u64 {
         self.note_drops();
+        let at = self.time.now(self.control.arrival, &self.clock);
         let control = &self.control;
-        let at = control.arrival.max(self.clock.wall_micros());
         let flush = (flush && control.last_sequence > control.flushed_sequence).then(|| Flush {
             batch_id: control.batch_id + 1,
             from: control.flushed_at,

@@ -16,7 +16,7 @@ const YEARS: i64 = 10 * 365 * 24 * HOUR;
 const OFFSETS: [i64; 14] = [0, HOUR, 0, -HOUR, HOUR, 0, -1, 0, -1, YEARS, -YEARS, YEARS, 0, -YEARS];
 
 /// The library, where Debian puts it.
-fn library() -> Option<PathBuf> {
+pub fn library() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
 }

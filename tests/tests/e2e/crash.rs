@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tally_tests::{Client, Work, component, plugin, root, succeed, tally};
+use tally_tests::torture::clocks;
+use tally_tests::{Client, Daemon, Work, component, plugin, root, succeed, tally};
 
 use crate::counts::everything_equals_the_count;
 
@@ -123,4 +124,35 @@ fn real_edits_with_a_crash_in_the_middle_give_the_published_numbers() {
     assert_eq!(pages, published);
     daemon.stop();
     work.verified(&[]);
+}
+
+#[test]
+fn a_clock_that_was_ahead_is_warned_of_once_it_is_set_right() {
+    let Some(library) = clocks::library() else {
+        eprintln!("skipped: libfaketime is not installed");
+        return;
+    };
+    let work = Work::new(&[plugin("video-actions")]);
+    let mut ahead = tally();
+    ahead
+        .args(work.run_arguments(""))
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME", "+2h")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let warning = "behind the log, whose time never goes backwards";
+    let add = |daemon: Daemon| {
+        let mut client = Client::connect(&work, r#"{"tally":"ack"}"#);
+        client.write("{\"type\":\"action\",\"user_id\":\"u\",\"resource_type\":\"posts:1\",\"action\":\"view\"}\n");
+        client.answer();
+        drop(client);
+        daemon.stop();
+    };
+    add(work.start_as(ahead));
+    assert!(!work.log().contains(warning), "{}", work.log());
+    // At the start, and not again with the event and the flush that are dated so.
+    add(work.start(""));
+    assert_eq!(work.log().matches(warning).count(), 1, "{}", work.log());
+    let times: Vec<_> = work.records().iter().map(|record| record["to"].clone()).collect();
+    let [first, second] = &times[..] else { panic!("two flushes: {times:?}") };
+    assert_eq!(first, second, "the log's time stands still");
 }
