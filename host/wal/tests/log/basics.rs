@@ -149,6 +149,23 @@ fn a_cloned_reader_goes_on_from_the_same_frame_by_itself() {
 }
 
 #[test]
+fn a_reader_that_rests_lets_go_of_its_frame_and_goes_on_with_the_next() {
+    let (_, log) = log_of(3);
+    let frames = read_all(&mut log.reader());
+    let mut reader = log.reader();
+    for frame in &frames {
+        assert!(reader.advance().expect("reads"));
+        let seen = reader.current().expect("what it read");
+        assert_eq!((seen.number, seen.first_sequence, seen.count), (frame.number, frame.first_sequence, frame.count));
+        assert_eq!((seen.opening, seen.body), (frame.opening, &frame.body[..]));
+        reader.rest();
+        assert!(reader.current().is_none(), "the memory that it was in is given up");
+    }
+    assert!(!reader.advance().expect("the end"));
+    assert!(reader.current().is_none());
+}
+
+#[test]
 fn the_segment_of_a_frame_starts_with_its_opening() {
     let (_, log) = log_of(3);
     let mut reader = log.reader();
