@@ -420,3 +420,27 @@ impl<F: StorageFile> Place<F> {
 fn damaged(bad: format::BadFrame) -> Trouble {
     Trouble::Damaged(bad.what().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use tally_testkit::MemStorage;
+
+    use super::*;
+    use crate::{Log, Options};
+
+    #[test]
+    fn a_long_segment_is_read_through_a_window() {
+        let options = Options { segment_bytes: 8 << 20, spare_segments: 0, ..Options::default() };
+        let (mut log, _) = Log::open(MemStorage::new(), options).expect("new");
+        log.roll(b"opening").expect("rolls");
+        for _ in 0..50 {
+            log.append(1, &[7; 100_000]).expect("appends");
+        }
+        let mut reader = log.reader();
+        while reader.advance().expect("reads") {
+            let held = reader.place.as_ref().map_or(0, |place| place.window.len());
+            assert!(held <= WINDOW as usize + 2 * BLOCK, "{held} bytes in memory");
+        }
+        assert_eq!(reader.position(), 52);
+    }
+}
