@@ -16,6 +16,9 @@ use tally_sdk::{
 const ACTIONS: [&str; 6] = ["view", "play", "pause", "unmute", "carousel_left", "carousel_right"];
 const VIEW: usize = 0;
 
+/// What the columns of their counts are called.
+const COLUMNS: [&str; ACTIONS.len()] = ["views", "plays", "pauses", "unmutes", "carousel_left", "carousel_right"];
+
 /// One action of a user on a post.
 #[derive(Event)]
 #[event(type = "action")]
@@ -60,34 +63,16 @@ impl Weights {
 
 /// Counts by action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, State)]
-struct Counts {
-    views: Count,
-    plays: Count,
-    pauses: Count,
-    unmutes: Count,
-    carousel_left: Count,
-    carousel_right: Count,
-}
+struct Counts([Count; ACTIONS.len()]);
 
 impl Counts {
     #[inline]
     fn of(&mut self, action: usize) -> &mut Count {
-        match action {
-            0 => &mut self.views,
-            1 => &mut self.plays,
-            2 => &mut self.pauses,
-            3 => &mut self.unmutes,
-            4 => &mut self.carousel_left,
-            _ => &mut self.carousel_right,
-        }
-    }
-
-    fn all(&self) -> [Count; 6] {
-        [self.views, self.plays, self.pauses, self.unmutes, self.carousel_left, self.carousel_right]
+        &mut self.0[action]
     }
 
     fn score(&self, weights: &[i64; 6]) -> i64 {
-        let terms = self.all().into_iter().zip(weights).map(|(count, weight)| match count.0 {
+        let terms = self.0.iter().zip(weights).map(|(count, weight)| match count.0 {
             // Weights are at most a million; a guest's saturating product is a call of 128-bit arithmetic.
             0..=0xFF_FFFF_FFFF => count.0 as i64 * weight,
             large => i64::try_from(large).unwrap_or(i64::MAX).saturating_mul(*weight),
@@ -144,7 +129,7 @@ impl VideoActions {
     /// Higher score first, then more views, then the smaller id.
     fn rank(&self, a: usize, b: usize) -> std::cmp::Ordering {
         let posts = self.posts.values();
-        let of = |number: usize| (posts[number].score(&self.weights), posts[number].views.0);
+        let of = |number: usize| (posts[number].score(&self.weights), posts[number].0[VIEW].0);
         of(b).cmp(&of(a)).then_with(|| self.posts.key_bytes(a).cmp(self.posts.key_bytes(b)))
     }
 }
@@ -199,34 +184,29 @@ impl Aggregator for VideoActions {
     }
 
     fn report(&self, question: &Question, report: &mut Report) -> Result<(), String> {
-        let totals = self.totals.all();
+        let totals = self.totals.0;
         let hot = self.hot();
-        report
+        let summary = report
             .summary()
             .counter("total_events", [totals.iter().fold(0, |sum: u64, count| sum.saturating_add(count.0))])
             .counter("total_visitors", [self.visitors.len()])
-            .counter("total_views", [totals[VIEW]])
-            .counter("views", [self.totals.views])
-            .counter("plays", [self.totals.plays])
-            .counter("pauses", [self.totals.pauses])
-            .counter("unmutes", [self.totals.unmutes])
-            .counter("carousel_left", [self.totals.carousel_left])
-            .counter("carousel_right", [self.totals.carousel_right])
+            .counter("total_views", [totals[VIEW]]);
+        for (column, count) in COLUMNS.iter().zip(totals) {
+            summary.counter(column, [count]);
+        }
+        summary
             .gauge("hot_post", [hot.map(|number| format!("post_{}", self.posts.key(number)))])
             .gauge("hot_post_score", [hot.map(|number| self.posts.values()[number].score(&self.weights))]);
         if question.wants("posts") {
             let page = question.page(0..self.posts.len(), |a, b| self.rank(*a, *b));
             let counts: Vec<Counts> = page.rows.iter().map(|number| self.posts.values()[*number]).collect();
-            report
+            let posts = report
                 .table("posts", page.left_out)
-                .key("post_id", page.rows.iter().map(|number| self.posts.key(*number)))
-                .counter("views", counts.iter().map(|c| c.views))
-                .counter("plays", counts.iter().map(|c| c.plays))
-                .counter("pauses", counts.iter().map(|c| c.pauses))
-                .counter("unmutes", counts.iter().map(|c| c.unmutes))
-                .counter("carousel_left", counts.iter().map(|c| c.carousel_left))
-                .counter("carousel_right", counts.iter().map(|c| c.carousel_right))
-                .gauge("score", counts.iter().map(|c| c.score(&self.weights)));
+                .key("post_id", page.rows.iter().map(|number| self.posts.key(*number)));
+            for (action, column) in COLUMNS.iter().enumerate() {
+                posts.counter(column, counts.iter().map(|counts| counts.0[action]));
+            }
+            posts.gauge("score", counts.iter().map(|counts| counts.score(&self.weights)));
         }
         if question.wants("actions") {
             let page = question.page(0..ACTIONS.len(), usize::cmp);

@@ -54,6 +54,16 @@ fn counts_per_post_and_in_all() {
 }
 
 #[test]
+fn counts_are_saved_in_the_order_of_actions() {
+    let times = |(action, times)| std::iter::repeat_n(("a", "7", ACTIONS[action]), times);
+    let saved = harness(&(0..6).zip(1..).flat_map(times).collect::<Vec<_>>()).save();
+    let counts: Vec<u8> = (1..=6u64).flat_map(u64::to_le_bytes).collect();
+    let post = [1u32.to_le_bytes().as_slice(), &1u32.to_le_bytes(), b"7", &counts].concat();
+    assert_eq!(saved[..48], counts);
+    assert_eq!(saved[saved.len() - post.len()..], post);
+}
+
+#[test]
 fn nothing_seen_reports_every_column() {
     let harness = Harness::<VideoActions>::new("{}");
     assert_eq!(harness.summary("total_events"), "0");
