@@ -173,6 +173,9 @@ impl Batch {
         if own as usize == self.rows() && refused.is_empty() {
             return None;
         }
+        if own == 0 {
+            return Some(Vec::new());
+        }
         let mut rows = Vec::with_capacity(own as usize);
         let mut refused = refused.iter().map(|refused| refused.sequence_offset).peekable();
         for (row, (&offset, &event_type)) in self.offsets.iter().zip(&self.types).enumerate() {
