@@ -183,6 +183,28 @@ pub struct Control {
 }
 
 impl Control {
+    /// A copy that goes on with what `old`, an earlier one, has the same: of frame after frame most is, and to compare it costs far less
+    /// than to copy it.
+    #[must_use]
+    pub fn copy_over(&self, old: Self) -> Self {
+        fn same<T: Clone + PartialEq>(old: T, new: &T) -> T {
+            if old == *new { old } else { new.clone() }
+        }
+        Self {
+            flushed_counts: same(old.flushed_counts, &self.flushed_counts),
+            counts: same(old.counts, &self.counts),
+            producers: same(old.producers, &self.producers),
+            plan: same(old.plan, &self.plan),
+            quarantined: same(old.quarantined, &self.quarantined),
+            detached: same(old.detached, &self.detached),
+            skips: same(old.skips, &self.skips),
+            anchor: same(old.anchor, &self.anchor),
+            asked_anchor: same(old.asked_anchor, &self.asked_anchor),
+            engine: same(old.engine, &self.engine),
+            ..*self
+        }
+    }
+
     /// Folds in one entry of frame `frame`.
     pub fn apply(&mut self, frame: u64, entry: &Entry<'_>) {
         self.frame = frame;
@@ -364,6 +386,25 @@ mod tests {
         assert_eq!(control.expected(), ["b"]);
         control.barrier(9, &activation(3, &[("a", 3), ("b", 1)]));
         assert_eq!(control.expected(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_copy_over_another_is_a_copy() {
+        let mut old = Control::default();
+        old.barrier(9, &activation(1, &[("a", 1), ("b", 1)]));
+        old.note(&skip("a", 1, 3, 1));
+        old.producers.push(("p".into(), 1));
+        let mut control = old.clone();
+        control.events(5, 3);
+        control.counts.reject("json");
+        control.barrier(10, &activation(2, &[("a", 1)]));
+        control.note(&Note::Quarantined { name: "a".into(), after_cut: 1, reason: "trap".into() });
+        control.note(&skip("a", 1, 4, 2));
+        control.note(&Note::Started { version: "2".into(), decoder: 2, engine: "e".into() });
+        control.producers.clear();
+        assert_eq!(control.copy_over(old), control);
+        assert_eq!(control.copy_over(Control::default()), control);
+        assert_eq!(control.copy_over(control.clone()), control);
     }
 
     fn skip(name: &str, attached_at: u64, sequence: u64, after_cut: u64) -> Note {

@@ -274,9 +274,14 @@ impl<S: Storage> Sequencer<S> {
     fn open_frame(&mut self) {
         if !self.frame.dirty {
             self.body.begin(|bytes| self.log.begin(bytes));
-            self.before = self.control.clone();
+            self.note_before();
             self.frame.dirty = true;
         }
+    }
+
+    /// Keeps the state before a frame: should the frame begin a segment, that is its opening.
+    fn note_before(&mut self) {
+        self.before = self.control.copy_over(std::mem::take(&mut self.before));
     }
 
     fn add_token(&mut self, token: Token) {

@@ -206,7 +206,7 @@ impl<S: Storage> Sequencer<S> {
     pub(super) fn close_behind(&mut self) -> anyhow::Result<Settled> {
         self.sync()?;
         self.body.begin(|bytes| self.log.begin(bytes));
-        self.before = self.control.clone();
+        self.note_before();
         if self.make_room()? == Settled::DiskFull {
             return Ok(Settled::DiskFull);
         }
