@@ -9,7 +9,7 @@ use tally_event::batch::Batch;
 use tally_event::table::Question;
 
 use crate::random::{Random, Vocabulary};
-use crate::subject::{Subject, batch, rejected};
+use crate::subject::{Subject, batch, joined, rejected};
 
 /// Rows of a batch, about what a busy daemon gives.
 const BATCH: usize = 4096;
@@ -70,12 +70,10 @@ pub fn generated(subject: &Subject, samples: &[String], seed: u64) -> Vec<String
 pub fn measure(subject: &Subject, events: &[String], at_least: Duration) -> anyhow::Result<Measured> {
     ensure!(!events.is_empty(), "there is no event to measure with");
     let mut decoder = subject.decoder();
+    let chunks: Vec<String> = events.chunks(BATCH).map(|chunk| joined(chunk.iter().map(String::as_str))).collect();
     let mut decode = || {
-        let chunks = events.chunks(BATCH).enumerate();
-        let batch = |(index, chunk): (usize, &[String])| {
-            batch(&mut decoder, chunk.iter().map(String::as_str), 1 + (index * BATCH) as u64)
-        };
-        chunks.map(batch).collect::<Vec<Batch>>()
+        let batch = |(index, chunk): (usize, &String)| batch(&mut decoder, chunk, 1 + (index * BATCH) as u64);
+        chunks.iter().enumerate().map(batch).collect::<Vec<Batch>>()
     };
     let (batches, first) = timed(&mut decode);
     let (_, second) = timed(&mut decode);

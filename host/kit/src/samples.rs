@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tally_event::table::Question;
 
-use crate::subject::{Subject, batch, rejected};
+use crate::subject::{Subject, batch, joined, rejected};
 use crate::trial::rendered;
 
 /// Lines of a file of events.
@@ -57,7 +57,7 @@ pub fn apply(subject: &Subject, events: &[String]) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome { applied: 0, refused: BTreeMap::new(), not_subscribed: 0, report: Value::Null };
     let mut as_of = 0;
     for (index, chunk) in events.chunks(1000).enumerate() {
-        let batch = batch(&mut decoder, chunk.iter().map(String::as_str), 1 + 1000 * index as u64);
+        let batch = batch(&mut decoder, &joined(chunk.iter().map(String::as_str)), 1 + 1000 * index as u64);
         as_of = batch.max_time().map_or(as_of, |time| if index == 0 { time } else { time.max(as_of) });
         let selected = batch.for_subscriber(0);
         let refusals = instance.apply(&accumulator, &selected.rows).context("the samples cannot be applied")?;

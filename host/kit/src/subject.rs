@@ -38,12 +38,15 @@ impl Subject {
     }
 }
 
-/// The lines as one batch, the first of them with this sequence number. Each must be an event.
-pub(crate) fn batch<'a>(decoder: &mut Decoder, lines: impl IntoIterator<Item = &'a str>, first_sequence: u64) -> Batch {
-    for line in lines {
-        let pushed = decoder.push(0, line.as_bytes(), Mode::Replay);
-        assert_eq!(pushed.accepted, 1, "no event: {line}");
-    }
+/// The lines one after another, each with a newline: as a daemon gets them, which decodes many at once.
+pub(crate) fn joined<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    lines.into_iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Joined lines as one batch, the first of them with this sequence number. Each must be an event.
+pub(crate) fn batch(decoder: &mut Decoder, lines: &str, first_sequence: u64) -> Batch {
+    let pushed = decoder.push(0, lines.as_bytes(), Mode::Replay);
+    assert_eq!(pushed.accepted as usize, lines.matches('\n').count(), "lines that are no events: {:?}", pushed.rejects);
     let mut batch = decoder.finish();
     batch.stamp(first_sequence, ARRIVAL);
     batch

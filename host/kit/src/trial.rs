@@ -8,7 +8,7 @@ use tally_event::decode::Decoder;
 use tally_event::table::{Question, Table};
 use tally_plugin::{Accumulator, CallError, Instance};
 
-use crate::subject::{Subject, batch};
+use crate::subject::{Subject, batch, joined};
 
 /// An event of a case. Which part it belongs to and when it is applied out of order stay with it when others are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl<'a> Trial<'a> {
         range: Range<usize>,
     ) -> Result<Vec<(usize, u32)>, CallError> {
         let lines = self.items[range.clone()].iter().map(|item| item.line.as_str());
-        let batch = batch(&mut self.decoder, lines, 1 + range.start as u64);
+        let batch = batch(&mut self.decoder, &joined(lines), 1 + range.start as u64);
         let rows = batch.for_subscriber(0).rows;
         let refusals = self.instance.apply(accumulator, &rows)?;
         let event = |row: u32| range.start + rows.sequence_offsets[row as usize] as usize;
