@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
     /// Users in the state, where a scenario is about state
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     users: Option<u32>,
     /// Be the plain program that the daemon is compared with, for one connection
     #[arg(long, value_name = "SOCKET", hide = true)]
