@@ -43,16 +43,26 @@ impl Connection {
 
     /// Waits until this many lines of the connection are durable; when that was heard.
     pub fn heard(&mut self, lines: u64) -> Result<Instant> {
-        self.answers.wait(lines)
+        self.answers.wait(lines, &mut |_, _| {})
     }
 
     /// Sends these lines so many times; when the last of them was acknowledged.
     pub fn flood(&mut self, part: Part<'_>, times: u64) -> Result<Instant> {
+        self.flood_and_note(part, times, &mut |_, _| {})
+    }
+
+    /// The same, and `note` is given every answer: when it was read, and how many lines of the connection were durable then.
+    pub fn flood_and_note(
+        &mut self,
+        part: Part<'_>,
+        times: u64,
+        note: &mut (dyn FnMut(Instant, u64) + Send),
+    ) -> Result<Instant> {
         self.sent += part.count * times;
         let Self { stream, answers, sent } = self;
         let target = *sent;
         thread::scope(|scope| {
-            let acknowledged = scope.spawn(move || answers.wait(target));
+            let acknowledged = scope.spawn(move || answers.wait(target, note));
             let written =
                 (0..times).try_for_each(|_| part.bytes.chunks(PIECE).try_for_each(|piece| stream.write_all(piece)));
             let acknowledged = joined(acknowledged.join());
@@ -76,11 +86,12 @@ impl Answers {
     }
 
     /// Waits until this many lines of the connection are durable; when that was heard.
-    fn wait(&mut self, lines: u64) -> Result<Instant> {
+    fn wait(&mut self, lines: u64, note: &mut dyn FnMut(Instant, u64)) -> Result<Instant> {
         while self.parser.durable < lines {
             let read = self.stream.read(&mut self.buffer).context("no answer comes")?;
             ensure!(read > 0, "the connection ended with {} of {lines} lines acknowledged", self.parser.durable);
             self.parser.take(&self.buffer[..read])?;
+            note(Instant::now(), self.parser.durable);
         }
         Ok(Instant::now())
     }

@@ -39,10 +39,13 @@ pub struct Heard {
     pub latencies: Histogram<u64>,
     /// How long after the time it was meant for the last event of each write was sent, in nanoseconds.
     pub lateness: Histogram<u64>,
-    /// From the time the socket took an event until its acknowledgement was read, in nanoseconds, one for each write.
-    pub admitted: Histogram<u64>,
+    /// From the time the socket took an event until its acknowledgement was read, in nanoseconds, one for each write; by thirds of the
+    /// time that sending was meant to take.
+    pub admitted: [Histogram<u64>; 3],
     /// How many were sent.
     pub sent: u64,
+    /// When the last of them was.
+    pub ended: Instant,
     /// From the first event until the last acknowledgement.
     pub took: Duration,
 }
@@ -67,14 +70,19 @@ impl Load<'_> {
         let mut buffer = vec![0; 64 * 1024];
         let mut latencies = Histogram::new(3)?;
         let mut lateness = Histogram::new(3)?;
-        let mut admitted = Histogram::new(3)?;
+        let mut admitted = [Histogram::new(3)?, Histogram::new(3)?, Histogram::new(3)?];
         let mut writes: VecDeque<(u64, Instant)> = VecDeque::new();
         let mut events = self.events;
         let started = Instant::now();
         let meant = |event: u64| {
             started + Duration::from_nanos((u128::from(event) * 1_000_000_000 / u128::from(self.rate)) as u64)
         };
+        let third = |written: Instant| {
+            let meant = self.events as f64 / self.rate as f64;
+            ((written - started).as_secs_f64() / meant * 3.0).min(2.0) as usize
+        };
         let mut heard = 0;
+        let mut ended = started;
         let mut progress = started;
         while heard < events {
             let now = Instant::now();
@@ -88,6 +96,7 @@ impl Load<'_> {
                         .record(Instant::now().saturating_duration_since(meant(sender.sent - 1)).as_nanos() as u64)?;
                 }
                 writes.push_back((sender.sent, now));
+                ended = now;
                 progress = now;
             }
             match stream.read(&mut buffer) {
@@ -101,7 +110,7 @@ impl Load<'_> {
                     }
                     heard = answers.durable;
                     while let Some((_, written)) = writes.pop_front_if(|(sent, _)| *sent <= heard) {
-                        admitted.record(now.saturating_duration_since(written).as_nanos() as u64)?;
+                        admitted[third(written)].record(now.saturating_duration_since(written).as_nanos() as u64)?;
                     }
                     progress = now;
                 }
@@ -116,7 +125,7 @@ impl Load<'_> {
                 );
             }
         }
-        Ok(Heard { latencies, lateness, admitted, sent: events, took: started.elapsed() })
+        Ok(Heard { latencies, lateness, admitted, sent: events, ended, took: started.elapsed() })
     }
 
     /// How many events are meant to have been sent after this time.

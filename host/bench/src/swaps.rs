@@ -19,7 +19,7 @@ use crate::lines::{Shape, Stock};
 use crate::machine::{self, Places, joined};
 use crate::results::Outcome;
 use crate::stage::{Ground, Stage};
-use crate::{Options, ask, check};
+use crate::{Options, ask, check, raw};
 
 /// Seconds of each stretch, unless the caller says otherwise.
 const SECONDS: f64 = 10.0;
@@ -83,7 +83,9 @@ pub fn measure(options: &Options) -> Result<Vec<Outcome>> {
     let places = Places::all_but_one()?;
     let stock = Stock::generate(&options.bench, Shape::Usual, options.events.unwrap_or(LINES))?;
     let seconds = options.seconds.unwrap_or(SECONDS);
+    let parts: Vec<_> = (0..PRODUCERS).map(|index| stock.lines.part(index, PRODUCERS)).collect();
     stage.runs(options, |outcome| {
+        outcome.add("generator_events_per_second", raw::socket(&stage.socket("raw"), &places, &parts)?);
         let daemon = stage.daemon(&places.server, &[])?.start()?;
         let mut count = Count::default();
         let original = stage.plugin("video-actions")?;
