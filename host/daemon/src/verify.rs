@@ -428,25 +428,36 @@ impl<S: Storage> Scratch<S> {
         report.not_compared.contains_key(name) || self.out_of_reach.iter().any(covers)
     }
 
+    /// The first batch whose record can be rebuilt.
+    fn first_compared(&self) -> u64 {
+        let Self { history, compare_after, .. } = self;
+        let before_log = if history.truncated { history.opening.batch_id } else { 0 };
+        let before_anchor = history.barriers.iter().filter(|(_, barrier)| barrier.cut <= *compare_after);
+        let last = before_anchor.filter_map(|(_, barrier)| Some(barrier.flush.as_ref()?.batch_id)).max();
+        1 + last.unwrap_or(0).max(before_log)
+    }
+
     /// Renders every record anew and compares it with the files, byte for byte.
     fn records(&self, report: &mut VerifyReport) -> anyhow::Result<()> {
         let cursor = Cursor::load(&self.saved)?;
         let Some(end) = cursor.files else { return Ok(()) };
-        let mut written = read_records_until(&self.data, end)?;
+        let mut written = read_records_until(&self.data, end)?.peekable();
+        let first = self.first_compared();
+        let is_beyond = |record: &Result<Record, _>| {
+            matches!(record, Ok(record) if record.value["batch_id"].as_u64().is_some_and(|batch| batch < first))
+        };
+        while written.next_if(is_beyond).is_some() {}
         for (_, barrier) in &self.history.barriers {
             let Some(flush) = &barrier.flush else { continue };
             if barrier.cut > cursor.log.cut {
                 break;
             }
-            if barrier.cut <= self.compare_after {
+            let batch = flush.batch_id;
+            if batch < first {
                 continue;
             }
-            let batch = flush.batch_id;
-            let before_anchor = |record: &Result<Record, _>| {
-                self.history.truncated && matches!(record, Ok(r) if r.value["batch_id"].as_u64() < Some(batch))
-            };
             let record = written
-                .find(|record| !before_anchor(record))
+                .next()
                 .with_context(|| format!("batch {batch}: its record is missing in the analytics files"))??;
             let mut parts = BTreeMap::new();
             let mut quarantined = flush.quarantined.clone();
@@ -474,9 +485,6 @@ impl<S: Storage> Scratch<S> {
                 return Err(difference(batch, &record, &rebuilt));
             }
             report.records += 1;
-        }
-        if self.history.barriers.iter().all(|(_, b)| b.flush.is_none() || b.cut <= self.compare_after) {
-            return Ok(());
         }
         if let Some(extra) = written.next() {
             let extra = extra?;

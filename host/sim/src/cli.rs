@@ -77,6 +77,7 @@ const BY_SEEDS: &[&str] = &[
     "plans activated",
     "power losses",
     "questions answered",
+    "replays right after an end",
     "replays that gave the same bytes",
     "lines of a state begun",
     "states carried over to another version",

@@ -22,10 +22,13 @@ use crate::counts::Counts;
 use crate::machines::{Done, Machines, PluginFile};
 use crate::oracle::{Oracle, check_records};
 use crate::producer::{Manner, Producer};
-use crate::random::Random;
+use crate::random::{Random, mixed};
 
 /// The aggregator that runs all the time and whose numbers are known from outside.
 pub(crate) const ALWAYS: &str = "video-actions";
+
+/// One in so many ends of a life is verified before anybody recovers from it.
+const VERIFIED: u64 = 4;
 
 /// Shards of it, at most.
 const MOST_SHARDS: u64 = 3;
@@ -227,6 +230,7 @@ impl World {
                 Err(_) => {
                     self.report.counts.one("faults while recovering");
                     self.next_disk();
+                    self.verify_some()?;
                 }
             }
         }
@@ -283,7 +287,7 @@ impl World {
                 }
                 drop(machines);
                 self.next_disk();
-                return Ok(());
+                return self.verify_some();
             }
             // Segments may go only behind later frames: until then their events have been seen.
             let last = machines.context.tail.last();
@@ -308,7 +312,21 @@ impl World {
             drop(machines);
         }
         self.next_disk();
-        Ok(())
+        self.verify_some()
+    }
+
+    /// Verifies what some ends left, as whoever finds it so would. Which ones takes no draw, so that all else is as it would be without.
+    fn verify_some(&mut self) -> anyhow::Result<()> {
+        if !mixed(self.ended_operations).is_multiple_of(VERIFIED) {
+            return Ok(());
+        }
+        self.report.counts.one("replays right after an end");
+        self.verify(None).context("verify right after an end")
+    }
+
+    fn verify(&self, rows: Option<usize>) -> anyhow::Result<()> {
+        let kit = &self.kit;
+        verify::verify_on(self.disk.duplicate(), &kit.replay, kit.replayed.clone(), rows).map(drop)
     }
 
     fn count(&mut self, done: Done) {
@@ -465,8 +483,7 @@ impl World {
         let records = check_records(&self.disk)?;
         self.report.counts.add("records checked", records);
         let rows = 1 + usize::try_from(self.random.below(64))?;
-        let kit = &self.kit;
-        verify::verify_on(self.disk.duplicate(), &kit.replay, kit.replayed.clone(), Some(rows)).context("verify")?;
+        self.verify(Some(rows)).context("verify")?;
         self.report.counts.one("replays that gave the same bytes");
         for (what, count) in self.disk.reached().counts() {
             self.report.counts.add(what, count);

@@ -52,6 +52,7 @@ pub fn run(plan: Plan, report: &Report) {
             "kills under load",
             "kills during a start",
             "kills before a check",
+            "proofs right after a kill",
             "events there that were not acknowledged",
             "events sent that a kill took",
             "lines answered as duplicates",
@@ -155,6 +156,10 @@ fn round(site: &mut Site, life: &mut super::life::Life, random: &mut Random, rep
         load.stop();
         report.count("kills before a check", 1);
         kills += 1;
+    }
+    if random.once_in(4) {
+        site.work.verified(&[]);
+        report.count("proofs right after a kill", 1);
     }
     *life = site.start();
     let seen = site.check(life);
