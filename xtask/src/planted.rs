@@ -141,8 +141,8 @@ const BUGS: &[Bug] = &[
     bug(
         "forget event ids after a restart",
         RECOVERY,
-        "window.restore(*arrival, tally_aggregate::entry::ids(ids));",
-        "let _ = (arrival, ids);",
+        "window.restore(*at, tally_aggregate::entry::ids(ids));",
+        "let _ = (at, ids);",
     ),
     bug(
         "open a segment with what producers had decided long ago",

@@ -10,7 +10,7 @@
 //! | 4 barrier | JSON [`Barrier`] |
 //! | 5 note | JSON [`Note`] |
 //! | 6 opening | JSON [`Control`] as of the frame before; only in the first frame of a segment |
-//! | 7 ids | arrival i64 (µs), then the 16 bytes of each event id: of this frame's events, or, behind an opening, remembered by then |
+//! | 7 ids | time i64 (µs, of the ids' own clock: it counts the time of all lives), then the 16 bytes of each event id: of this frame's events, or, behind an opening, remembered by then |
 //!
 //! Decisions are rare, so they are JSON: they can be read by eye and grow by optional members. Within a frame entries
 //! take effect in order. A barrier splits: events before it belong before the cut, events after it behind the cut.
@@ -57,8 +57,8 @@ pub enum Entry<'a> {
     Opening(Box<Control>),
     /// Ids of events that arrived together.
     Ids {
-        /// Arrival time, microseconds since the Unix epoch.
-        arrival: i64,
+        /// When they arrived, in microseconds of the ids' own clock; see [`IdWindow`](crate::IdWindow).
+        at: i64,
         /// The ids, 16 bytes each; see [`ids`].
         ids: &'a [u8],
     },
@@ -261,9 +261,9 @@ impl BodyBuilder {
     }
 
     /// Adds the ids of events that arrived together.
-    pub fn ids(&mut self, arrival: i64, ids: impl Iterator<Item = u128>) {
+    pub fn ids(&mut self, at: i64, ids: impl Iterator<Item = u128>) {
         self.entry(IDS, |body| {
-            body.extend_from_slice(&arrival.to_le_bytes());
+            body.extend_from_slice(&at.to_le_bytes());
             for id in ids {
                 body.extend_from_slice(&id.to_le_bytes());
             }
@@ -354,11 +354,11 @@ impl<'a> Entry<'a> {
             NOTE => Ok(Entry::Note(json("note", payload)?)),
             OPENING => Ok(Entry::Opening(json("opening", payload)?)),
             IDS => {
-                let arrival = i64::from_le_bytes(take(&mut payload, 8)?.try_into().expect("eight bytes"));
+                let at = i64::from_le_bytes(take(&mut payload, 8)?.try_into().expect("eight bytes"));
                 if !payload.len().is_multiple_of(ID) {
                     return Err("the last event id is cut off".to_owned());
                 }
-                Ok(Entry::Ids { arrival, ids: payload })
+                Ok(Entry::Ids { at, ids: payload })
             }
             other => Err(format!("entry kind {other} is unknown: the log was written by a newer version")),
         }
@@ -412,7 +412,7 @@ mod tests {
         assert!(matches!(&entries[3], Entry::Barrier(b) if **b == barrier()));
         assert!(matches!(&entries[4], Entry::Note(Note::Quarantined { .. })));
         assert!(matches!(&entries[5], Entry::Note(Note::Skipped(read)) if *read == skip));
-        let Entry::Ids { arrival: 78, ids: bytes } = &entries[6] else { panic!("ids") };
+        let Entry::Ids { at: 78, ids: bytes } = &entries[6] else { panic!("ids") };
         assert!(ids(bytes).eq([3, u128::MAX]));
     }
 

@@ -1,4 +1,7 @@
-//! Event ids of the recent past, so that an event that is sent again counts once. Pure: times are arrival times, given by the caller.
+//! Event ids of the recent past, so that an event that is sent again counts once. Pure: times are given by the caller.
+//!
+//! They are times of a clock of the ids' own: it goes on with the monotonic time of a life, and each life begins with the newest time that the
+//! log has for an id. So no id is forgotten sooner because somebody set the wall clock; while no daemon runs, ids do not age.
 //!
 //! An id is known from the moment it is offered; it is remembered, and so bounded and aged, once the frame that holds it is durable. The log
 //! has the ids of each frame, and every segment opens with those remembered by then: a restart reads one segment.
@@ -17,7 +20,7 @@ pub struct IdWindow {
     known: HashSet<u128>,
     /// Oldest first.
     order: VecDeque<u128>,
-    /// Arrival time and how many of `order` it covers, in the same order.
+    /// When they arrived and how many of `order` it covers, in the same order.
     groups: VecDeque<(i64, usize)>,
 }
 
@@ -37,8 +40,8 @@ impl IdWindow {
         !self.is_on() || self.known.insert(id)
     }
 
-    /// Remembers ids that arrived at `arrival`, which is not before the last call's, and forgets what is too old or too much.
-    pub fn remember(&mut self, arrival: i64, ids: impl IntoIterator<Item = u128>) {
+    /// Remembers ids that arrived at `at`, which is not before the last call's, and forgets what is too old or too much.
+    pub fn remember(&mut self, at: i64, ids: impl IntoIterator<Item = u128>) {
         if !self.is_on() {
             return;
         }
@@ -50,17 +53,17 @@ impl IdWindow {
         let more = self.order.len() - before;
         match self.groups.back_mut() {
             _ if more == 0 => {}
-            Some((at, count)) if arrival - *at < GROUP_MICROS => *count += more,
-            _ => self.groups.push_back((arrival, more)),
+            Some((begun, count)) if at - *begun < GROUP_MICROS => *count += more,
+            _ => self.groups.push_back((at, more)),
         }
-        self.expire(arrival);
+        self.expire(at);
     }
 
-    /// Remembers again what the log says arrived at `arrival`. An id that came once more after it was forgotten is known from then on.
-    pub fn restore(&mut self, arrival: i64, ids: impl IntoIterator<Item = u128>) {
-        self.expire(arrival);
+    /// Remembers again what the log says arrived at `at`. An id that came once more after it was forgotten is known from then on.
+    pub fn restore(&mut self, at: i64, ids: impl IntoIterator<Item = u128>) {
+        self.expire(at);
         let new: Vec<u128> = ids.into_iter().filter(|id| self.offer(*id)).collect();
-        self.remember(arrival, new);
+        self.remember(at, new);
     }
 
     /// Forgets what is too old at `now`, or too much.
@@ -82,7 +85,12 @@ impl IdWindow {
         }
     }
 
-    /// What is remembered, oldest first: arrival times and their ids.
+    /// The time of the newest that is remembered, to [`GROUP_MICROS`] below; 0 if there is none.
+    pub fn newest(&self) -> i64 {
+        self.groups.back().map_or(0, |(at, _)| *at)
+    }
+
+    /// What is remembered, oldest first: times and their ids.
     pub fn groups(&self) -> impl Iterator<Item = (i64, impl ExactSizeIterator<Item = u128>)> {
         let mut from = 0;
         self.groups.iter().map(move |&(at, count)| {

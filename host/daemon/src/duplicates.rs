@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tally_aggregate::IdWindow;
 use tally_event::decode::{Decoder, Mode};
@@ -13,23 +14,31 @@ use crate::parse::Decoded;
 /// The ids of the recent past, and those of the frame being filled.
 pub struct Duplicates {
     window: IdWindow,
+    /// The newest time that the log has for an id, and the monotonic time at which this life goes on from there.
+    begun: (i64, Duration),
     /// Of the frame being filled, in order.
     fresh: Vec<u128>,
+    /// When the last of them arrived.
+    at: i64,
     decoder: Option<(Arc<Plan>, Decoder)>,
 }
 
 impl Duplicates {
-    /// Goes on from what the log remembers.
-    pub fn new(window: IdWindow) -> Self {
-        Self { window, fresh: Vec::new(), decoder: None }
+    /// Goes on from what the log remembers; it is `elapsed` by the monotonic clock.
+    pub fn new(window: IdWindow, elapsed: Duration) -> Self {
+        let at = window.newest();
+        Self { window, begun: (at, elapsed), fresh: Vec::new(), at, decoder: None }
     }
 
-    /// Takes the duplicates out of a job that arrived at `arrival`: what is left is as if they had not been sent.
-    pub fn take_out(&mut self, decoded: &mut Decoded, arrival: i64) {
+    /// Takes the duplicates out of a job that arrived at `elapsed`, by the monotonic clock: what is left is as if they had not been sent.
+    pub fn take_out(&mut self, decoded: &mut Decoded, elapsed: Duration) {
         if !self.window.is_on() || decoded.chunks.iter().all(|chunk| chunk.ids.is_empty()) {
             return;
         }
-        self.window.expire(arrival);
+        let (newest, since) = self.begun;
+        let age = i64::try_from(elapsed.saturating_sub(since).as_micros()).unwrap_or(i64::MAX);
+        self.at = newest.saturating_add(age);
+        self.window.expire(self.at);
         let mut found = false;
         for chunk in &mut decoded.chunks {
             let mut again = Vec::new();
@@ -67,14 +76,14 @@ impl Duplicates {
         decoded.batch = decoder.finish();
     }
 
-    /// Ids of the frame being filled.
-    pub fn fresh(&self) -> &[u128] {
-        &self.fresh
+    /// Ids of the frame being filled, and when they arrived by their own clock.
+    pub fn fresh(&self) -> (i64, &[u128]) {
+        (self.at, &self.fresh)
     }
 
     /// The frame is durable.
-    pub fn remember(&mut self, arrival: i64) {
-        self.window.remember(arrival, self.fresh.drain(..));
+    pub fn remember(&mut self) {
+        self.window.remember(self.at, self.fresh.drain(..));
     }
 
     /// What durable frames had, as far as it is remembered.

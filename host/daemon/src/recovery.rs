@@ -25,7 +25,7 @@ pub fn control_at<S: Storage>(
     fold(reader, until, last_frame, |_| {})
 }
 
-/// The control state at the end of the log, and the event ids that it remembers there: at most `most`, of the last `micros` microseconds.
+/// The control state at the end of the log, and the event ids that it remembers there: at most `most`, of the last `micros` microseconds of their clock.
 /// Reads the last segment.
 pub fn at_end<S: Storage>(
     reader: &mut Reader<S>,
@@ -35,8 +35,8 @@ pub fn at_end<S: Storage>(
 ) -> anyhow::Result<(Control, IdWindow)> {
     let mut window = IdWindow::new(most, micros);
     let control = fold(reader, None, last_frame, |entry| {
-        if let (Entry::Ids { arrival, ids }, true) = (entry, window.is_on()) {
-            window.restore(*arrival, tally_aggregate::entry::ids(ids));
+        if let (Entry::Ids { at, ids }, true) = (entry, window.is_on()) {
+            window.restore(*at, tally_aggregate::entry::ids(ids));
         }
     })?;
     Ok((control, window))

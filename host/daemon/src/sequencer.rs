@@ -177,7 +177,7 @@ impl<S: Storage> Sequencer<S> {
             rejected,
             rejected_bytes: config.limits.rejected_bytes,
             published: context.published.clone(),
-            duplicates: Duplicates::new(ids),
+            duplicates: Duplicates::new(ids, context.clock.elapsed()),
             durability: config.log.durability,
             sync_at: None,
             policy,
@@ -326,7 +326,7 @@ impl<S: Storage> Sequencer<S> {
 
     fn add_events(&mut self, mut decoded: Decoded) {
         let arrival = self.time.now(self.control.arrival, &self.clock);
-        self.duplicates.take_out(&mut decoded, arrival);
+        self.duplicates.take_out(&mut decoded, self.clock.elapsed());
         let Decoded { preset, chunks, mut batch, .. } = decoded;
         let preset = u16::try_from(preset).expect("presets are few");
         let first_sequence = self.control.last_sequence + 1;

@@ -443,9 +443,7 @@ impl<S: Storage> Scratch<S> {
         let Some(end) = cursor.files else { return Ok(()) };
         let mut written = read_records_until(&self.data, end)?.peekable();
         let first = self.first_compared();
-        let is_beyond = |record: &Result<Record, _>| {
-            matches!(record, Ok(record) if record.value["batch_id"].as_u64().is_some_and(|batch| batch < first))
-        };
+        let is_beyond = |record: &Result<Record, _>| matches!(record, Ok(record) if record.value["batch_id"].as_u64().is_some_and(|batch| batch < first));
         while written.next_if(is_beyond).is_some() {}
         for (_, barrier) in &self.history.barriers {
             let Some(flush) = &barrier.flush else { continue };

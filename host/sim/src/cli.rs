@@ -81,6 +81,7 @@ const BY_SEEDS: &[&str] = &[
     "replays that gave the same bytes",
     "lines of a state begun",
     "states carried over to another version",
+    "steps of the wall clock between lives",
     "sectors lost",
     "sectors of garbage",
     "sectors torn",

@@ -40,6 +40,8 @@ pub struct Producer {
     pub answered: BTreeSet<u64>,
     /// The last sequence number that it was told.
     pub told_sequence: u64,
+    /// Acknowledged lines that its next connections send again, if its events have ids.
+    again: u64,
     connection: Option<Connection>,
 }
 
@@ -64,7 +66,7 @@ impl Producer {
     /// A client that has sent nothing.
     pub fn new(number: u32, manner: Manner) -> Self {
         let answered = BTreeSet::new();
-        Self { number, manner, sent: 0, acknowledged: 0, answered, told_sequence: 0, connection: None }
+        Self { number, manner, sent: 0, acknowledged: 0, answered, told_sequence: 0, again: 0, connection: None }
     }
 
     /// Forgets what it was told: without a sync of each frame a power loss may take that.
@@ -72,6 +74,11 @@ impl Producer {
         self.acknowledged = 0;
         self.told_sequence = 0;
         self.answered.clear();
+    }
+
+    /// From now on it sends some lines again that were acknowledged, wherever it can: it did not write down the newest answers.
+    pub fn repeat(&mut self) {
+        self.again = 10;
     }
 
     /// The daemon is gone.
@@ -99,7 +106,7 @@ impl Producer {
                     );
                     (Stream::resumed(source, peer, id.into(), lines), Some(lease), lines)
                 }
-                Manner::Ids => (Stream::acknowledged(source, peer), None, self.acknowledged),
+                Manner::Ids => (Stream::acknowledged(source, peer), None, self.acknowledged.saturating_sub(self.again)),
                 Manner::Requests | Manner::Plain => (Stream::plain(source, peer), None, self.sent),
             };
             self.connection = Some(Connection { stream, lease, base, next: base, requests: Vec::new() });

@@ -30,6 +30,11 @@ pub(crate) const ALWAYS: &str = "video-actions";
 /// One in so many ends of a life is verified before anybody recovers from it.
 const VERIFIED: u64 = 4;
 
+/// After one in so many ends the wall clock steps forward.
+const STEPPED: u64 = 4;
+/// By so much, microseconds.
+const HOUR_MICROS: i64 = 3_600_000_000;
+
 /// Shards of it, at most.
 const MOST_SHARDS: u64 = 3;
 
@@ -369,6 +374,12 @@ impl World {
         self.free_disk();
         self.is_armed = false;
         self.reached = self.disk.reached();
+        // As a machine's is that is set only once it is up. Without a draw, too.
+        if mixed(self.ended_operations + 1).is_multiple_of(STEPPED) {
+            self.report.counts.one("steps of the wall clock between lives");
+            self.time.wall.fetch_add(HOUR_MICROS, Relaxed);
+            self.producers.iter_mut().for_each(Producer::repeat);
+        }
     }
 
     /// Where not every frame is synced, what was acknowledged may be gone now.
@@ -418,8 +429,8 @@ impl World {
         let micros = self.random.below(400_000);
         self.time.elapsed.fetch_add(micros, Relaxed);
         let jump = match self.random.below(40) {
-            0 => 3_600_000_000,
-            1 => -3_600_000_000,
+            0 => HOUR_MICROS,
+            1 => -HOUR_MICROS,
             2 => 315_576_000_000_000,
             3 => -315_576_000_000_000,
             _ => 0,
@@ -577,7 +588,8 @@ pub(crate) fn config(random: &mut Random) -> anyhow::Result<Config> {
     config.flush.events = 5 + random.below(100);
     config.flush.interval = Duration::from_millis(50 + random.below(3000));
     config.queue.max_bytes = 1 << (12 + random.below(5));
-    config.dedupe.window = Duration::from_secs(100 * 365 * 24 * 3600);
+    // More than really passes in a world, and less than what its wall clock jumps.
+    config.dedupe.window = Duration::from_secs(10 * 60);
     config.analytics.max_batches = 1 + random.below(20);
     config.limits.rejected_bytes = 0;
     config.limits.batch_rows = 1 + usize::try_from(random.below(40))?;

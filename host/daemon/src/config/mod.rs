@@ -244,7 +244,7 @@ pub struct Flush {
 /// `[dedupe]`: which repeated events are recognised by their event id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dedupe {
-    /// How long an id is remembered.
+    /// How long an id is remembered, of the time that a daemon runs.
     pub window: Duration,
     /// Ids remembered at most; 0 switches it off.
     pub ids: usize,

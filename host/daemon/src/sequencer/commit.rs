@@ -28,8 +28,8 @@ impl<S: Storage> Sequencer<S> {
             self.producers.snapshot().into_iter().map(|(id, lines)| (id.to_string(), lines)).collect();
         let mut opening = BodyBuilder::default();
         opening.opening(&self.before);
-        for (arrival, ids) in self.duplicates.window().groups() {
-            opening.ids(arrival, ids);
+        for (at, ids) in self.duplicates.window().groups() {
+            opening.ids(at, ids);
         }
         let rolled = self.log.roll(opening.bytes());
         let Some(rolled) = self.with_room(rolled)? else { return Ok(Settled::DiskFull) };
@@ -89,7 +89,7 @@ impl<S: Storage> Sequencer<S> {
             self.sync_at = self.log.unsynced().then(|| self.clock.elapsed() + interval);
         }
         self.control.frame = appended.frame;
-        self.duplicates.remember(self.control.arrival);
+        self.duplicates.remember();
         self.last_frame_at = self.clock.elapsed();
         self.closed_behind = false;
         let frame = std::mem::take(&mut self.frame);
@@ -137,8 +137,9 @@ impl<S: Storage> Sequencer<S> {
         if self.control.counts != self.before.counts {
             self.body.counts(&self.control.counts);
         }
-        if !self.duplicates.fresh().is_empty() {
-            self.body.ids(self.control.arrival, self.duplicates.fresh().iter().copied());
+        let (at, fresh) = self.duplicates.fresh();
+        if !fresh.is_empty() {
+            self.body.ids(at, fresh.iter().copied());
         }
         frame.complete = true;
     }

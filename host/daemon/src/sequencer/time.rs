@@ -28,7 +28,7 @@ impl LogTime {
                 clock = rfc3339(wall),
                 log = rfc3339(newest),
                 "the wall clock is {} s behind the log, whose time never goes backwards: until the clock has caught up, also after a restart, events \
-                 without a time of their own and flushes are dated with the log's time, and event ids are remembered for longer. Is the clock right? \
+                 without a time of their own and flushes are dated with the log's time. Is the clock right? \
                  Then it was ahead when the log was written",
                 newest.saturating_sub(wall) / 1_000_000,
             );
