@@ -17,6 +17,7 @@ use tally_daemon::clock::{Clock, SimulatedTime};
 use tally_daemon::config::Config;
 use tally_daemon::context::Fatal;
 use tally_daemon::life::Beginning;
+use tally_daemon::plugins::overrides::{self, Held, Override, Overrides};
 use tally_daemon::{LOG_FOLDER, verify};
 use tally_storage::{Storage as _, StorageFile as _};
 use tally_testkit::{Kind, MemStorage};
@@ -46,6 +47,7 @@ pub const NEEDED: &[&str] = &[
     "flips in the analytics files refused",
     "flips in the log refused",
     "flips in the log without consequence",
+    "flips in the overrides refused",
     "flips in the plugins refused",
     "flips in the state store refused",
     "flips in the state store without consequence",
@@ -124,6 +126,7 @@ enum Part {
     State,
     Analytics,
     Plugins,
+    Overrides,
 }
 
 /// What became of a flip.
@@ -176,6 +179,7 @@ impl Whole {
                 Some(("plugins", _)) => Part::Plugins,
                 None if name.starts_with("analytics") => Part::Analytics,
                 None if name == tally_state::FILE_NAME => Part::State,
+                None if name == overrides::FILE => Part::Overrides,
                 _ if bytes.is_empty() => continue,
                 _ => anyhow::bail!("{name} is no file that is known here"),
             };
@@ -272,7 +276,7 @@ impl Whole {
         let place = match file.part {
             Part::Log => text.contains("at byte ") || text.contains("has log format version"),
             Part::Analytics => text.contains("byte "),
-            Part::State | Part::Plugins => true,
+            Part::State | Part::Plugins | Part::Overrides => true,
         };
         ensure!(place, "the refusal does not say where: {text}");
         Ok(End::Refused)
@@ -293,6 +297,9 @@ fn counted(part: Part, end: &End) -> &'static str {
         (Part::Plugins, End::Refused) => "flips in the plugins refused",
         (Part::Plugins, End::Harmless) => "flips in the plugins without consequence",
         (Part::Plugins, End::NeverRead) => "flips in the plugins that nobody reads",
+        (Part::Overrides, End::Refused) => "flips in the overrides refused",
+        (Part::Overrides, End::Harmless) => "flips in the overrides without consequence",
+        (Part::Overrides, End::NeverRead) => "flips in the overrides that nobody reads",
     }
 }
 
@@ -361,15 +368,20 @@ fn make(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<()> {
     machines.run_down(random, &mut || Ok(()))?;
     send(&mut machines, &mut Producer::new(0, Manner::Requests), REQUESTS)?;
     machines.stop(random, &mut || Ok(()))?;
-    Ok(())
+    let held = Held { digest: "a".repeat(64), instead_of: "b".repeat(64), because: "rolled back".to_owned() };
+    let mut overrides = Overrides::load(disk)?;
+    overrides.set(disk, PLUGIN, Override { paused: false, held: Some(held) })?;
+    overrides.set(disk, "homepage-fetch", Override { paused: true, held: None })
 }
 
 /// A life on what is there, with a few more events and a cut, and the beginning of the next: what they say.
 fn life(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<Said> {
     let random = &mut Random::new(1);
     let mut machines = begin(kit, config, disk, 2)?;
+    // As the controller does, which is not simulated.
+    let overrides = Overrides::load(disk)?;
     machines.run_down(random, &mut || Ok(()))?;
-    let first = answer(&mut machines)?;
+    let first = [answer(&mut machines)?, format!("{overrides:?}").into_bytes()].concat();
     send(&mut machines, &mut Producer::new(1, Manner::Requests), 1)?;
     machines.cut(true);
     machines.run_down(random, &mut || Ok(()))?;

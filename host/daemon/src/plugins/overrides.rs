@@ -1,10 +1,13 @@
 //! What operators asked for that the plugins directory does not say: aggregators that are paused, and versions that run in place of what lies
 //! there. Kept in [`FILE`] in the data directory, durably. Must not know: what follows from it.
+//!
+//! The file is JSON with one line behind it: [`CHECKSUM`] and the BLAKE3 hash, in hex, of all before that line. A file without this line is read
+//! too: it is from before there was one, or people wrote it.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use tally_storage::Storage;
 
@@ -12,6 +15,9 @@ use super::registry;
 
 /// The file in the data directory.
 pub const FILE: &str = "overrides.json";
+
+/// Begins the last line.
+const CHECKSUM: &str = "blake3 ";
 
 /// What holds for one aggregator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +65,13 @@ impl Overrides {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             read => read.with_context(|| format!("reading {}", data.describe(FILE)))?,
         };
-        let kept = serde_json::from_slice(&bytes).with_context(|| {
+        let json = whole(&bytes).with_context(|| {
+            format!(
+                "{} is damaged: put back a copy; or look through it and remove its last line; or remove it, and nothing is paused or held",
+                data.describe(FILE)
+            )
+        })?;
+        let kept = serde_json::from_slice(json).with_context(|| {
             format!("{} does not read; mend it, or remove it, and nothing is paused or held", data.describe(FILE))
         })?;
         Ok(Self { kept, tried: BTreeMap::new() })
@@ -98,13 +110,29 @@ impl Overrides {
             false => kept.insert(name.to_owned(), to),
         };
         if kept != self.kept {
-            let bytes = serde_json::to_vec_pretty(&kept).expect("plain data serializes");
-            registry::replace_file(data, FILE, &bytes).with_context(|| format!("writing {}", data.describe(FILE)))?;
+            let json = serde_json::to_string_pretty(&kept).expect("plain data serializes") + "\n";
+            let bytes = format!("{json}{}", checksum(json.as_bytes()));
+            registry::replace_file(data, FILE, bytes.as_bytes())
+                .with_context(|| format!("writing {}", data.describe(FILE)))?;
             self.kept = kept;
         }
         self.tried.remove(name);
         Ok(())
     }
+}
+
+/// The last line of a file.
+fn checksum(json: &[u8]) -> String {
+    format!("{CHECKSUM}{}\n", blake3::hash(json).to_hex())
+}
+
+/// The file without its last line, which must be right if it is there.
+fn whole(bytes: &[u8]) -> anyhow::Result<&[u8]> {
+    let line = format!("\n{CHECKSUM}");
+    let Some(at) = bytes.windows(line.len()).rposition(|there| there == line.as_bytes()) else { return Ok(bytes) };
+    let (json, last) = bytes.split_at(at + 1);
+    ensure!(last == checksum(json).as_bytes(), "its checksum is not that of its bytes");
+    Ok(json)
 }
 
 #[cfg(test)]
@@ -133,5 +161,28 @@ mod tests {
         data.overwrite(FILE, b"{\"a\":{\"pausd\":true}}".to_vec());
         let error = format!("{:#}", Overrides::load(&data).expect_err("a typing error"));
         assert!(error.contains("overrides.json does not read; mend it"), "{error}");
+    }
+
+    #[test]
+    fn a_changed_byte_is_refused_and_a_file_without_a_checksum_is_read() {
+        let data = MemStorage::new();
+        let mut overrides = Overrides::load(&data).expect("there is none");
+        let held = Held { digest: "d".into(), instead_of: "e".into(), because: "promoted".into() };
+        overrides.set(&data, "a", Override { paused: true, held: Some(held) }).expect("works");
+        let bytes = data.contents(FILE).expect("it is there");
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                data.overwrite(FILE, changed);
+                let error = format!("{:#}", Overrides::load(&data).expect_err("damage"));
+                assert!(error.contains("overrides.json") && error.contains("remove it"), "{error}");
+            }
+        }
+        let json = bytes.windows(7).position(|there| there == CHECKSUM.as_bytes()).expect("its last line");
+        for without in [&bytes[..json], bytes[..json].trim_ascii_end()] {
+            data.overwrite(FILE, without.to_vec());
+            assert_eq!(Overrides::load(&data).expect("reads"), overrides);
+        }
     }
 }
