@@ -125,11 +125,8 @@ impl Answers {
         if meta.last_sequence >= published.last_sequence {
             return Duration::ZERO;
         }
-        match meta.cut_at {
-            // No cut of it is known: everything since the start may be missing.
-            0 => self.context.clock.elapsed(),
-            at => Duration::from_micros(u64::try_from(self.context.clock.wall_micros() - at).unwrap_or(0)),
-        }
+        let clock = &self.context.clock;
+        age_of((meta.cut, meta.cut_at), (published.cut, published.cut_millis), clock.elapsed(), clock.wall_micros())
     }
 
     async fn report(&self, name: &str, ask: &Ask) -> Result<Report, QueryError> {
@@ -224,6 +221,19 @@ impl Pause {
     async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The time since the cut `cut`, taken at `at` by the wall clock (0: nobody knows), at the monotonic time `elapsed` and the wall time `wall`.
+/// The last cut was `last`, taken `last_millis` after the start, or before it (0). The wall clock is asked only of a cut whose monotonic time
+/// is not known, and never makes it newer than the last one. At least a millisecond, which is what is shown.
+fn age_of((cut, at): (u64, i64), (last, last_millis): (u64, u64), elapsed: Duration, wall: i64) -> Duration {
+    let since_last = elapsed.saturating_sub(Duration::from_millis(last_millis)).max(Duration::from_millis(1));
+    match at {
+        // No cut of it is known: everything since the start may be missing.
+        0 => elapsed.max(since_last),
+        _ if cut == last && last_millis > 0 => since_last,
+        at => Duration::from_micros(u64::try_from(wall - at).unwrap_or(0)).max(since_last),
     }
 }
 
@@ -335,5 +345,25 @@ impl Backend for Answers {
 
     fn rejected(&self, rows: u32, reason: Option<String>) -> Answer<'_, Value> {
         Box::pin(files::rejected(self.context.clone(), rows, reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lacks_events_is_never_new_whatever_the_wall_clock_says() {
+        const HOUR: i64 = 3_600_000_000;
+        let cut_at = 100 * HOUR;
+        let seconds = |cut, last, wall| age_of((cut, cut_at), last, Duration::from_secs(10), wall).as_secs_f64();
+        for wall in [cut_at - HOUR, cut_at + 2_000_000, cut_at + HOUR] {
+            assert_eq!(seconds(7, (7, 8000), wall), 2.0, "its cut is the last one, and of this life");
+            assert_eq!(seconds(7, (7, 10_000), wall), 0.001, "it was taken this moment");
+        }
+        let by_wall = |last| [-HOUR, 2_000_000, HOUR].map(|later| seconds(7, last, cut_at + later));
+        assert_eq!(by_wall((9, 5000)), [5.0, 5.0, 3600.0], "it is older than the last cut");
+        assert_eq!(by_wall((7, 0)), [10.0, 10.0, 3600.0], "it is from before the start");
+        assert_eq!(age_of((0, 0), (0, 0), Duration::from_secs(10), cut_at), Duration::from_secs(10), "there is no cut");
     }
 }
