@@ -41,15 +41,27 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn readable(report: &VerifyReport) -> String {
+    let is_all = report.not_compared.is_empty() && report.records_not_compared == 0;
     let mut text = format!(
-        "everything is equal: {} events in {} frames replayed, {} cuts and {} records compared\n",
-        report.events, report.frames, report.cuts, report.records
+        "{} is equal: {} events in {} frames replayed, {} cuts and {} records compared\n",
+        if is_all { "everything" } else { "what the log still has" },
+        report.events,
+        report.frames,
+        report.cuts,
+        report.records
     );
     for (name, chain) in &report.aggregators {
         let _ = writeln!(text, "  {name}  chain {chain}");
     }
     for (name, reason) in &report.not_compared {
         let _ = writeln!(text, "  {name}  not compared: {reason}");
+    }
+    if report.records_not_compared > 0 {
+        let _ = writeln!(
+            text,
+            "  {} older records not compared: the log no longer has their events",
+            report.records_not_compared
+        );
     }
     text
 }

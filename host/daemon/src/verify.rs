@@ -48,6 +48,8 @@ pub struct VerifyReport {
     pub cuts: u64,
     /// Records that were rebuilt and compared.
     pub records: u64,
+    /// Records that are there and could not be compared: the log no longer has the events before the anchor that they tell of.
+    pub records_not_compared: u64,
     /// Aggregators whose chain and total were compared.
     pub aggregators: BTreeMap<String, String>,
     /// Aggregators that could not be compared, and why: the log has let go of what they began with.
@@ -444,7 +446,9 @@ impl<S: Storage> Scratch<S> {
         let mut written = read_records_until(&self.data, end)?.peekable();
         let first = self.first_compared();
         let is_beyond = |record: &Result<Record, _>| matches!(record, Ok(record) if record.value["batch_id"].as_u64().is_some_and(|batch| batch < first));
-        while written.next_if(is_beyond).is_some() {}
+        while written.next_if(is_beyond).is_some() {
+            report.records_not_compared += 1;
+        }
         for (_, barrier) in &self.history.barriers {
             let Some(flush) = &barrier.flush else { continue };
             if barrier.cut > cursor.log.cut {

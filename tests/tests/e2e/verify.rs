@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use tally_tests::{Work, plugin, succeed, text, wait_until};
 
 fn flushed(events: &str, run: &str) -> Work {
@@ -75,5 +76,12 @@ fn the_log_lets_old_segments_go_and_verify_begins_at_the_anchor() {
     let total = &work.records().last().expect("a record")["totals"]["video-actions"]["total_events"].clone();
     let once = work.count(&events, &[])["count"]["aggregators"]["video-actions"]["applied"].as_u64().expect("a count");
     assert_eq!(*total, 2 * once);
-    work.verified(&[]);
+    let report: Value = serde_json::from_str(&work.verified(&["--output", "json"])).expect("a report in JSON");
+    let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name}: {report}"));
+    let older = number("records_not_compared");
+    assert!(older > 0, "records from before the anchor are there: {report}");
+    assert_eq!(number("records") + older, work.records().len() as u64, "each is compared or not: {report}");
+    let printed = work.verified(&[]);
+    assert!(printed.starts_with("what the log still has is equal"), "{printed}");
+    assert!(printed.contains(&format!("{older} older records not compared")), "{printed}");
 }
