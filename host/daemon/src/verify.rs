@@ -174,6 +174,11 @@ impl<S: Storage> Scratch<S> {
             past.begin_at(pinned, &saved.runs, self.history.presets_at(pinned.meta.cut)?);
         }
         ensure!(!past.stretches.is_empty(), "the log does not say when it was attached");
+        let opened_with = self.history.opening.plan.aggregators.get(name);
+        let is_left_out = |attached: &&Attached| past.on(attached.line).next().is_none();
+        if let Some(attached) = opened_with.filter(is_left_out) {
+            self.out_of_reach.push((name.to_owned(), 0..=self.history.end_of(name, attached.attached_at)));
+        }
         if let [only] = &past.stretches[..]
             && only.meta.cut == meta.cut
             && saved.runs.is_empty()
@@ -196,11 +201,6 @@ impl<S: Storage> Scratch<S> {
                 true => self.line(&past, line, until, report)?,
                 false => self.out_of_reach.push((name.to_owned(), line.since..=until)),
             }
-        }
-        let opened_with = self.history.opening.plan.aggregators.get(name);
-        let is_left_out = |attached: &&Attached| past.on(attached.line).next().is_none();
-        if let Some(attached) = opened_with.filter(is_left_out) {
-            self.out_of_reach.push((name.to_owned(), 0..=self.history.end_of(name, attached.attached_at)));
         }
         let rebuilt = self.rebuilt.load(name)?.context("nothing was replayed")?;
         let mut got = Meta::from_bytes(name, &rebuilt.meta)?;
