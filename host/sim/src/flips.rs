@@ -370,8 +370,8 @@ fn make(kit: &Kit, config: &Config, disk: &MemStorage) -> anyhow::Result<()> {
     machines.stop(random, &mut || Ok(()))?;
     let held = Held { digest: "a".repeat(64), instead_of: "b".repeat(64), because: "rolled back".to_owned() };
     let mut overrides = Overrides::load(disk)?;
-    overrides.set(disk, PLUGIN, Override { paused: false, held: Some(held) })?;
-    overrides.set(disk, "homepage-fetch", Override { paused: true, held: None })
+    overrides.set(disk, PLUGIN, Override { held: Some(held), ..Override::default() })?;
+    overrides.set(disk, "homepage-fetch", Override { paused: true, ..Override::default() })
 }
 
 /// A life on what is there, with a few more events and a cut, and the beginning of the next: what they say.

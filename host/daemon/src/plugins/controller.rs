@@ -120,8 +120,9 @@ impl Controller {
         shadows: Arc<Shadows>,
     ) -> anyhow::Result<Self> {
         let retired = Retired::new(&context, &plan)?;
+        let mut overrides = Overrides::load(&context.data)?;
+        overrides.settle(|name| plan.aggregators.get(name).map(|attached| attached.digest.clone()));
         let planner = Planner::new(context.clone(), plan);
-        let overrides = Overrides::load(&context.data)?;
         Ok(Self { context, planner, threads, statuses: Arc::default(), overrides, shadows, retired })
     }
 
@@ -285,7 +286,7 @@ impl Controller {
                     digest,
                     "the file is another now, which ends what was held in its place"
                 );
-                self.overrides.set(&self.context.data, name, Override { held: None, ..over })?;
+                self.overrides.set(&self.context.data, name, Override { held: None, unless: None, ..over })?;
                 Ok(Some(self.load(file, settings)))
             }
             // A file that does not read now is no other file.

@@ -29,6 +29,19 @@ pub struct Override {
     /// What runs in place of what lies in the plugins directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// What held before, where this was kept for a change that is not in the log yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless: Option<Unless>,
+}
+
+/// A start finds out what became of a change: if its version is what the log has, it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unless {
+    /// Digest of the version that is to run.
+    pub runs: String,
+    /// What holds if it does not.
+    pub before: Box<Override>,
 }
 
 /// A version that runs in place of a file, until the plugins directory has another one.
@@ -75,6 +88,18 @@ impl Overrides {
             format!("{} does not read; mend it, or remove it, and nothing is paused or held", data.describe(FILE))
         })?;
         Ok(Self { kept, tried: BTreeMap::new() })
+    }
+
+    /// Decides what was kept for changes that may not have been made, by the digest of what runs of an aggregator.
+    pub fn settle(&mut self, runs: impl Fn(&str) -> Option<String>) {
+        for (name, over) in &mut self.kept {
+            if let Some(unless) = over.unless.take()
+                && runs(name).as_deref() != Some(&*unless.runs)
+            {
+                *over = *unless.before;
+            }
+        }
+        self.kept.retain(|_, over| *over != Override::default());
     }
 
     /// What holds for `name`.
@@ -142,13 +167,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_change_that_the_log_does_not_have_was_not_made() {
+        let data = MemStorage::new();
+        let held = |digest: &str| Some(Held { digest: digest.into(), instead_of: "f".into(), because: "b".into() });
+        let before = Override { held: held("old"), ..Override::default() };
+        let mut overrides = Overrides::default();
+        for (name, before) in [("a", before.clone()), ("b", before.clone()), ("c", Override::default())] {
+            let unless = Some(Unless { runs: "new".into(), before: Box::new(before) });
+            overrides.set(&data, name, Override { paused: false, held: held("new"), unless }).expect("works");
+        }
+        let mut found = Overrides::load(&data).expect("reads");
+        found.settle(|name| (name != "c").then(|| if name == "a" { "new".into() } else { "old".into() }));
+        let new = Override { held: held("new"), ..Override::default() };
+        assert_eq!((found.of("a"), found.of("b"), found.of("c")), (new, before, Override::default()));
+    }
+
+    #[test]
     fn what_was_asked_for_is_there_after_a_power_loss_and_nothing_else() {
         let data = MemStorage::new();
         let mut overrides = Overrides::load(&data).expect("there is none");
         let held = Held { digest: "d".into(), instead_of: "e".into(), because: "rolled back".into() };
-        let both = Override { paused: true, held: Some(held) };
+        let both = Override { paused: true, held: Some(held), unless: None };
         overrides.set(&data, "a", both.clone()).expect("works");
-        overrides.set(&data, "b", Override { paused: true, held: None }).expect("works");
+        overrides.set(&data, "b", Override { paused: true, ..Override::default() }).expect("works");
         overrides.set(&data, "b", Override::default()).expect("works");
         for seed in 0..16 {
             let found = Overrides::load(&data.crash(seed)).expect("reads");
@@ -168,7 +209,7 @@ mod tests {
         let data = MemStorage::new();
         let mut overrides = Overrides::load(&data).expect("there is none");
         let held = Held { digest: "d".into(), instead_of: "e".into(), because: "promoted".into() };
-        overrides.set(&data, "a", Override { paused: true, held: Some(held) }).expect("works");
+        overrides.set(&data, "a", Override { paused: true, held: Some(held), unless: None }).expect("works");
         let bytes = data.contents(FILE).expect("it is there");
         for at in 0..bytes.len() {
             for bit in 0..8 {

@@ -11,7 +11,7 @@ use super::Controller;
 use crate::aggregator::Meta;
 use crate::aggregator::line::{self, Saved};
 use crate::feed::Position;
-use crate::plugins::overrides::{Held, Override};
+use crate::plugins::overrides::{Held, Override, Unless};
 use crate::plugins::planner::{NewLine, Wanted};
 use crate::plugins::shadow::Stopped;
 use crate::records::rfc3339;
@@ -192,7 +192,7 @@ impl Controller {
         if let Some(over) = &over {
             self.overrides.try_out(name, over.clone());
         }
-        let begun = self.try_line(name, new, over);
+        let begun = self.try_line(name, new, over, &before);
         self.planner.forget_wishes();
         if begun.is_err() {
             self.overrides.try_no_more(name);
@@ -206,13 +206,14 @@ impl Controller {
         begun
     }
 
-    fn try_line(&mut self, name: &str, new: NewLine, over: Option<Override>) -> anyhow::Result<()> {
+    fn try_line(&mut self, name: &str, new: NewLine, over: Option<Override>, old: &Override) -> anyhow::Result<()> {
         let mut wanted = self.wanted()?;
         self.ensure_wanted(name, &wanted)?;
         let wanted = wanted.remove(name).context("just found")?;
         if let Err(failed) = &wanted.version {
             bail!("the wanted version of aggregator {name} does not run: {}", failed.reason);
         }
+        let runs = wanted.version.as_ref().map_or_else(|_| String::new(), |version| version.digest.clone());
         let before = self.planner.line_of(name);
         self.planner.begin_line(name, wanted, new)?;
         if before.is_some() {
@@ -220,9 +221,10 @@ impl Controller {
         }
         self.join_ended(name);
         self.wait_for_records(|this| this.planner.awaits_records())?;
-        if let Some(over) = over {
-            // Kept no sooner: a start in between goes on as before.
-            self.overrides.set(&self.context.data, name, over)?;
+        if let Some(over) = &over {
+            // Kept no sooner, and until the log has it only on that condition: a start in between goes on as before.
+            let unless = Some(Unless { runs, before: Box::new(old.clone()) });
+            self.overrides.set(&self.context.data, name, Override { unless, ..over.clone() })?;
         }
         let failures = self.reconcile()?;
         if let Some(reason) = failures.get(name) {
@@ -230,6 +232,12 @@ impl Controller {
         }
         let begun = self.planner.line_of(name);
         ensure!(begun.is_some() && begun != before, "aggregator {name} is no longer wanted");
+        if let Some(over) = over
+            && let Err(error) = self.overrides.set(&self.context.data, name, over)
+        {
+            // The next start finds that the condition holds.
+            tracing::warn!(error = format!("{error:#}"), aggregator = name, "it is done, and will be noted later");
+        }
         Ok(())
     }
 
