@@ -20,8 +20,14 @@ static STORED: LazyLock<Vec<u8>> = LazyLock::new(|| {
     for name in ["one", "two"] {
         let bytes = run_bytes(name);
         let run = RunInfo::new(3, 5, 1, &bytes);
-        let commit =
-            Commit { name, meta: name.as_bytes(), add: &[(run, &bytes)], remove: &[], pending: Some((5, b"report")), letters: None };
+        let commit = Commit {
+            name,
+            meta: name.as_bytes(),
+            add: &[(run, &bytes)],
+            remove: &[],
+            pending: Some((5, b"report")),
+            letters: None,
+        };
         store.commit(&commit).expect("it commits");
     }
     store.commit_records(b"position", 4).expect("it commits");
