@@ -9,7 +9,7 @@
 use std::collections::{HashSet, VecDeque};
 
 /// Ids that came within so long, in microseconds, share one entry of a segment's opening.
-const GROUP_MICROS: i64 = 1_000_000;
+pub const GROUP_MICROS: i64 = 1_000_000;
 
 /// See the module. An id is a 128-bit hash of what the sender calls its event.
 #[derive(Debug)]
@@ -22,12 +22,14 @@ pub struct IdWindow {
     order: VecDeque<u128>,
     /// When they arrived and how many of `order` it covers, in the same order.
     groups: VecDeque<(i64, usize)>,
+    /// The newest time that was given.
+    newest: i64,
 }
 
 impl IdWindow {
     /// Remembers at most `most` ids, each for `micros` microseconds. With 0 ids every one is new.
     pub fn new(most: usize, micros: i64) -> Self {
-        Self { most, micros, known: HashSet::new(), order: VecDeque::new(), groups: VecDeque::new() }
+        Self { most, micros, known: HashSet::new(), order: VecDeque::new(), groups: VecDeque::new(), newest: 0 }
     }
 
     /// False when nothing is ever remembered.
@@ -45,6 +47,7 @@ impl IdWindow {
         if !self.is_on() {
             return;
         }
+        self.newest = self.newest.max(at);
         let before = self.order.len();
         for id in ids {
             self.known.insert(id);
@@ -85,9 +88,14 @@ impl IdWindow {
         }
     }
 
-    /// The time of the newest that is remembered, to [`GROUP_MICROS`] below; 0 if there is none.
+    /// The newest time that was remembered or restored; 0 if there was none.
     pub fn newest(&self) -> i64 {
-        self.groups.back().map_or(0, |(at, _)| *at)
+        self.newest
+    }
+
+    /// True when no id is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 
     /// What is remembered, oldest first: times and their ids.

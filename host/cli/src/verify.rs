@@ -44,7 +44,7 @@ fn readable(report: &VerifyReport) -> String {
     let is_all = report.not_compared.is_empty() && report.records_not_compared == 0;
     let mut text = format!(
         "{} is equal: {} events in {} frames replayed, {} cuts and {} records compared\n",
-        if is_all { "everything" } else { "what the log still has" },
+        if is_all { "everything" } else { "what came since the anchor" },
         report.events,
         report.frames,
         report.cuts,
@@ -59,7 +59,7 @@ fn readable(report: &VerifyReport) -> String {
     if report.records_not_compared > 0 {
         let _ = writeln!(
             text,
-            "  {} older records not compared: the log no longer has their events",
+            "  {} older records not compared: they are from before the anchor at which the replay begins",
             report.records_not_compared
         );
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tally_aggregate::IdWindow;
+use tally_aggregate::ids::GROUP_MICROS;
 use tally_event::decode::{Decoder, Mode};
 use tally_event::plan::Plan;
 
@@ -35,9 +36,7 @@ impl Duplicates {
         if !self.window.is_on() || decoded.chunks.iter().all(|chunk| chunk.ids.is_empty()) {
             return;
         }
-        let (newest, since) = self.begun;
-        let age = i64::try_from(elapsed.saturating_sub(since).as_micros()).unwrap_or(i64::MAX);
-        self.at = newest.saturating_add(age);
+        self.at = self.now(elapsed);
         self.window.expire(self.at);
         let mut found = false;
         for chunk in &mut decoded.chunks {
@@ -76,9 +75,24 @@ impl Duplicates {
         decoded.batch = decoder.finish();
     }
 
-    /// Ids of the frame being filled, and when they arrived by their own clock.
-    pub fn fresh(&self) -> (i64, &[u128]) {
-        (self.at, &self.fresh)
+    /// The ids' own clock.
+    fn now(&self, elapsed: Duration) -> i64 {
+        let (newest, since) = self.begun;
+        let age = i64::try_from(elapsed.saturating_sub(since).as_micros()).unwrap_or(i64::MAX);
+        newest.saturating_add(age)
+    }
+
+    /// Ids of the frame being filled, which ends at `elapsed`, and when they arrived by their own clock. Without any, from time to time how
+    /// late it is, as long as ids are remembered: they go on ageing from there after a restart.
+    pub fn to_log(&mut self, elapsed: Duration) -> Option<(i64, &[u128])> {
+        if self.fresh.is_empty() {
+            let now = self.now(elapsed);
+            if self.window.is_empty() || now.saturating_sub(self.window.newest()) < GROUP_MICROS {
+                return None;
+            }
+            self.at = now;
+        }
+        Some((self.at, &self.fresh))
     }
 
     /// The frame is durable.
@@ -107,6 +121,28 @@ fn join(ranges: &mut Vec<Range<usize>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_go_on_ageing_after_a_restart_from_where_the_log_says() {
+        let second = |seconds: i64| seconds * 1_000_000;
+        let mut window = IdWindow::new(10, second(600));
+        window.restore(second(100), [7]);
+        let mut duplicates = Duplicates::new(window, Duration::from_secs(5));
+        assert_eq!(duplicates.to_log(Duration::from_millis(5900)), None, "as good as nothing has passed");
+        let said = duplicates.to_log(Duration::from_secs(405)).map(|(at, ids)| (at, ids.to_vec()));
+        assert_eq!(said, Some((second(500), Vec::new())));
+        duplicates.remember();
+        assert_eq!(duplicates.to_log(Duration::from_secs(405)), None);
+        // The next life has read that.
+        let mut window = IdWindow::new(10, second(600));
+        window.restore(second(100), [7]);
+        window.restore(second(500), []);
+        let mut duplicates = Duplicates::new(window, Duration::ZERO);
+        assert!(!duplicates.window().is_empty());
+        assert!(duplicates.to_log(Duration::from_secs(202)).is_some());
+        duplicates.remember();
+        assert!(duplicates.window().is_empty() && duplicates.to_log(Duration::from_secs(900)).is_none());
+    }
 
     #[test]
     fn ranges_are_joined_where_they_touch() {

@@ -48,7 +48,7 @@ pub struct VerifyReport {
     pub cuts: u64,
     /// Records that were rebuilt and compared.
     pub records: u64,
-    /// Records that are there and could not be compared: the log no longer has the events before the anchor that they tell of.
+    /// Records that are there and were not compared: they are from before the anchor at which the replay begins.
     pub records_not_compared: u64,
     /// Aggregators whose chain and total were compared.
     pub aggregators: BTreeMap<String, String>,

@@ -1,7 +1,7 @@
 //! One life of the daemon: the machines that its threads would run, stepped one by one in whatever order chance has it. Knows nothing of
 //! clients, faults or what must hold.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 
 use anyhow::{Context as _, ensure};
@@ -72,6 +72,8 @@ pub struct Machines {
     planner: Planner<MemStorage>,
     retired: Retired,
     activating: Option<(Proposal, mpsc::Receiver<(Position, u64)>)>,
+    /// Digests of the files that were wanted last.
+    wanted: BTreeSet<String>,
     cuts: Vec<oneshot::Receiver<u64>>,
     /// Why what runs is not what was wanted last, by aggregator.
     pub failures: BTreeMap<String, String>,
@@ -130,6 +132,7 @@ impl Machines {
             planner: Planner::new(context.clone(), plan),
             activating: None,
             cuts: Vec::new(),
+            wanted: BTreeSet::new(),
             failures: BTreeMap::new(),
             done: Done::default(),
             context,
@@ -339,6 +342,7 @@ impl Machines {
             return Ok(false);
         }
         let mut wanted = BTreeMap::new();
+        self.wanted = files.values().map(|file| tally_plugin::Digest::of(&file.bytes).to_string()).collect();
         for (name, file) in files {
             // All of them are sound, so it is the disk. The daemon would say that this version does not run; as long as it is so, the log
             // may let go of what an aggregator needs that is out of the plan.
@@ -348,6 +352,11 @@ impl Machines {
                 Err(error) => return Err(error),
             }
             wanted.insert(name.clone(), self.wanted(name, file));
+        }
+        let no_room =
+            |wanted: &Wanted| wanted.version.as_ref().is_err_and(|failed| failed.reason.contains("(injected)"));
+        if wanted.values().any(no_room) {
+            return Ok(false);
         }
         if self.planner.awaited(&wanted).iter().any(|name| self.aggregators.contains_key(name)) {
             return Ok(false);
@@ -456,7 +465,8 @@ impl Machines {
     fn clear_away(&mut self) {
         let stored = |this: &Self| this.context.registry.stored().map_or(0, |stored| stored.len() as u64);
         let before = stored(self);
-        let in_use = self.planner.plan().aggregators.values().map(|running| running.digest.clone()).collect();
+        let running = self.planner.plan().aggregators.values().map(|running| running.digest.clone());
+        let in_use = running.chain(self.wanted.iter().cloned()).chain(self.planner.versions_beginning()).collect();
         if self.retired.clear_away(&self.context, in_use).is_ok() {
             self.done.removed += before.saturating_sub(stored(self));
         }

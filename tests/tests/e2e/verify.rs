@@ -82,6 +82,6 @@ fn the_log_lets_old_segments_go_and_verify_begins_at_the_anchor() {
     assert!(older > 0, "records from before the anchor are there: {report}");
     assert_eq!(number("records") + older, work.records().len() as u64, "each is compared or not: {report}");
     let printed = work.verified(&[]);
-    assert!(printed.starts_with("what the log still has is equal"), "{printed}");
+    assert!(printed.starts_with("what came since the anchor is equal"), "{printed}");
     assert!(printed.contains(&format!("{older} older records not compared")), "{printed}");
 }

@@ -2,7 +2,7 @@
 //! and activates the difference: read once, hash, validate, compile, configure, check that the saved state loads, then one
 //! token in the queue. What becomes of the plan is the planner's; here are the folder, the threads and what is shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use anyhow::Context as _;
@@ -36,6 +36,11 @@ pub enum Request {
     /// End.
     Stop,
 }
+
+/// The context of an error that may have come after a plan was logged.
+#[derive(Debug, thiserror::Error)]
+#[error("the next start goes by what the log has")]
+struct Undecided;
 
 /// An aggregator as `tally plugin list` shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -180,7 +185,7 @@ impl Controller {
         let wanted = self.list().into_iter().filter_map(|status| status.wanted_digest);
         let running = self.planner.plan().aggregators.values().map(|running| running.digest.clone());
         let held = self.overrides.versions().map(str::to_owned);
-        let in_use: BTreeSet<String> = wanted.chain(running).chain(held).collect();
+        let in_use = wanted.chain(running).chain(held).chain(self.planner.versions_beginning()).collect();
         match self.retired.clear_away(&self.context, in_use) {
             Ok(needed) => self.context.registry.forget(|digest| needed.contains(digest)),
             Err(error) => tracing::warn!(error = format!("{error:#}"), "old plugin versions stay where they are"),
@@ -208,9 +213,17 @@ impl Controller {
         }
     }
 
+    /// Makes durable what was settled, or could not be written before.
+    fn make_up_overrides(&mut self) {
+        if let Err(error) = self.overrides.make_up(&self.context.data) {
+            tracing::warn!(error = format!("{error:#}"), "it is tried again at the next look at the plugins");
+        }
+    }
+
     /// Brings what runs to what is wanted, as far as that works.
     /// Gives the reasons where it does not, by aggregator.
     pub fn reconcile(&mut self) -> anyhow::Result<BTreeMap<String, String>> {
+        self.make_up_overrides();
         let wanted = self.wanted()?;
         for name in self.planner.awaited(&wanted) {
             self.join_ended(&name);
@@ -219,12 +232,12 @@ impl Controller {
         let failures = proposal.failures.clone();
         if let Some((activation, durable)) = self.planner.activation(&proposal)? {
             self.context.queue.push_control(Token::Activate(Box::new(activation)));
-            let (position, sequence) = durable.recv().context("the daemon is stopping")?;
+            let (position, sequence) = durable.recv().context("the daemon is stopping").context(Undecided)?;
             // It is logged: what runs has to follow, or the next start sees to it.
             if let Err(error) = self.activated(proposal, position, sequence) {
                 let error = error.context("the log has a new plan, and it could not be put into effect");
                 self.context.fatal.stop(anyhow::anyhow!("{error:#}"));
-                return Err(error);
+                return Err(error.context(Undecided));
             }
         }
         self.update_statuses(&wanted, &failures);

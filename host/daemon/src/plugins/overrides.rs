@@ -69,6 +69,8 @@ pub struct Overrides {
     kept: BTreeMap<String, Override>,
     /// What holds while something is tried, and is not kept.
     tried: BTreeMap<String, Override>,
+    /// The file says what `kept` was before.
+    is_late: bool,
 }
 
 impl Overrides {
@@ -87,16 +89,17 @@ impl Overrides {
         let kept = serde_json::from_slice(json).with_context(|| {
             format!("{} does not read; mend it, or remove it, and nothing is paused or held", data.describe(FILE))
         })?;
-        Ok(Self { kept, tried: BTreeMap::new() })
+        Ok(Self { kept, ..Self::default() })
     }
 
     /// Decides what was kept for changes that may not have been made, by the digest of what runs of an aggregator.
     pub fn settle(&mut self, runs: impl Fn(&str) -> Option<String>) {
         for (name, over) in &mut self.kept {
-            if let Some(unless) = over.unless.take()
-                && runs(name).as_deref() != Some(&*unless.runs)
-            {
-                *over = *unless.before;
+            if let Some(unless) = over.unless.take() {
+                self.is_late = true;
+                if runs(name).as_deref() != Some(&*unless.runs) {
+                    *over = *unless.before;
+                }
             }
         }
         self.kept.retain(|_, over| *over != Override::default());
@@ -104,12 +107,14 @@ impl Overrides {
 
     /// What holds for `name`.
     pub fn of(&self, name: &str) -> Override {
-        self.tried.get(name).or(self.kept.get(name)).cloned().unwrap_or_default()
+        let over = self.tried.get(name).or(self.kept.get(name)).cloned().unwrap_or_default();
+        Override { unless: None, ..over }
     }
 
-    /// Digests of the versions that are held.
+    /// Digests of the versions that are held, or were before a change that may not be made.
     pub fn versions(&self) -> impl Iterator<Item = &str> {
-        self.kept.values().filter_map(|of| Some(of.held.as_ref()?.digest.as_str()))
+        let before = self.kept.values().filter_map(|of| Some(&*of.unless.as_ref()?.before));
+        self.kept.values().chain(before).filter_map(|of| Some(of.held.as_ref()?.digest.as_str()))
     }
 
     /// Those who are paused.
@@ -134,15 +139,36 @@ impl Overrides {
             true => kept.remove(name),
             false => kept.insert(name.to_owned(), to),
         };
-        if kept != self.kept {
-            let json = serde_json::to_string_pretty(&kept).expect("plain data serializes") + "\n";
-            let bytes = format!("{json}{}", checksum(json.as_bytes()));
-            registry::replace_file(data, FILE, bytes.as_bytes())
-                .with_context(|| format!("writing {}", data.describe(FILE)))?;
+        if kept != self.kept || self.is_late {
+            self.write(data, &kept)?;
             self.kept = kept;
+            self.is_late = false;
         }
         self.tried.remove(name);
         Ok(())
+    }
+
+    /// From now on this holds for `name`; it becomes durable later, and is what a start finds out before.
+    pub fn set_late(&mut self, name: &str, to: Override) {
+        let before = self.kept.insert(name.to_owned(), to.clone());
+        self.is_late |= before.unwrap_or_default() != to;
+        self.kept.retain(|_, over| *over != Override::default());
+        self.tried.remove(name);
+    }
+
+    /// Makes durable what is not yet.
+    pub fn make_up<S: Storage>(&mut self, data: &S) -> anyhow::Result<()> {
+        if self.is_late {
+            self.write(data, &self.kept)?;
+            self.is_late = false;
+        }
+        Ok(())
+    }
+
+    fn write<S: Storage>(&self, data: &S, kept: &BTreeMap<String, Override>) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(kept).expect("plain data serializes") + "\n";
+        let bytes = format!("{json}{}", checksum(json.as_bytes()));
+        registry::replace_file(data, FILE, bytes.as_bytes()).with_context(|| format!("writing {}", data.describe(FILE)))
     }
 }
 
@@ -179,6 +205,11 @@ mod tests {
         let mut found = Overrides::load(&data).expect("reads");
         found.settle(|name| (name != "c").then(|| if name == "a" { "new".into() } else { "old".into() }));
         let new = Override { held: held("new"), ..Override::default() };
+        assert_eq!((found.of("a"), found.of("b"), found.of("c")), (new.clone(), before.clone(), Override::default()));
+        // What was found out stays so.
+        found.make_up(&data).expect("works");
+        let mut found = Overrides::load(&data).expect("reads");
+        found.settle(|_| None);
         assert_eq!((found.of("a"), found.of("b"), found.of("c")), (new, before, Override::default()));
     }
 

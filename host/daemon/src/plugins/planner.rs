@@ -177,6 +177,12 @@ impl<S: Storage> Planner<S> {
         self.lines.keys()
     }
 
+    /// Digests of the versions that they are to begin with.
+    pub fn versions_beginning(&self) -> impl Iterator<Item = String> {
+        let version = |line: &Beginning| Some(line.wanted.version.as_ref().ok()?.digest.clone());
+        self.lines.values().filter_map(version)
+    }
+
     /// The line that an aggregator is on in the plan.
     pub fn line_of(&self, name: &str) -> Option<Line> {
         self.plan.aggregators.get(name).map(|attached| attached.line)

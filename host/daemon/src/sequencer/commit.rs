@@ -31,6 +31,9 @@ impl<S: Storage> Sequencer<S> {
         for (at, ids) in self.duplicates.window().groups() {
             opening.ids(at, ids);
         }
+        if !self.duplicates.window().is_empty() {
+            opening.ids(self.duplicates.window().newest(), std::iter::empty());
+        }
         let rolled = self.log.roll(opening.bytes());
         let Some(rolled) = self.with_room(rolled)? else { return Ok(Settled::DiskFull) };
         // What this frame decided about its own place has moved behind the opening.
@@ -137,8 +140,7 @@ impl<S: Storage> Sequencer<S> {
         if self.control.counts != self.before.counts {
             self.body.counts(&self.control.counts);
         }
-        let (at, fresh) = self.duplicates.fresh();
-        if !fresh.is_empty() {
+        if let Some((at, fresh)) = self.duplicates.to_log(self.clock.elapsed()) {
             self.body.ids(at, fresh.iter().copied());
         }
         frame.complete = true;

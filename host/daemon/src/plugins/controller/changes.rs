@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tally_query::{Change, Since};
 
-use super::Controller;
+use super::{Controller, Undecided};
 use crate::aggregator::Meta;
 use crate::aggregator::line::{self, Saved};
 use crate::feed::Position;
@@ -194,10 +194,10 @@ impl Controller {
         }
         let begun = self.try_line(name, new, over, &before);
         self.planner.forget_wishes();
-        if begun.is_err() {
-            self.overrides.try_no_more(name);
-            let kept = self.overrides.set(&self.context.data, name, before);
-            if let Err(error) = kept.and(self.reconcile()) {
+        // What may be in the log the next start finds out.
+        if begun.as_ref().is_err_and(|error| !error.is::<Undecided>()) {
+            self.overrides.set_late(name, before);
+            if let Err(error) = self.reconcile() {
                 let error = format!("{error:#}");
                 tracing::error!(error, aggregator = name, "it could not go on as before");
                 self.not_taken_over(&error);
@@ -232,11 +232,10 @@ impl Controller {
         }
         let begun = self.planner.line_of(name);
         ensure!(begun.is_some() && begun != before, "aggregator {name} is no longer wanted");
-        if let Some(over) = over
-            && let Err(error) = self.overrides.set(&self.context.data, name, over)
-        {
-            // The next start finds that the condition holds.
-            tracing::warn!(error = format!("{error:#}"), aggregator = name, "it is done, and will be noted later");
+        if let Some(over) = over {
+            // Until it is written, a start finds that the condition holds.
+            self.overrides.set_late(name, over);
+            self.make_up_overrides();
         }
         Ok(())
     }
