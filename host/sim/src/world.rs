@@ -28,7 +28,7 @@ use crate::random::{Random, mixed};
 pub(crate) const ALWAYS: &str = "video-actions";
 
 /// One in so many ends of a life is verified before anybody recovers from it.
-const VERIFIED: u64 = 4;
+const VERIFIED: u64 = 8;
 
 /// After one in so many ends the wall clock steps forward.
 const STEPPED: u64 = 4;
