@@ -54,6 +54,12 @@ impl World {
         assert!(!done && said.contains(why), "{arguments:?}: {said}");
     }
 
+    /// Has the configuration run `probe` with these settings.
+    fn configure(&self, settings: &str) {
+        let text = format!("[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\nsettings = {settings}\n");
+        std::fs::write(self.work.path("tally.toml"), text).expect("writing the configuration");
+    }
+
     fn put(&self, plugin: &std::path::Path) {
         self.work.put_plugin("video-actions", &std::fs::read(plugin).expect("a component"));
         self.done(&["reload"]);
@@ -183,17 +189,13 @@ fn a_paused_aggregator_stays_out_over_restarts_and_a_removed_one_is_forgotten() 
 #[test]
 fn a_version_that_does_not_load_the_state_is_taken_when_it_may_compute_it_anew() {
     let mut world = World::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
-    let configure = |settings: &str| {
-        let text = format!("[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\nsettings = {settings}\n");
-        std::fs::write(world.work.path("tally.toml"), text).expect("writing the configuration");
-    };
     let more = format!("--flush-events 3000 --config {}", world.work.path("tally.toml").display());
     // Nobody loads what version 0 saves.
-    configure("{ state_version = \"0\" }");
+    world.configure("{ state_version = \"0\" }");
     let daemon = world.work.start(&more);
     succeed(world.work.send(&["--ack"]).arg(&world.events));
     daemon.stop();
-    configure("{ state_version = \"2\" }");
+    world.configure("{ state_version = \"2\" }");
     let daemon = world.work.start(&more);
     let listed = world.listed("probe");
     assert!(listed["reason"].to_string().contains("state version"), "{listed}");
@@ -210,10 +212,6 @@ fn a_version_that_does_not_load_the_state_is_taken_when_it_may_compute_it_anew()
 #[test]
 fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
     let world = World::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
-    let configure = |settings: &str| {
-        let text = format!("[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\nsettings = {settings}\n");
-        std::fs::write(world.work.path("tally.toml"), text).expect("writing the configuration");
-    };
     let more = format!("--flush-events 3000 --config {}", world.work.path("tally.toml").display());
     let replay = || {
         let mut command = tally();
@@ -221,7 +219,7 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
         let output = output.output().expect("tally dead-letters");
         (text(&output), output.status.success())
     };
-    configure("{ trap_on_sequence = 4321 }");
+    world.configure("{ trap_on_sequence = 4321 }");
     let daemon = world.work.start(&more);
     let (said, done) = replay();
     assert!(!done && said.contains("there are no dead letters"), "{said}");
@@ -234,7 +232,7 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
     assert!(!done && said.contains("1 events were given again: 0 applied") && said.contains("probe:4321"), "{said}");
     assert_eq!(letters(), 1);
     daemon.stop();
-    configure("{}");
+    world.configure("{}");
     let daemon = world.work.start(&more);
     let (said, done) = replay();
     assert!(done && said.contains("1 events were given again: 1 applied"), "{said}");
@@ -262,17 +260,13 @@ fn dead_letters_are_given_again_to_a_mended_plugin_and_counted_once() {
 #[test]
 fn letters_are_given_again_from_where_the_state_began() {
     let world = World::new(&[component("TALLY_FIXTURES_DIR", "fixtures", "probe")]);
-    let configure = |settings: &str| {
-        let text = format!("[[aggregator]]\nname = \"probe\"\nplugin = \"probe\"\nsettings = {settings}\n");
-        std::fs::write(world.work.path("tally.toml"), text).expect("writing the configuration");
-    };
     let more = format!("--flush-events 3000 --config {}", world.work.path("tally.toml").display());
     let send = || succeed(world.work.send(&["--ack"]).arg(&world.events));
     let applied = |sequence: &str| {
         world.work.ask(&["query", "probe", "--min-sequence", sequence]);
         world.work.ask(&["status"])["aggregators"]["probe"]["ledger"]["applied"].clone()
     };
-    configure("{ trap_on_sequence = 14321 }");
+    world.configure("{ trap_on_sequence = 14321 }");
     let daemon = world.work.start(&more);
     send();
     assert_eq!(applied("10000"), 10_000);
@@ -280,7 +274,7 @@ fn letters_are_given_again_from_where_the_state_began() {
     send();
     assert_eq!(applied("20000"), 9_999);
     daemon.stop();
-    configure("{}");
+    world.configure("{}");
     let daemon = world.work.start(&more);
     let mut replay = tally();
     replay.args(["dead-letters", "replay", "probe", "--to"]).arg(world.work.path("t.sock.admin"));
