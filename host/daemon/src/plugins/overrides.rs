@@ -1,7 +1,7 @@
 //! What operators asked for that the plugins directory does not say: aggregators that are paused, and versions that run in place of what lies
 //! there. Kept in [`FILE`] in the data directory, durably. Must not know: what follows from it.
 //!
-//! The file is JSON with one line behind it: [`CHECKSUM`] and the BLAKE3 hash, in hex, of all before that line. A file without this line is read
+//! The file is JSON with one line behind it: `blake3 ` and the BLAKE3 hash, in hex, of all before that line. A file without this line is read
 //! too: it is from before there was one, or people wrote it.
 
 use std::collections::BTreeMap;
