@@ -122,14 +122,9 @@ impl Overrides {
         self.kept.iter().filter(|(_, of)| of.paused).map(|(name, _)| name)
     }
 
-    /// Until it is set, or tried no more, this holds for `name`.
+    /// Until it is set this holds for `name`.
     pub fn try_out(&mut self, name: &str, to: Override) {
         self.tried.insert(name.to_owned(), to);
-    }
-
-    /// What is kept holds again for `name`.
-    pub fn try_no_more(&mut self, name: &str) {
-        self.tried.remove(name);
     }
 
     /// From now on this holds for `name`, once it is durable.

@@ -210,10 +210,10 @@ impl Controller {
         let mut wanted = self.wanted()?;
         self.ensure_wanted(name, &wanted)?;
         let wanted = wanted.remove(name).context("just found")?;
-        if let Err(failed) = &wanted.version {
-            bail!("the wanted version of aggregator {name} does not run: {}", failed.reason);
-        }
-        let runs = wanted.version.as_ref().map_or_else(|_| String::new(), |version| version.digest.clone());
+        let runs = match &wanted.version {
+            Ok(version) => version.digest.clone(),
+            Err(failed) => bail!("the wanted version of aggregator {name} does not run: {}", failed.reason),
+        };
         let before = self.planner.line_of(name);
         self.planner.begin_line(name, wanted, new)?;
         if before.is_some() {
